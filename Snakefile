@@ -1,0 +1,32 @@
+# Scrimp's door: `snakemake --cores all` answers every study of config/config.yaml at its scale.
+#
+#   fetch -> shard -> run | probe -> claims -> figures -> report, and track beside it; every arrow is a file.
+#   `snakemake --cores all infobatch` makes one study, `--config scale=smoke` another scale.
+
+
+configfile: "config/config.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/judge.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    input:
+        f"results/{SCALE}/report/index.html",
+        f"results/{SCALE}/claims.csv",
+        f"results/{SCALE}/tracked.json",
+    default_target: True
+
+
+# One target a study, by its name: its claims, figures and tables, without the page.
+for study in STUDIES:
+
+    rule:
+        name:
+            study
+        input:
+            study_results(study),

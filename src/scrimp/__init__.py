@@ -1,0 +1,19 @@
+"""Scrimp: does cheaper training hold up? This module is the drop-in library: few names, each usable alone."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from scrimp.selection.dropin import InfoBatch, SelectedData
+
+__all__ = ["InfoBatch", "SelectedData", "__version__"]
+
+__version__ = "0.1.0"
+
+
+def __getattr__(name: str) -> Any:
+    # torch takes a second to import: the command line and the workflow do without it until they train.
+    if name in ("InfoBatch", "SelectedData"):
+        from scrimp.selection import dropin
+
+        return getattr(dropin, name)
+    raise AttributeError(f"module 'scrimp' has no attribute {name!r}")

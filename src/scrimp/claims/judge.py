@@ -1,0 +1,176 @@
+"""Every claim of a study, judged from its run files alone, and written as tables."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+from scrimp.claims.evidence import Bench, Evidence, NotRunError, Number, Point, measure
+from scrimp.claims.verdicts import Direction, VerdictName, check_claim, decide, rule_text
+from scrimp.config import Claim, Closed, Rule, StudyConfig, Workspace, parse_model, unknown
+from scrimp.errors import ScrimpError
+from scrimp.files import read_json, write_json, write_text
+from scrimp.records import Summary, read_summaries
+
+CSV_COLUMNS = [
+    "claim", "study", "source", "statement", "metric", "published", "published_unit", "direction",
+    "measured", "low", "high", "n", "verdict", "scale", "reason", "deviations",
+]  # fmt: skip
+
+
+class ClaimResult(Closed):
+    """One claim at one scale: what was published, what was measured, and what that says.
+
+    `measured`, `low` and `high` are null where there is none (not run; one seed has no interval). Where `censored` is
+    set, some points are bounds and `measured`, their mean, is one too: at least (above), at most (below).
+    `commands` made the inputs, or would make those that are missing.
+    """
+
+    claim: str
+    number: str
+    study: str
+    source: str
+    statement: str
+    metric: str
+    published: Number | None
+    published_unit: str
+    direction: Direction
+    measured: Number | None
+    low: Number | None
+    high: Number | None
+    n: int
+    censored: Literal["above", "below", "both"] | None
+    verdict: VerdictName
+    scale: str
+    reason: str
+    deviations: str
+    setting: str | None
+    rule: dict[str, Any] | None
+    rule_text: str
+    points: list[Point]
+    arms: list[str]
+    figure: str | None
+    commands: list[str]
+
+
+# ------------------------------------------------------------------------------------------------------------- judging
+def judge(workspace: Workspace, study: StudyConfig, scale: str) -> list[ClaimResult]:
+    """Judge every claim of a study at a scale, in the order of the study's file.
+
+    Reads `results/SCALE/STUDY/runs` and `probes`; runs of arms that the scale does not name are left aside.
+    Raises ScrimpError for an unknown scale or setting and for a claim whose numbers contradict each other.
+    """
+    runs = index_runs(read_summaries(workspace, scale, study.study, study.arm_ids(scale)))
+    return [judge_claim(claim, workspace, study, scale, runs) for claim in study.claims]
+
+
+def index_runs(summaries: Iterable[Summary]) -> dict[str, dict[int, Summary]]:
+    """Summaries by arm id and seed."""
+    runs: dict[str, dict[int, Summary]] = {}
+    for summary in summaries:
+        runs.setdefault(summary.arm, {})[summary.seed] = summary
+    return runs
+
+
+def judge_claim(
+    claim: Claim, workspace: Workspace, study: StudyConfig, scale: str, runs: dict[str, dict[int, Summary]]
+) -> ClaimResult:
+    """Judge one claim from runs by arm id and seed; `workspace` is read for curves and probes only."""
+    where = f"config/studies/{study.study}.yaml"
+    check_claim(claim, where)
+    settings = study.scale(scale).settings
+    setting = claim.at.get(scale, study.scale(scale).main)
+    if setting is not None and setting not in settings:
+        raise ScrimpError(unknown("setting", setting, settings, f"{where}, claims.{claim.id}.at.{scale}"))
+    try:
+        if claim.rule is None:
+            raise NotRunError(str(claim.not_run))  # one of the two is always given
+        if setting is None:
+            raise NotRunError(f"left out at scale {scale}")
+        found = _judged(claim, claim.rule, measure(claim, claim.rule, Bench(workspace, study, scale, setting, runs)))
+    except NotRunError as missing:
+        found = _not_run(missing)
+    return ClaimResult(
+        claim=claim.id,
+        number=claim.number,
+        study=study.study,
+        source=claim.source,
+        statement=claim.statement,
+        metric=claim.metric,
+        published=claim.published,
+        published_unit=claim.published_unit,
+        direction=claim.direction,
+        scale=scale,
+        deviations=claim.deviations.get(scale, ""),
+        setting=setting,
+        rule=None if claim.rule is None else claim.rule.model_dump(mode="json"),
+        rule_text=rule_text(claim),
+        figure=claim.figure,
+        **found,
+    )
+
+
+def _judged(claim: Claim, rule: Rule, evidence: Evidence) -> dict[str, Any]:
+    """The fields of a claim that was measured."""
+    interval = evidence.interval
+    name, reason = decide(rule, interval, claim.published, claim.direction)
+    sides = sorted({point.censored for point in evidence.points if point.censored is not None})
+    return {
+        "measured": interval.mean,
+        "low": None if math.isnan(interval.low) else interval.low,
+        "high": None if math.isnan(interval.high) else interval.high,
+        "n": interval.n,
+        "censored": "both" if len(sides) == 2 else next(iter(sides), None),
+        "verdict": name,
+        "reason": "; ".join([reason, *evidence.notes]),
+        "points": evidence.points,
+        "arms": evidence.arms,
+        "commands": evidence.commands,
+    }
+
+
+def _not_run(missing: NotRunError) -> dict[str, Any]:
+    """The same fields of a claim that could not be measured."""
+    nothing: dict[str, Any] = {"measured": None, "low": None, "high": None, "n": 0, "censored": None}
+    return {
+        **nothing,
+        "verdict": "not run",
+        "reason": missing.reason,
+        "points": [],
+        "arms": [],
+        "commands": missing.commands,
+    }
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+def write_claims(workspace: Workspace, study: str, scale: str, results: list[ClaimResult]) -> None:
+    """Write `claims.json` (every field; infinities as the strings "inf" and "-inf") and `claims.csv` of a study."""
+    folder = workspace.results(scale, study)
+    write_json(folder / "claims.json", [result.model_dump(mode="json") for result in results])
+    _write_csv(folder / "claims.csv", results)
+
+
+def read_claims(workspace: Workspace, study: str, scale: str) -> list[ClaimResult]:
+    """What `write_claims` wrote, infinities restored; raises ScrimpError if it was not, or not by this version."""
+    path = workspace.results(scale, study) / "claims.json"
+    return [parse_model(entry, ClaimResult, str(path)) for entry in read_json(path)]
+
+
+def collect_claims(workspace: Workspace, scale: str, studies: list[str]) -> list[ClaimResult]:
+    """Write `results/SCALE/claims.csv` from the claims of the studies named, in that order, and return them."""
+    results = [result for study in studies for result in read_claims(workspace, study, scale)]
+    _write_csv(workspace.results(scale) / "claims.csv", results)
+    return results
+
+
+def _write_csv(path: Path, results: list[ClaimResult]) -> None:
+    """One row per claim with CSV_COLUMNS; empty where there is no number, infinities as inf and -inf."""
+    table = io.StringIO()
+    writer = csv.DictWriter(table, CSV_COLUMNS, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(result.model_dump() for result in results)
+    write_text(path, table.getvalue())

@@ -1,0 +1,194 @@
+"""One verb per stage. A workflow rule and a person call the same verb."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from scrimp.config import Workspace
+from scrimp.errors import ScrimpError
+
+# torch, pandas and mlflow are imported inside the verbs that need them: `scrimp list` and `--help` answer at once.
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    help="Does cheaper training hold up? Fetch, shard, train, judge, report; all in the folder that holds config/.",
+)
+errors = Console(stderr=True, highlight=False)
+
+Scale = Annotated[str | None, typer.Option("--scale", help="smoke, mini, gpu or paper; default: config/config.yaml")]
+Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="default: config/config.yaml")]
+Studies = Annotated[list[str] | None, typer.Option("--study", help="may repeat; default: config/config.yaml")]
+Study = Annotated[str, typer.Argument(help="a file's name in config/studies")]
+
+
+def _scale(workspace: Workspace, scale: str | None) -> str:
+    return scale or workspace.settings().scale
+
+
+@app.command()
+def fetch(name: str, path: Annotated[Path | None, typer.Option(help="your own copy of the file")] = None) -> None:
+    """Bring a dataset's source file to resources/downloads and check its digest."""
+    from scrimp.data.sources import fetch as fetch_source
+
+    workspace = Workspace()
+    print(fetch_source(name, workspace.dataset(name), workspace, path))
+
+
+@app.command()
+def shard(name: str, path: Annotated[Path | None, typer.Option(help="your own copy of the source file")] = None) -> None:
+    """Turn a fetched source into WebDataset shards and an index, in resources/shards."""
+    from scrimp.data.stage import shard as shard_dataset
+
+    print(shard_dataset(Workspace(), name, path))
+
+
+@app.command()
+def run(
+    study: Study,
+    arm: Annotated[str, typer.Argument(help="ARM, or ARM@SETTING outside the main setting")],
+    seed: Annotated[int, typer.Option(help="initial weights, order, augmentation and selection follow from it")] = 0,
+    scale: Scale = None,
+    device: Device = None,
+) -> None:
+    """Train one arm with one seed. Killed, it goes on where it was when the same command is given again."""
+    from scrimp.training.runner import run_arm
+
+    workspace = Workspace()
+    with _progress(f"{arm} seed {seed}") as advance:
+        print(run_arm(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
+
+
+@app.command()
+def probe(study: Study, name: str, scale: Scale = None) -> None:
+    """Make one measurement that trains nothing, or little."""
+    from scrimp.studies import run_probe
+
+    workspace = Workspace()
+    print(run_probe(workspace, study, name, _scale(workspace, scale)))
+
+
+@app.command()
+def tune(study: Study, scale: Scale = None) -> None:
+    """Walk the study's learning-rate grid on the validation split; the test split is never looked at."""
+    from scrimp.training.tuning import tune_study
+
+    workspace = Workspace()
+    with _progress("tuning") as advance:
+        print(tune_study(workspace, study, _scale(workspace, scale), advance))
+
+
+@app.command()
+def claims(study: Study, scale: Scale = None) -> None:
+    """Judge a study's claims from its run files."""
+    from scrimp.claims.judge import judge, write_claims
+
+    workspace = Workspace()
+    chosen = _scale(workspace, scale)
+    results = judge(workspace, workspace.study(study), chosen)
+    write_claims(workspace, study, chosen, results)
+    table = Table("claim", "published", "measured", "95 % interval", "verdict")
+    for result in results:
+        shown = ["" if v is None else f"{v:.4g}" for v in (result.published, result.measured, result.low, result.high)]
+        table.add_row(result.claim, shown[0], shown[1], f"{shown[2]} .. {shown[3]}" if shown[2] else "", result.verdict)
+    Console().print(table)
+
+
+@app.command()
+def figures(study: Study, scale: Scale = None) -> None:
+    """Draw a study's figures and write its tables."""
+    from scrimp.studies import draw_figures
+
+    workspace = Workspace()
+    print(draw_figures(workspace, study, _scale(workspace, scale)))
+
+
+@app.command()
+def report(scale: Scale = None, studies: Studies = None) -> None:
+    """Write the report page and the claims table of all studies."""
+    from scrimp.claims.judge import collect_claims
+    from scrimp.report.page import write_report
+
+    workspace = Workspace()
+    chosen = _scale(workspace, scale)
+    names = studies or workspace.settings().studies
+    collect_claims(workspace, chosen, names)
+    print(write_report(workspace, chosen, names))
+
+
+@app.command()
+def track(scale: Scale = None, studies: Studies = None) -> None:
+    """Bring MLflow's database in line with the result files."""
+    from scrimp.tracking import track as track_runs
+
+    workspace = Workspace()
+    track_runs(workspace, _scale(workspace, scale), studies or workspace.settings().studies)
+
+
+@app.command()
+def ui(port: int = 5000) -> None:
+    """Open the MLflow UI on all tracked runs."""
+    from scrimp.tracking import ui as open_ui
+
+    open_ui(Workspace(), port)
+
+
+@app.command(name="list")
+def list_everything(as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False) -> None:
+    """Print studies, arms, claims, datasets, scales and kernels."""
+    from scrimp.listing import listing, print_listing
+
+    content = listing(Workspace())
+    if as_json:
+        print(json.dumps(content, indent=1))
+    else:
+        print_listing(content)
+
+
+@app.command()
+def check() -> None:
+    """Validate everything under config/: names, keys, values, selectors."""
+    from scrimp.listing import check_config
+
+    check_config(Workspace())
+    print("config is valid")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[str, float], None]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=errors, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task(what, total=1.0)
+
+        def advance(stage: str, fraction: float) -> None:
+            progress.update(task, completed=fraction, description=f"{what}: {stage}")
+
+        yield advance
+
+
+def main() -> None:
+    """The `scrimp` command: errors meant for the user are printed without a traceback and exit with status 2."""
+    try:
+        app()
+    except ScrimpError as error:
+        errors.print(f"error: {error}", soft_wrap=True, markup=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Labelled images addressed by index: small sets live in memory, large ones are read from their shards by offset."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from scrimp.config import Augmentation
+from scrimp.data.shards import read_images, read_manifest, read_samples
+from scrimp.errors import ScrimpError
+from scrimp.selection.base import derived_generator
+
+
+@dataclass(frozen=True)
+class Images:
+    """A split in memory. `pixels` uint8 [N, S, S, 3], `labels` int64 [N]; the position is the index, for ever."""
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Images:
+        return Images(self.pixels.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each channel of the training split, of pixels in [0, 1]: float [3] each."""
+
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, images: Images) -> Normalisation:
+        # One channel at a time: the float copy of a whole split need not fit beside it.
+        channels = [images.pixels[..., channel].double() / 255 for channel in range(3)]
+        mean = torch.stack([channel.mean() for channel in channels])
+        deviation = torch.stack([channel.std() for channel in channels])
+        return cls(mean.float(), deviation.float().clamp(min=1e-3))
+
+    def to(self, device: torch.device) -> Normalisation:
+        return Normalisation(self.mean.to(device), self.deviation.to(device))
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """uint8 [B, S, S, 3] to float [B, 3, S, S] in channels-last memory."""
+        return ((pixels.float() / 255 - self.mean) / self.deviation).permute(0, 3, 1, 2)
+
+
+def load_classification(folder: Path) -> tuple[dict[str, Images], list[str]]:
+    """Every split of a labelled dataset, decoded into memory, and its class names.
+
+    Raises ScrimpError for a folder without labels, a missing or truncated shard, or an image that does not decode.
+    """
+    samples = read_samples(folder)
+    if "label" not in samples.columns:
+        raise ScrimpError(f"{folder.name} has no labels; a classification study needs a labelled dataset or a view")
+    splits = {
+        str(split): Images(_decoded(folder, rows), torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True)))
+        for split, rows in samples.groupby("split", sort=False)
+    }
+    return splits, list(read_manifest(folder)["classes"])
+
+
+def _decoded(folder: Path, rows: pd.DataFrame) -> Tensor:
+    pictures = []
+    for encoded, shard, index in zip(read_images(folder, rows), rows["shard"], rows["index"], strict=True):
+        try:
+            pictures.append(np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")))
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            raise ScrimpError(
+                f"image {index} in {folder / shard} is corrupt ({error}); delete {(folder / shard).resolve().parent} "
+                f"and run `scrimp shard {folder.name}` again"
+            ) from error
+    return torch.from_numpy(np.stack(pictures))
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
+    """The order in which an epoch visits its `count` examples, a pure function of (seed, epoch): int64 [count]."""
+    return torch.randperm(count, generator=derived_generator(seed, epoch, "order"))
+
+
+def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
+    """Shift and flip a batch (uint8 [B, S, S, 3]) at random, each picture by itself; the border is reflected.
+
+    One gather does it all: the same as padding by reflection, cropping and flipping, at a tenth of the memory traffic.
+    `generator` lives on the CPU, so that every device sees the same draws.
+    """
+    count, size = pixels.shape[:2]
+    draws = torch.rand(3, count, generator=generator)
+    reach = augmentation.shift
+    grid = torch.arange(size)
+    offsets = (draws[:2] * (2 * reach + 1)).long() - reach  # [2, B]
+    rows, columns = (_reflected(grid + offset[:, None], size) for offset in offsets)  # [B, S] each
+    if augmentation.flip:
+        columns = torch.where(draws[2, :, None] < 0.5, columns.flip(1), columns)
+    batch = torch.arange(count, device=pixels.device)[:, None, None]
+    return pixels[batch, rows[:, :, None].to(pixels.device), columns[:, None, :].to(pixels.device)]
+
+
+def _reflected(position: Tensor, size: int) -> Tensor:
+    return (size - 1) - ((size - 1) - position.abs()).abs()
+
+
+def batches(order: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Consecutive pieces of an epoch's order; the last may be shorter."""
+    yield from order.split(batch_size)

@@ -1,0 +1,69 @@
+"""The `shard` stage: a fetched source, or a base dataset, becomes shards and an index."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from scrimp.config import DatasetConfig, Workspace, parse_model
+from scrimp.data import cifar, icon_classes, icons
+from scrimp.data.shards import ShardWriter, building, read_manifest, write_manifest
+from scrimp.data.sources import fetch, source_digest
+from scrimp.errors import ScrimpError
+
+LABELLED_SCHEMA = ["index", "split", "label", "class_name", "shard", "offset", "size"]
+
+
+def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Path:
+    """Build a dataset's folder under `resources/shards` (its base first, where it is a view); returns the folder."""
+    dataset = workspace.dataset(name)
+    folder = workspace.shards(name)
+    if dataset.view_of is not None:
+        return _shard_view(workspace, name, dataset)
+    archive = fetch(name, dataset, workspace, local_path)
+    assert dataset.source is not None
+    digest = source_digest(dataset.source)
+    details: dict[str, Any]
+    with building(folder) as temporary:
+        writer = ShardWriter(temporary)
+        if dataset.builder == "icons":
+            options = parse_model(dataset.options, icons.Options, f"config/datasets.yaml: {name}: options")
+            details = icons.build(archive, writer, options, os.cpu_count() or 1)
+            schema = icons.SCHEMA
+        else:
+            details, schema = _write_labelled(dataset, archive, writer), LABELLED_SCHEMA
+        writer.close()
+        write_manifest(temporary, name, digest, schema, shards=writer.shards, **details)
+    return folder
+
+
+def _shard_view(workspace: Workspace, name: str, dataset: DatasetConfig) -> Path:
+    assert dataset.view_of is not None
+    options = parse_model(dataset.options, icon_classes.Options, f"config/datasets.yaml: {name}: options")
+    base = workspace.shards(dataset.view_of)
+    if not (base / "manifest.json").exists():
+        shard(workspace, dataset.view_of)
+    with building(workspace.shards(name)) as temporary:
+        details = icon_classes.build(temporary, base, dataset.view_of, options)
+        source_digest = read_manifest(base)["samples_sha256"]
+        write_manifest(temporary, name, source_digest, icon_classes.SCHEMA, view_of=dataset.view_of, **details)
+    return workspace.shards(name)
+
+
+def _write_labelled(dataset: DatasetConfig, archive: Path, writer: ShardWriter) -> dict[str, Any]:
+    """Write (image, label) samples as PNG, which is lossless: the training part first, then the test part."""
+    names: dict[int, str] = {}
+    for sample in cifar.samples(dataset, archive):
+        encoded = io.BytesIO()
+        Image.fromarray(sample.image).save(encoded, "PNG", compress_level=1)
+        names[sample.label] = sample.class_name
+        fields = {"label": sample.label, "class_name": sample.class_name}
+        writer.write(sample.split, encoded.getvalue(), "png", fields)
+    if sorted(names) != list(range(len(names))):
+        raise ScrimpError(f"{archive}: labels {sorted(names)} are not 0..{len(names) - 1}; it is not the expected archive")
+    counts = {split: sum(row["split"] == split for row in writer.rows) for split in ("train", "test")}
+    return {"classes": [names[label] for label in range(len(names))], "counts": counts}

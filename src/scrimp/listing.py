@@ -1,0 +1,100 @@
+"""What there is: studies, arms, claims, datasets, scales, kernels; and the check that config/ is valid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from scrimp.config import Workspace, unknown
+from scrimp.errors import ScrimpError
+from scrimp.selection import check_selector, selector_names
+
+
+def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
+    """Everything that can be named, as plain data; the keys are an interface others script against."""
+    studies = {name: workspace.study(name) for name in workspace.study_names()}
+    return {
+        "studies": [{"id": name, "title": study.title, "paper": study.paper} for name, study in studies.items()],
+        "arms": [
+            {
+                "id": arm,
+                "study": name,
+                "scale": scale,
+                "label": study.resolve(scale, arm)[0].label,
+                "seeds": sizes.seeds,
+            }
+            for name, study in studies.items()
+            for scale, sizes in study.scales.items()
+            for arm in study.arm_ids(scale)
+        ],
+        "claims": [
+            {
+                "id": claim.id,
+                "study": name,
+                "number": claim.number,
+                "statement": claim.statement,
+                "published": claim.published,
+                "published_unit": claim.published_unit,
+                "metric": claim.metric,
+                "source": claim.source,
+                "not_run": claim.not_run,
+            }
+            for name, study in studies.items()
+            for claim in study.claims
+        ],
+        "datasets": [
+            {"id": name, "title": dataset.title, "licence": dataset.licence, "used_for": dataset.used_for}
+            for name, dataset in workspace.datasets().items()
+        ],
+        "scales": [
+            {"id": scale, "study": name, "note": sizes.note, "runs": len(sizes.seeds) * len(study.arm_ids(scale))}
+            for name, study in studies.items()
+            for scale, sizes in study.scales.items()
+        ],
+        # Scoring kernels come with the study that needs them; so far every selector is plain torch.
+        "kernels": [],
+    }
+
+
+def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
+    """The same for people: one small table for each kind."""
+    console = Console()
+    shown = {
+        "studies": ("id", "title", "paper"),
+        "scales": ("study", "id", "runs", "note"),
+        "arms": ("study", "scale", "id", "label"),
+        "claims": ("study", "number", "id", "statement"),
+        "datasets": ("id", "title", "used_for"),
+    }
+    for kind, columns in shown.items():
+        table = Table(*columns, title=kind, title_justify="left", title_style="bold")
+        for row in content[kind]:
+            table.add_row(*(str(row[column]) for column in columns))
+        console.print(table)
+
+
+def check_config(workspace: Workspace, scale: str | None = None, studies: list[str] | None = None) -> None:
+    """Load every file under config/ and check what crosses files: datasets, selectors, the chosen scale and studies.
+
+    `scale` and `studies` stand for those of config/config.yaml, as `snakemake --config` can set them.
+    """
+    settings = workspace.settings()
+    datasets = workspace.datasets()
+    for name in studies or settings.studies:
+        if name not in workspace.study_names():
+            raise ScrimpError(unknown("study", name, workspace.study_names(), "config/config.yaml: studies"))
+        workspace.study(name).scale(scale or settings.scale)
+    for name in workspace.study_names():
+        study, where = workspace.study(name), f"config/studies/{name}.yaml"
+        for arm_name, arm in study.arms.items():
+            if arm.selector["name"] not in selector_names():
+                at = f"{where}: arms.{arm_name}.selector"
+                raise ScrimpError(unknown("selector", arm.selector["name"], selector_names(), at))
+            check_selector(arm.selector, f"{where}: arms.{arm_name}.selector")
+        for scale_name, sizes in study.scales.items():
+            for setting_name, setting in sizes.settings.items():
+                if setting.dataset not in datasets:
+                    at = f"{where}: scales.{scale_name}.settings.{setting_name}.dataset"
+                    raise ScrimpError(unknown("dataset", setting.dataset, datasets, at))

@@ -1,0 +1,86 @@
+"""Energy, memory and what the machine is. What cannot be read is None, never zero."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def cpu_model() -> str:
+    """The processor's own name."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bf16 arithmetic is native: on CUDA from compute capability 8, on x86 with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the CUDA allocator's peak, or the process's largest resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+class EnergyCounter:
+    """Joules of the GPU since it was made, from NVML's total-energy counter."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._handle: Any = None
+        self._start = 0
+        if device.type == "cuda":
+            import pynvml
+
+            try:
+                pynvml.nvmlInit()
+                uuid = str(torch.cuda.get_device_properties(device).uuid)
+                self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+                self._start = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)
+            except pynvml.NVMLError:
+                self._handle = None  # older GPUs and some virtual ones have no counter
+
+    def joules(self) -> float | None:
+        """Energy so far, or None where there is no counter."""
+        if self._handle is None:
+            return None
+        import pynvml
+
+        return (pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle) - self._start) / 1000
+
+
+def describe(device: torch.device) -> dict[str, Any]:
+    """The machine: platform, processor, cores, GPU and driver (None without one)."""
+    gpu = torch.cuda.get_device_properties(device) if device.type == "cuda" else None
+    driver = None
+    if gpu is not None:
+        import pynvml
+
+        try:
+            pynvml.nvmlInit()
+            driver = str(pynvml.nvmlSystemGetDriverVersion())
+        except pynvml.NVMLError:
+            driver = None
+    return {
+        "platform": platform.platform(),
+        "cpu": cpu_model(),
+        "cpu_count": os.cpu_count(),
+        "gpu": None if gpu is None else f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB",
+        "driver": driver,
+    }

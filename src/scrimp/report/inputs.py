@@ -1,0 +1,97 @@
+"""Reads what the report shows: verdicts, runs, figures, tables, links. Only the verdicts must be there."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scrimp.claims.judge import ClaimResult, read_claims
+from scrimp.config import StudyConfig, Workspace, parse_model
+from scrimp.errors import ScrimpError
+from scrimp.files import read_json
+from scrimp.records import Summary, run_folders
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished run: its summary, its provenance (empty if it left none) and where MLflow shows it."""
+
+    summary: Summary
+    provenance: Mapping[str, Any]
+    link: str | None
+
+
+@dataclass(frozen=True)
+class StudyInputs:
+    """All that the page says about one study at one scale."""
+
+    config: StudyConfig
+    claims: list[ClaimResult]
+    runs: list[Run]
+    figures: dict[str, str | None]  # name -> data URI; null: not drawn yet
+    tables: dict[str, pd.DataFrame | None]  # name -> rows; null: not written yet
+
+
+def read_study(workspace: Workspace, scale: str, study: str) -> StudyInputs:
+    """Everything about `study` at `scale`; missing verdicts are an error that names the file and the stage."""
+    config = workspace.study(study)
+    config.scale(scale)  # an unknown scale is named here, with the known ones
+    folder = workspace.results(scale, study)
+    return StudyInputs(
+        config=config,
+        claims=_read_claims(workspace, study, scale),
+        runs=_read_runs(workspace, scale, config),
+        figures={name: _figure(folder / "figures", name) for name in config.figures},
+        tables={name: _table(folder / "tables" / f"{name}.csv") for name in config.tables},
+    )
+
+
+def _read_claims(workspace: Workspace, study: str, scale: str) -> list[ClaimResult]:
+    path = workspace.results(scale, study) / "claims.json"
+    if not path.exists():
+        raise ScrimpError(f"{path} does not exist; write it with `scrimp claims {study} --scale {scale}`")
+    return read_claims(workspace, study, scale)
+
+
+def _read_runs(workspace: Workspace, scale: str, config: StudyConfig) -> list[Run]:
+    """Finished runs of the arms that the scale still has, in the order of the study's file."""
+    tracked = workspace.results(scale) / "tracked.json"
+    links = read_json(tracked) if tracked.exists() else {}
+    order = {arm: place for place, arm in enumerate(config.arm_ids(scale))}
+    runs = []
+    for folder in run_folders(workspace, scale, config.study):
+        path = folder / "summary.json"
+        summary = parse_model(read_json(path), Summary, str(path))
+        if summary.arm in order:
+            provenance = folder / "provenance.json"
+            runs.append(Run(summary, read_json(provenance) if provenance.exists() else {}, _link(links.get(summary.key))))
+    return sorted(runs, key=lambda run: (order[run.summary.arm], run.summary.seed))
+
+
+def _link(entry: Mapping[str, str] | None) -> str | None:
+    if entry is None:
+        return None
+    return f"http://127.0.0.1:5000/#/experiments/{entry['experiment_id']}/runs/{entry['run_id']}"
+
+
+def _figure(folder: Path, name: str) -> str | None:
+    """A figure as a data URI. As an <img> it can neither run scripts nor clash with another figure's ids."""
+    for suffix, media in (("svg", "image/svg+xml"), ("png", "image/png")):
+        path = folder / f"{name}.{suffix}"
+        if path.exists():
+            return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+    return None
+
+
+def _table(path: Path) -> pd.DataFrame | None:
+    if not path.exists():
+        return None
+    try:
+        return pd.read_csv(path)
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ScrimpError(f"{path} is not a table ({error}); delete it and run its stage again") from error

@@ -1,0 +1,62 @@
+"""EL2N static pruning: keep the examples whose predicted probabilities are farthest from the label early in training.
+
+The score is the L2 norm of softmax(logits) - one-hot, averaged over proxy models. Cost: training the proxies, counted as
+reference FLOPs and seconds, and one scoring pass each. Source: Paul, Ganguli, Dziugaite 2021, *Deep learning on a data
+diet* (arXiv 2107.07075), section 2; it reproduces (2303.14753), unlike GraNd at initialisation. Deviations: the proxies
+follow the learner's recipe shrunk to their own short horizon, rather than the first epochs of a long schedule.
+"""
+
+from __future__ import annotations
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from scrimp.config import Closed
+from scrimp.selection.base import EpochSelector, Scoring, Selection, share_of
+
+
+class Params(Closed):
+    ratio: float = Field(ge=0, lt=1, description="share of the examples pruned, the easiest first")
+    models: int = Field(10, ge=1, description="proxy models the score is averaged over")
+    horizon: float = Field(0.1, gt=0, le=1, description="length of a proxy's training, as a share of the full recipe")
+
+
+def error_norm(logits: Tensor, labels: Tensor) -> Tensor:
+    """L2 norm of softmax(logits [B, C]) minus the one-hot label (int64 [B]): float [B]."""
+    errors = logits.float().softmax(dim=1)
+    errors[torch.arange(len(labels), device=labels.device), labels] -= 1
+    return errors.norm(dim=1)
+
+
+def hardest(scores: Tensor, count: int) -> Tensor:
+    """The `count` indices of highest score (float [N]); ties go to the lower index."""
+    return scores.argsort(descending=True, stable=True)[:count]
+
+
+class EL2N(EpochSelector):
+    """Keeps the hardest share 1 - ratio of the examples, the same in every epoch."""
+
+    Params: type[Closed] = Params
+
+    def __init__(self, size: int, seed: int, **params: object) -> None:
+        super().__init__(size, seed, **params)
+        self.kept = torch.arange(size)
+
+    def scoring(self) -> Scoring:
+        return Scoring(self.params.models, self.params.horizon, of_logits=error_norm)
+
+    def accept_scores(self, scores: Tensor, labels: Tensor) -> None:
+        self.kept = hardest(scores, share_of(self.size, 1 - self.params.ratio))
+
+    def select(self, epoch: int, fraction: float) -> Selection:
+        return Selection(self.kept, torch.ones(len(self.kept)))
+
+    def state_dict(self) -> dict[str, Tensor]:
+        return {"kept": self.kept.clone()}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        self.kept = state["kept"].clone()
+
+
+SELECTOR = EL2N

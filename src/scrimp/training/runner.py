@@ -1,0 +1,228 @@
+"""The `run` stage for classification: an arm, a seed, a scale in; curve, summary and provenance out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import torch
+from torch import nn
+
+from scrimp.config import Arm, Setting, Workspace
+from scrimp.data.loading import Images, Normalisation, load_classification
+from scrimp.data.shards import read_manifest
+from scrimp.errors import ScrimpError
+from scrimp.files import digest_of
+from scrimp.measure.clock import Clock
+from scrimp.measure.code import code_digest
+from scrimp.measure.flops import ExampleFlops, flops_per_example
+from scrimp.measure.hardware import EnergyCounter, has_fast_bf16, peak_memory
+from scrimp.measure.provenance import provenance
+from scrimp.models import vision
+from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
+from scrimp.selection import build_selector, check_selector, selector_module
+from scrimp.selection.base import EpochSelector
+from scrimp.training import parallel
+from scrimp.training.budget import Budget
+from scrimp.training.classify import Place, Trace, evaluate, train
+from scrimp.training.proxy import Scores, score_examples
+
+Progress = Callable[[str, float], None]
+
+
+def no_progress(stage: str, fraction: float) -> None:
+    """For callers that show nothing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A loaded setting: images on the device, and how to make a model for them."""
+
+    setting: Setting
+    splits: dict[str, Images]
+    classes: int
+    normalise: Normalisation
+    place: Place
+    flops: ExampleFlops
+
+    @property
+    def train(self) -> Images:
+        return self.splits["train"]
+
+    def model(self, seed: int) -> nn.Module:
+        spec = self.setting.model
+        built = vision.build(spec.name, self.classes, seed, spec.options)
+        return built.to(self.place.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def choose_device(wanted: Literal["auto", "cpu", "cuda"], gpus: int) -> torch.device:
+    """The device a run computes on; `auto` takes CUDA where the scale asks for a GPU and one is there."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise ScrimpError(
+            "device is cuda, but torch sees no GPU: set `device: auto` in config/config.yaml, or use --device cpu"
+        )
+    use_cuda = wanted == "cuda" or (wanted == "auto" and gpus > 0 and torch.cuda.is_available())
+    if not use_cuda:
+        return torch.device("cpu")
+    torch.cuda.set_device(parallel.rank() % torch.cuda.device_count())
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def load_task(workspace: Workspace, setting: Setting, device: torch.device) -> Task:
+    """Read a setting's data into memory, measure its FLOPs, settle its precision."""
+    splits, classes = load_classification(workspace.shards(setting.dataset))
+    for needed in ("train", "test"):
+        if needed not in splits:
+            raise ScrimpError(f"dataset {setting.dataset} has no split {needed!r}; it has {', '.join(splits)}")
+    precision = setting.recipe.precision
+    place = Place(device, precision == "bf16" or (precision == "auto" and has_fast_bf16(device)))
+    normalise = Normalisation.of(splits["train"]).to(device)
+    side = splits["train"].pixels.shape[1]
+    model = vision.build(setting.model.name, len(classes), 0, setting.model.options)
+    flops = flops_per_example(model, (3, side, side))
+    on_device = {name: split.to(device) for name, split in splits.items()}
+    return Task(setting, on_device, len(classes), normalise, place, flops)
+
+
+def run_arm(
+    workspace: Workspace,
+    study: str,
+    arm_name: str,
+    seed: int,
+    scale: str,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    on_progress: Progress = no_progress,
+) -> Path:
+    """Train one arm with one seed and write its folder; returns it. A killed run goes on from its checkpoint."""
+    config = workspace.study(study)
+    arm, setting = config.resolve(scale, arm_name)
+    check_selector(arm.selector, f"config/studies/{study}.yaml: arms.{arm_name.partition('@')[0]}.selector")
+    torch.set_num_threads(config.scale(scale).threads)
+    torch.set_flush_denormal(True)
+    parallel.start()
+    try:
+        place = choose_device(device, config.scale(scale).gpus)
+        resolved = {
+            "arm": arm.model_dump(mode="json", exclude={"label", "note"}),
+            "setting": setting.model_dump(mode="json", exclude={"arms"}),
+        }
+        digests = {
+            "config_digest": digest_of(resolved),
+            "code_digest": code_digest(__name__, selector_module(arm.selector["name"])),
+            "data_digests": {setting.dataset: read_manifest(workspace.shards(setting.dataset))["samples_sha256"]},
+        }
+        checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
+        key = digest_of([digests, seed, str(place)])
+        energy = EnergyCounter(place)
+        clock = Clock(place)
+        with clock.span("setup"):
+            task = load_task(workspace, setting, place)
+        trace, scores, metrics = train_and_test(task, arm, seed, clock, checkpoint, key, on_progress)
+        folder = workspace.run_folder(scale, study, arm_name, seed)
+        if parallel.is_first():
+            command = f"scrimp run {study} {arm_name} --seed {seed} --scale {scale}"
+            curve = pd.DataFrame(trace.rows).assign(study=study, arm=arm_name, seed=seed, scale=scale)[CURVE_COLUMNS]
+            summary = Summary(
+                study=study,
+                arm=arm_name,
+                seed=seed,
+                scale=scale,
+                config=resolved,
+                config_digest=digests["config_digest"],
+                command=command,
+                meters=_meters(trace, scores, clock, energy, place),
+                metrics=metrics,
+            )
+            details = {**digests, "seed": seed, "command": command, "kernels": None, "bf16": task.place.bf16}
+            write_run(folder, curve, summary, provenance(workspace.root, place, **details))
+            checkpoint.unlink(missing_ok=True)
+        return folder
+    finally:
+        parallel.stop()
+
+
+def train_and_test(
+    task: Task,
+    arm: Arm,
+    seed: int,
+    clock: Clock,
+    checkpoint: Path | None = None,
+    checkpoint_key: str = "",
+    on_progress: Progress = no_progress,
+) -> tuple[Trace, Scores | None, dict[str, float]]:
+    """Score the data if the selector asks for it, train, and measure the final model on every held-out split."""
+    recipe, images = task.setting.recipe, task.train
+    selector = build_selector(arm.selector, len(images), seed)
+    scores = _accept_scores(task, selector, seed, clock, on_progress)
+    budget = Budget.of(arm.horizon, task.setting.epochs, len(images), recipe.batch_size, task.flops.training)
+    model = task.model(seed)
+    trace = train(
+        model,
+        images,
+        selector,
+        recipe,
+        budget,
+        seed,
+        normalise=task.normalise,
+        flops=task.flops,
+        place=task.place,
+        clock=clock,
+        evaluations={name: split for name, split in task.splits.items() if name == "test"},
+        evaluate_times=task.setting.evaluations,
+        checkpoint=checkpoint,
+        checkpoint_key=checkpoint_key,
+        on_progress=lambda fraction: on_progress("training", fraction),
+    )
+    metrics: dict[str, float] = {}
+    with clock.span("evaluation"):
+        for name, split in task.splits.items():
+            if name != "train":
+                accuracy, loss = evaluate(model, split, task.normalise, task.place)
+                metrics |= {f"{name}_accuracy": accuracy, f"{name}_loss": loss}
+    return trace, scores, metrics
+
+
+def _accept_scores(task: Task, selector: EpochSelector, seed: int, clock: Clock, on_progress: Progress) -> Scores | None:
+    scoring = selector.scoring()
+    if scoring is None:
+        return None
+    with clock.span("reference"):
+        scores = score_examples(
+            scoring,
+            task.model,
+            task.train,
+            task.setting.recipe,
+            task.setting.epochs,
+            seed,
+            normalise=task.normalise,
+            flops=task.flops,
+            place=task.place,
+            on_progress=lambda fraction: on_progress("scoring", fraction),
+        )
+        selector.accept_scores(scores.values, task.train.labels.cpu())
+    return scores
+
+
+def _meters(trace: Trace, scores: Scores | None, clock: Clock, energy: EnergyCounter, device: torch.device) -> Meters:
+    scoring = 0.0 if scores is None else scores.flops_scoring
+    reference = 0.0 if scores is None else scores.flops_reference
+    return Meters(
+        updates=trace.spent.steps,
+        examples=trace.spent.examples,
+        examples_scored=0 if scores is None else scores.examples_scored,
+        flops_train=trace.spent.flops,
+        flops_scoring=scoring,
+        flops_reference=reference,
+        flops=trace.spent.flops + scoring + reference,
+        seconds_train=clock["train"],
+        seconds_selection=clock["selection"],
+        seconds_reference=clock["reference"],
+        seconds=clock["train"] + clock["selection"] + clock["reference"],
+        seconds_evaluation=clock["evaluation"],
+        seconds_setup=clock["setup"],
+        peak_memory_bytes=peak_memory(device),
+        energy_joules=energy.joules(),
+    )

@@ -1,0 +1,261 @@
+"""Intervals and savings against numbers worked out by hand, and their invariances."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from scrimp.claims.statistics import (
+    Saving,
+    curve_saving,
+    geometric_interval,
+    ladder_interval,
+    ladder_saving,
+    mean_interval,
+)
+
+# The 97.5 % point of Student's t with 2 degrees of freedom, where F(t) = 1/2 + t / (2 sqrt(2 + t^2)): 4.3027.
+T_2 = math.sqrt(2) * 0.95 / math.sqrt(1 - 0.95**2)
+COSTS = [0.25, 0.5, 1.0, 2.0, 4.0]
+
+numbers = st.floats(-1e3, 1e3).map(lambda v: round(v, 3))
+rising = st.lists(st.integers(1, 1000), min_size=5, max_size=5).map(lambda steps: np.cumsum(steps).astype(float))
+
+
+# ---------------------------------------------------------------------------------------------------------- intervals
+def test_t_interval_by_hand() -> None:
+    found = mean_interval([1.0, 2.0, 3.0])  # mean 2, standard deviation 1
+    assert (found.mean, found.n) == (2.0, 3)
+    assert found.low == pytest.approx(2 - T_2 / math.sqrt(3))
+    assert found.high == pytest.approx(2 + T_2 / math.sqrt(3))
+
+
+def test_t_interval_of_two_values_by_hand() -> None:
+    # One degree of freedom is the Cauchy distribution: its 97.5 % point is tan(.475 pi); the standard error is 1/2.
+    found = mean_interval([0.0, 1.0])
+    assert found.low == pytest.approx(0.5 - math.tan(0.475 * math.pi) / 2)
+    assert found.high == pytest.approx(0.5 + math.tan(0.475 * math.pi) / 2)
+
+
+def test_one_value_has_no_interval() -> None:
+    found = mean_interval([3.0])
+    assert found.mean == 3.0
+    assert math.isnan(found.low)
+    assert math.isnan(found.high)
+
+
+def test_no_spread_gives_a_point() -> None:
+    found = mean_interval([0.1] * 3)
+    assert (found.low, found.high) == (0.1, 0.1)
+
+
+def test_bootstrap_from_eight_values() -> None:
+    values = np.random.default_rng(5).normal(10, 1, size=200)
+    found = mean_interval(values)
+    assert found == mean_interval(values)  # the same files, the same verdict
+    # With 200 normal values the bootstrap agrees with the t interval to a few per cent of its width.
+    low, high = stats.t.interval(0.95, 199, loc=values.mean(), scale=stats.sem(values))
+    assert abs(found.low - low) < 0.1 * (high - low)
+    assert abs(found.high - high) < 0.1 * (high - low)
+    other = mean_interval(values, rng=np.random.default_rng(6))
+    assert other.low != found.low
+
+
+@pytest.mark.parametrize("n", [8, 12])
+def test_bootstrap_survives_ties(n: int) -> None:
+    found = mean_interval([1.0] * (n - 1) + [2.0])
+    assert 1.0 <= found.low <= found.mean <= found.high <= 2.0
+
+
+def test_infinities_open_their_own_side_only() -> None:
+    # An infinity counts as the largest finite value at the other end: a lower limit of a smaller mean.
+    above = mean_interval([1.0, 2.0, math.inf])
+    assert above.mean == above.high == math.inf
+    assert above.low == pytest.approx(mean_interval([1.0, 2.0, 2.0]).low)
+    below = mean_interval([-math.inf, 1.0, 2.0])
+    assert below.mean == below.low == -math.inf
+    assert below.high == pytest.approx(mean_interval([1.0, 1.0, 2.0]).high)
+    assert mean_interval([math.inf, math.inf]).low == -math.inf  # nothing finite is known
+
+
+def test_bounds_open_their_side_and_keep_the_other() -> None:
+    plain = mean_interval([1.0, 2.0, 3.0])
+    above = mean_interval([1.0, 2.0, 3.0], censored=[None, None, "above"])
+    assert (above.low, above.high) == (plain.low, math.inf)
+    both = mean_interval([1.0, 2.0, 3.0], censored=["below", None, "above"])
+    assert (both.low, both.high) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, math.nan], [[1.0, 2.0]]])
+def test_values_that_are_none_are_refused(values: list[float]) -> None:
+    with pytest.raises(ValueError, match="non-empty"):
+        mean_interval(values)
+
+
+@given(st.lists(numbers, min_size=2, max_size=7), numbers)
+def test_interval_holds_its_mean_and_moves_with_the_values(values: list[float], shift: float) -> None:
+    found, moved = mean_interval(values), mean_interval(np.array(values) + shift)
+    assert found.low <= found.mean + 1e-9
+    assert found.mean <= found.high + 1e-9
+    assert moved.low == pytest.approx(found.low + shift, abs=1e-6)
+    assert moved.high == pytest.approx(found.high + shift, abs=1e-6)
+
+
+def test_savings_average_as_logs() -> None:
+    found = geometric_interval([Saving(2.0), Saving(0.5)])
+    assert found.mean == pytest.approx(1.0)
+    assert found.low * found.high == pytest.approx(1.0)
+    # By hand: the logs are 1, 2, 3.
+    three = geometric_interval([Saving(math.e), Saving(math.e**2), Saving(math.e**3)])
+    assert three.low == pytest.approx(math.exp(2 - T_2 / math.sqrt(3)))
+    assert geometric_interval([Saving(2.0), Saving(3.0, "below")]).low == 0.0
+
+
+# ------------------------------------------------------------------------------------------------------------- ladder
+def test_ladder_by_hand() -> None:
+    # 25 lies halfway between the rungs at 2 and 4; halfway in log cost is 2 sqrt(2).
+    assert ladder_saving([1, 2, 4], [10, 20, 30], 1.0, 25.0).value == pytest.approx(2 * math.sqrt(2))
+    assert ladder_saving([4, 1, 2], [30, 10, 20], 0.5, 20.0) == Saving(pytest.approx(4.0))
+    assert ladder_saving([1, 2, 4], [3.0, 2.0, 1.0], 1.0, 1.5, better="lower").value == pytest.approx(2 * math.sqrt(2))
+
+
+def test_ladder_never_extrapolates() -> None:
+    assert ladder_saving([1, 2, 4], [10, 20, 30], 0.5, 30.1) == Saving(pytest.approx(8.0), "above")
+    assert ladder_saving([1, 2, 4], [10, 20, 30], 0.5, 9.9) == Saving(pytest.approx(2.0), "below")
+    assert ladder_saving([1, 2, 4], [3, 2, 1], 1.0, 0.9, better="lower").censored == "above"
+
+
+def test_first_cost_of_a_plateau_counts() -> None:
+    # The isotonic fit pools 30 and 20 to 25 at costs 2 and 4: the plain recipe reaches 25 at 2.
+    assert ladder_saving([1, 2, 4, 8], [10, 30, 20, 40], 1.0, 25.0).value == pytest.approx(2.0)
+    assert ladder_saving([1, 2, 4], [5, 5, 5], 1.0, 5.0) == Saving(pytest.approx(1.0))
+
+
+def test_rungs_of_equal_cost_are_averaged() -> None:
+    assert ladder_saving([1, 1, 4], [10, 20, 35], 1.0, 25.0).value == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("costs", [[1.0], [0.0, 1.0], [1.0, math.inf]])
+def test_a_broken_ladder_is_refused(costs: list[float]) -> None:
+    with pytest.raises(ValueError, match="ladder needs"):
+        ladder_saving(costs, [1.0] * len(costs), 1.0, 1.0)
+
+
+@given(rising, rising, st.integers(0, 4))
+def test_a_rung_of_the_ladder_saves_nothing(costs: np.ndarray, qualities: np.ndarray, rung: int) -> None:
+    saving = ladder_saving(costs, qualities, costs[rung], qualities[rung])
+    assert saving == Saving(pytest.approx(1.0))
+
+
+@given(rising, st.lists(numbers, min_size=5, max_size=5), st.integers(1, 5000), numbers, st.floats(1e-6, 1e12))
+def test_the_unit_of_cost_does_not_matter(
+    costs: np.ndarray, qualities: list[float], cost: float, quality: float, unit: float
+) -> None:
+    one, other = (ladder_saving(costs * u, qualities, cost * u, quality) for u in (1.0, unit))
+    assert other == Saving(pytest.approx(one.value, rel=1e-6), one.censored)
+
+
+@given(rising, st.lists(numbers, min_size=5, max_size=5), st.integers(1, 5000), numbers, st.floats(0, 100))
+def test_a_better_method_never_saves_less(
+    costs: np.ndarray, qualities: list[float], cost: float, quality: float, gain: float
+) -> None:
+    one, better = (ladder_saving(costs, qualities, cost, quality + g) for g in (0.0, gain))
+    assert better.value >= one.value * (1 - 1e-9)
+    mirrored = ladder_saving(costs, [-q for q in qualities], cost, -quality, better="lower")
+    assert mirrored == one
+
+
+# ----------------------------------------------------------------------------------------------------- ladder interval
+def test_interval_of_a_noiseless_ladder_is_the_saving() -> None:
+    ladder = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])  # 10 points per doubling: 45 at cost 1 is worth 2 ** 1.5
+    savings, found = ladder_interval([ladder] * 3, [(1.0, 45.0)] * 3)
+    assert [s.value for s in savings] == pytest.approx([2**1.5] * 3)
+    assert (found.mean, found.low, found.high) == pytest.approx([2**1.5] * 3, rel=1e-9)
+
+
+def test_interval_on_a_straight_ladder_is_the_interval_of_logs() -> None:
+    # Quality log2(cost) makes a lead of quality a difference of log savings: both of its parts are then the same.
+    ladder = (COSTS, np.log2(COSTS))
+    savings, found = ladder_interval([ladder] * 3, [(1.0, 0.2), (1.0, 0.25), (1.0, 0.3)])
+    logs = geometric_interval(savings)
+    assert (found.low, found.high) == pytest.approx((logs.low, logs.high), rel=1e-6)
+
+
+def test_a_hair_above_a_saturated_ladder_is_no_saving() -> None:
+    # Every seed beats its ladder's top, so every saving is "at least 4"; but by no more than the seeds differ.
+    ladder = (COSTS, [90.0, 90.0, 90.0, 90.0, 90.0])
+    savings, found = ladder_interval([ladder] * 3, [(1.0, 90.01), (1.0, 90.3), (1.0, 90.02)])
+    assert savings == [Saving(pytest.approx(4.0), "above")] * 3
+    assert (found.low, found.high) == (0.0, math.inf)
+
+
+def test_far_above_the_ladder_is_at_least_its_end() -> None:
+    ladder = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])
+    _, found = ladder_interval([ladder] * 3, [(1.0, 60.0), (1.0, 60.1), (1.0, 60.2)])
+    assert found.low == pytest.approx(4.0)
+    assert found.high == math.inf
+    _, found = ladder_interval([ladder] * 3, [(1.0, 1.0), (1.0, 1.1), (1.0, 1.2)])
+    assert found.low == 0.0
+    assert found.high == pytest.approx(0.25)
+
+
+def test_one_seed_on_the_ladder_has_no_interval() -> None:
+    savings, found = ladder_interval([(COSTS, COSTS)], [(1.0, 2.0)])
+    assert savings[0].value == pytest.approx(2.0)
+    assert math.isnan(found.low)
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.01, 5), st.floats(0.25, 4), st.floats(1e-3, 1e6))
+def test_ladder_interval_holds_its_mean_whatever_the_unit(seed: int, noise: float, cost: float, unit: float) -> None:
+    rng = np.random.default_rng(seed)
+    heights = [90 - 6 / np.sqrt(COSTS) + noise * rng.normal(size=5) for _ in range(3)]
+    ends = (84 + noise * rng.normal(size=3)).tolist()
+    found, other = (
+        ladder_interval([(np.array(COSTS) * u, h) for h in heights], [(cost * u, end) for end in ends])[1]
+        for u in (1.0, unit)
+    )
+    assert found.low <= found.mean * (1 + 1e-9)
+    assert found.mean <= found.high * (1 + 1e-9)
+    assert (other.mean, other.low, other.high) == pytest.approx((found.mean, found.low, found.high), rel=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------------------- curves
+PLAIN = ([0, 1, 2, 3, 4], [0, 10, 20, 30, 40])
+
+
+def test_curves_by_hand() -> None:
+    assert curve_saving(PLAIN, ([0, 1, 2], [0, 20, 40])) == Saving(2.0)  # 4 over 2
+    assert curve_saving(PLAIN, ([0, 1, 2], [0, 20, 40]), target=25.0) == Saving(2.0)  # 2.5 over 1.25
+    falling = ([0, 1, 2], [8.0, 4.0, 2.0])
+    assert curve_saving(falling, ([0, 1, 2], [8.0, 2.0, 1.0]), better="lower") == Saving(2.0)
+
+
+def test_first_crossing_counts() -> None:
+    # The baseline is at its final 20 already at cost 1, and falls back.
+    assert curve_saving(([1, 2, 3], [20, 10, 20]), ([1, 2], [0, 20])) == Saving(0.5)
+
+
+def test_a_target_never_reached_is_bounded_by_the_end_of_the_run() -> None:
+    assert curve_saving(PLAIN, ([1, 2], [5, 39])) == Saving(2.0, "below")
+    assert curve_saving(PLAIN, ([1, 2], [5, 50]), target=50.0) == Saving(2.0, "above")
+    with pytest.raises(ValueError, match="neither"):
+        curve_saving(PLAIN, ([1, 2], [5, 39]), target=100.0)
+
+
+def test_an_untrained_model_has_reached_nothing() -> None:
+    assert curve_saving(([0, 1, 2], [50, 50, 50]), ([0, 1, 2], [50, 50, 50])) == Saving(1.0)
+    with pytest.raises(ValueError, match="ascending"):
+        curve_saving(([2, 1], [1, 2]), PLAIN)
+
+
+@given(rising, rising, st.floats(1e-3, 1e9))
+def test_identical_curves_save_nothing_in_any_unit(costs: np.ndarray, qualities: np.ndarray, unit: float) -> None:
+    assert curve_saving((costs, qualities), (costs, qualities)) == Saving(1.0)
+    other = curve_saving((costs * unit, qualities), (costs * unit / 3, qualities))
+    assert other == Saving(pytest.approx(3.0))

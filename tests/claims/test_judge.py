@@ -1,0 +1,236 @@
+"""The judge end to end on run folders that were written, not trained."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from fake_study import LADDER, make_claim, make_curve, make_study, make_summary
+
+from scrimp.claims.judge import (
+    CSV_COLUMNS,
+    ClaimResult,
+    collect_claims,
+    index_runs,
+    judge,
+    judge_claim,
+    read_claims,
+    write_claims,
+)
+from scrimp.config import Claim, Workspace
+from scrimp.errors import ScrimpError
+from scrimp.records import Summary, write_run
+
+SAVING = {"kind": "ratio", "method": "method", "axis": "flops"}
+T_2 = math.sqrt(2) * 0.95 / math.sqrt(1 - 0.95**2)  # Student's t, 2 degrees of freedom, 97.5 %
+
+# The ladder gains 10 points per doubling from 50 at cost 1/4: quality 75 is worth cost sqrt(2).
+RUNGS = {"full-quarter": 50.0, "full-half": 60.0, "full": 70.0, "full-x2": 80.0, "full-x4": 90.0}
+
+
+def save(root: Path, summary: Summary, costs: list[float] | None = None, values: list[float] | None = None) -> None:
+    folder = Workspace(root).run_folder(summary.scale, summary.study, summary.arm, summary.seed)
+    curve = make_curve(summary.arm, summary.seed, costs or [1.0], values or [summary.metrics["test_accuracy"]])
+    write_run(folder, curve, summary, {})
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """Three seeds of a ladder (shifted by seed) and of a method at half the cost of `full`; less in setting `small`."""
+    for seed in range(3):
+        for arm, quality in RUNGS.items():
+            ends = [0.0, LADDER[arm] / 2, LADDER[arm]]
+            save(tmp_path, make_summary(arm, seed, LADDER[arm], test_accuracy=quality + seed), ends, [0, 20, quality])
+        lead = [0.0, 1.0, -1.0][seed]  # points, so 2 ** (lead / 10) in cost
+        summary = make_summary("method", seed, 0.5, test_accuracy=75 + seed + lead)
+        save(tmp_path, summary, [0.0, 0.25, 0.5], [0, 35, 70])
+        save(tmp_path, make_summary("full@small", seed, 1.0, test_accuracy=40))
+    save(tmp_path, make_summary("method@small", 1, 0.5, test_accuracy=41))
+    save(tmp_path, make_summary("dropped-arm", 0, 1.0, test_accuracy=99))
+    return Workspace(tmp_path)
+
+
+def judged(workspace: Workspace, rule: dict[str, Any] | None, scale: str = "mini", **given: Any) -> ClaimResult:
+    claim = make_claim(rule, **given)
+    return judge(workspace, make_study([claim]), scale)[0]
+
+
+def test_ladder_saving_end_to_end(workspace: Workspace) -> None:
+    found = judged(workspace, SAVING, published=2.5, figure="savings", deviations={"mini": "icons, not ImageNet"})
+    # Quality 75 is the ladder's at cost 2 ** .5, the method costs 1/2: 2 ** 1.5, and 2 ** .1 per point of lead.
+    assert [p.value for p in found.points] == pytest.approx([2**1.5, 2**1.6, 2**1.4])
+    assert found.measured == pytest.approx(2**1.5)
+    # The logs to base 2 have standard deviation .1.
+    assert found.low == pytest.approx(2 ** (1.5 - T_2 * 0.1 / math.sqrt(3)))
+    assert found.high == pytest.approx(2 ** (1.5 + T_2 * 0.1 / math.sqrt(3)))
+    assert (found.verdict, found.n, found.setting) == ("supported", 3, "icons")
+    assert set(found.arms) == {"method", *LADDER}
+    assert len(found.commands) == 18
+    assert "scrimp run fake full-x4 --seed 2 --scale mini" in found.commands
+    assert (found.figure, found.deviations) == ("savings", "icons, not ImageNet")
+    assert judged(workspace, SAVING, published=13.0).verdict == "partly supported"
+
+
+def test_censored_savings_are_said_to_be_bounds(workspace: Workspace) -> None:
+    for seed in range(3):
+        save(workspace.root, make_summary("method", seed, 0.5, test_accuracy=99 + seed))
+    found = judged(workspace, SAVING, published=13.0)
+    assert (found.measured, found.low) == (pytest.approx(8.0), pytest.approx(8.0))
+    assert (found.high, found.censored, found.verdict) == (math.inf, "above", "supported")
+    assert "3 of 3 savings known only as at least" in found.reason
+
+
+def test_published_way_reads_two_curves(workspace: Workspace) -> None:
+    found = judged(workspace, SAVING | {"way": "curves", "baseline": "full"}, published=2.0)
+    assert [p.value for p in found.points] == pytest.approx([2.0] * 3)  # 70 at cost 1 against 70 at cost 1/2
+    assert found.verdict == "supported"
+
+
+def test_difference_by_hand(workspace: Workspace) -> None:
+    rule = {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5}
+    found = judged(workspace, rule, published=5.0)
+    assert [p.value for p in found.points] == [5.0, 6.0, 4.0]
+    assert (found.measured, found.low) == (5.0, pytest.approx(5 - T_2 / math.sqrt(3)))
+    assert found.verdict == "supported"
+    assert judged(workspace, rule, direction="lower").verdict == "contradicted"
+    lossless = {"kind": "non-inferiority", "method": "method", "baseline": "full", "margin": 0.5}
+    assert judged(workspace, lossless).verdict == "supported"
+    assert judged(workspace, lossless | {"method": "full", "baseline": "method"}).verdict == "contradicted"
+
+
+def test_ordering_speaks_of_the_closest_rival(workspace: Workspace) -> None:
+    found = judged(workspace, {"kind": "ordering", "arms": ["method", "full-quarter", "full"], "no_effect": 0.5})
+    assert (found.measured, found.verdict) == (5.0, "supported")
+    assert {p.arm for p in found.points} == {"full-quarter", "full"}
+    rule = {"kind": "ordering", "arms": ["full-quarter", "method", "full"], "no_effect": 0.5}
+    found = judged(workspace, rule, direction="lower")
+    assert (found.measured, found.verdict) == (-20.0, "supported")
+    assert judged(workspace, rule).verdict == "contradicted"
+
+
+def test_slope_and_reduction_by_hand(workspace: Workspace) -> None:
+    rule = {
+        "kind": "slope", "baseline": ["full", "full-quarter"], "method": ["full-x4", "full-x2"], "no_effect": 0.5,
+    }  # fmt: skip
+    assert judged(workspace, rule).measured == 10.0  # falls by 20 against 10
+    found = judged(workspace, {"kind": "reduction", "method": "method", "baseline": "full", "axis": "examples"})
+    assert (found.measured, found.low, found.high, found.verdict) == (0.5, 0.5, 0.5, "supported")
+
+
+def test_another_setting_is_paired_by_the_seeds_it_has(workspace: Workspace) -> None:
+    rule = {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5}
+    found = judged(workspace, rule, at={"mini": "small"})
+    assert (found.measured, found.n, found.low, found.verdict) == (1.0, 1, None, "inconclusive")
+    assert found.reason == "one seed gives no interval; without seed 0, 2 (no finished run of method@small)"
+    assert found.arms == ["method@small", "full@small"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "given_", "reason"),
+    [
+        (None, {"not_run": "needs a cluster"}, "needs a cluster"),
+        (SAVING, {"at": {"mini": None}}, "left out at scale mini"),
+        (SAVING, {"scale": "gpu"}, "make it with `scrimp run fake method --seed 0 --scale gpu`"),
+        (SAVING | {"method": "rival"}, {}, "no finished run of rival at scale mini"),
+        (SAVING, {"at": {"mini": "small"}}, "a ladder needs two or more"),
+        (SAVING, {"metric": "test_loss"}, "does not record test_loss; it records test_accuracy"),
+        (SAVING | {"way": "curves", "baseline": "full"}, {"metric": "test_loss"}, "records no curve of test_loss"),
+        (
+            {"kind": "difference", "method": "rival", "baseline": "full", "no_effect": 1},
+            {"at": {"mini": "small"}},
+            "rival is no arm of setting small at scale mini",
+        ),
+        ({"kind": "exact", "probe": "nothing", "column": "c", "tolerance": 0.1}, {"published": 1}, "not part of scale"),
+        (
+            {"kind": "exact", "probe": "overhead", "column": "c", "tolerance": 0.1},
+            {"published": 1},
+            "make it with `scrimp probe fake overhead --scale mini`",
+        ),
+    ],
+)
+def test_not_run_says_why(workspace: Workspace, rule: Any, given_: dict[str, Any], reason: str) -> None:
+    found = judged(workspace, rule, **given_)
+    assert (found.verdict, found.measured, found.n) == ("not run", None, 0)
+    assert reason in found.reason
+
+
+def test_an_axis_that_was_not_measured_is_not_run(workspace: Workspace) -> None:
+    summary = make_summary("method", 0, 0.5, test_accuracy=75.0)
+    idle = summary.model_copy(update={"meters": summary.meters.model_copy(update={"flops": None})})
+    study = make_study([])
+    runs = index_runs([idle, make_summary("full", 0, 1.0, test_accuracy=70.0)])
+    rule = {"kind": "reduction", "method": "method", "baseline": "full", "axis": "flops"}
+    found = judge_claim(make_claim(rule), workspace, study, "mini", runs)
+    assert (found.verdict, found.reason) == ("not run", "flops of method (seed 0) was not measured")
+
+
+def test_unknown_setting_is_an_error(workspace: Workspace) -> None:
+    with pytest.raises(ScrimpError, match="did you mean 'icons'"):
+        judged(workspace, SAVING, at={"mini": "icon"})
+
+
+def test_probe_rows(workspace: Workspace) -> None:
+    path = workspace.results("mini", "fake") / "probes" / "overhead.parquet"
+    path.parent.mkdir(parents=True)
+    rows = {"size": [1, 1, 1, 2], "share": [0.1, 0.2, 0.3, 0.5], "gone": [None] * 4, "seed": [0, 1, 2, 0]}
+    pd.DataFrame(rows).to_parquet(path)
+    rule = {"kind": "exact", "probe": "overhead", "column": "share", "where": {"size": 2}, "tolerance": 0.1}
+    one = judged(workspace, rule, published=0.5)
+    assert (one.measured, one.low, one.n, one.verdict) == (0.5, 0.5, 1, "supported")
+    assert one.commands == ["scrimp probe fake overhead --scale mini"]
+    several = judged(workspace, rule | {"where": {"size": 1}}, published=0.2)
+    assert several.high == pytest.approx(0.2 + T_2 * 0.1 / math.sqrt(3))
+    assert (several.n, several.verdict) == (3, "inconclusive")
+    assert judged(workspace, rule | {"where": {"size": 3}}, published=0.2).reason.startswith(
+        "the probe overhead has no"
+    )
+    assert judged(workspace, rule | {"column": "gone"}, published=0.2).verdict == "not run"
+    with pytest.raises(ScrimpError, match="unknown column 'shar'"):
+        judged(workspace, rule | {"column": "shar"}, published=0.2)
+
+
+def claims_of_every_fate() -> list[Claim]:
+    return [
+        make_claim(SAVING, id="saves", published=2.5, statement='Costs less, "by far"'),
+        make_claim(None, id="skipped", not_run="needs a cluster"),
+        make_claim(SAVING | {"axis": "seconds"}, id="open", published=13.0),
+        make_claim(
+            {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5},
+            id="single", at={"mini": "small"},
+        ),
+    ]  # fmt: skip
+
+
+def test_tables_round_trip(workspace: Workspace) -> None:
+    for seed in range(3):
+        save(workspace.root, make_summary("method", seed, 0.5, test_accuracy=99 + seed))
+    study = make_study(claims_of_every_fate())
+    results = judge(workspace, study, "mini")
+    write_claims(workspace, "fake", "mini", results)
+    folder = workspace.results("mini", "fake")
+    assert read_claims(workspace, "fake", "mini") == results
+    raw = json.loads((folder / "claims.json").read_text())
+    assert (raw[2]["high"], raw[1]["measured"]) == ("inf", None)
+    with (folder / "claims.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == CSV_COLUMNS
+    assert [row["claim"] for row in rows] == ["saves", "skipped", "open", "single"]
+    assert [row["verdict"] for row in rows] == ["supported", "not run", "supported", "inconclusive"]
+    assert (rows[2]["high"], rows[1]["low"], rows[3]["high"]) == ("inf", "", "")
+    assert float(rows[0]["measured"]) == results[0].measured
+    assert pd.read_csv(folder / "claims.csv")["high"].tolist()[2] == math.inf
+    before = (folder / "claims.json").read_bytes(), (folder / "claims.csv").read_bytes()
+    write_claims(workspace, "fake", "mini", judge(workspace, study, "mini"))
+    assert before == ((folder / "claims.json").read_bytes(), (folder / "claims.csv").read_bytes())
+    assert collect_claims(workspace, "mini", ["fake"]) == results
+    assert (workspace.results("mini") / "claims.csv").read_bytes() == before[1]
+
+
+def test_a_study_without_claims_is_named(workspace: Workspace) -> None:
+    with pytest.raises(ScrimpError, match=r"other/claims\.json does not exist"):
+        collect_claims(workspace, "mini", ["other"])

@@ -1,0 +1,129 @@
+# INPUTS:  config/ (checked here, so that a typo stops the workflow before any work)
+# OUTPUTS: names that the other rule files use: SCALE, STUDIES, and functions from wildcards to files and parameters
+# A rule's `params: code` is the digest of the modules that its stage imports, and `params: config` the slice of the
+# configuration that it reads: a change re-runs just what it can change.
+
+import os
+
+from scrimp.config import Workspace
+from scrimp.errors import ScrimpError
+from scrimp.files import digest_of, sha256_of
+from scrimp.listing import check_config
+from scrimp.measure.code import code_digest, package_root
+from scrimp.measure.provenance import lock_digest
+from scrimp.selection import selector_module
+
+WORKSPACE = Workspace()
+SCALE = config["scale"]
+STUDIES = config["studies"] if isinstance(config["studies"], list) else config["studies"].split(",")
+try:
+    check_config(WORKSPACE, SCALE, STUDIES)
+except ScrimpError as error:
+    raise WorkflowError(str(error))
+CONFIGS = {name: WORKSPACE.study(name) for name in STUDIES}
+DATASETS = WORKSPACE.datasets()
+LOCK = lock_digest(WORKSPACE.root)
+
+
+wildcard_constraints:
+    study=r"[a-z0-9-]+",
+    scale=r"[a-z]+",
+    arm=r"[^/]+",
+    seed=r"\d+",
+    dataset=r"[a-z0-9-]+",
+    probe=r"[a-z0-9-]+",
+
+
+def seeds_of(study):
+    return config["seeds"] or CONFIGS[study].scale(SCALE).seeds
+
+
+def run_outputs(study):
+    """Summaries of every run of a study: the last file that a run writes."""
+    return [
+        f"results/{SCALE}/{study}/runs/{arm}/seed{seed}/summary.json"
+        for arm in CONFIGS[study].arm_ids(SCALE)
+        for seed in seeds_of(study)
+    ]
+
+
+def probe_outputs(study):
+    return [f"results/{SCALE}/{study}/probes/{name}.parquet" for name in CONFIGS[study].scale(SCALE).probes]
+
+
+def figure_outputs(study):
+    names = CONFIGS[study].figures
+    return [f"results/{SCALE}/{study}/figures/{name}.{kind}" for name in names for kind in ("svg", "png")]
+
+
+def table_outputs(study):
+    return [f"results/{SCALE}/{study}/tables/{name}.csv" for name in CONFIGS[study].tables]
+
+
+def study_results(study):
+    return [f"results/{SCALE}/{study}/claims.json", *figure_outputs(study), *table_outputs(study)]
+
+
+def resolved(wildcards):
+    return CONFIGS[wildcards.study].resolve(wildcards.scale, wildcards.arm)
+
+
+def shards_of_run(wildcards):
+    return f"resources/shards/{resolved(wildcards)[1].dataset}/manifest.json"
+
+
+def shards_of_probe(wildcards):
+    """Probes measure on the data of the scale's main setting."""
+    sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
+    return f"resources/shards/{sizes.settings[sizes.main].dataset}/manifest.json"
+
+
+def base_of(wildcards):
+    """The dataset that a view looks at."""
+    base = DATASETS[wildcards.dataset].view_of
+    return [f"resources/shards/{base}/manifest.json"] if base else []
+
+
+def run_config(wildcards):
+    """What shapes a run, and nothing else: editing another arm does not re-run this one."""
+    arm, setting = resolved(wildcards)
+    threads = CONFIGS[wildcards.study].scale(wildcards.scale).threads
+    slices = [arm.model_dump(mode="json", exclude={"label", "note"}), setting.model_dump(mode="json", exclude={"arms"})]
+    return digest_of([*slices, threads, config["device"]])
+
+
+def run_code(wildcards):
+    """The training code and this arm's selector."""
+    return code_digest("scrimp.training.runner", selector_module(resolved(wildcards)[0].selector["name"]))
+
+
+def run_threads(wildcards):
+    return CONFIGS[wildcards.study].scale(wildcards.scale).threads
+
+
+def run_gpus(wildcards):
+    return 1 if CONFIGS[wildcards.study].scale(wildcards.scale).gpus else 0
+
+
+def probe_config(wildcards):
+    sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
+    setting = sizes.settings[sizes.main].model_dump(mode="json", exclude={"arms"})
+    return digest_of([sizes.probes[wildcards.probe], setting, sizes.threads])
+
+
+def study_config(wildcards):
+    """The whole of a study's file: its claims and figures read all of it."""
+    return digest_of(CONFIGS[wildcards.study].model_dump(mode="json"))
+
+
+def dataset_config(wildcards):
+    return digest_of(DATASETS[wildcards.dataset].model_dump(mode="json"))
+
+
+def page_digest():
+    """The page's template, style and script."""
+    return digest_of([sha256_of(path) for path in sorted((package_root() / "report").glob("page.*"))])
+
+
+def study_module(wildcards):
+    return "scrimp.studies." + wildcards.study.replace("-", "_")

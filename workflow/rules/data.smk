@@ -1,0 +1,20 @@
+# INPUTS:  the registries and URLs of config/datasets.yaml, or $SCRIMP_MIRROR
+# OUTPUTS: resources/shards/DATASET/manifest.json, beside shards and index
+# STEPS:   `scrimp shard` fetches what it needs, verifies, builds in a temporary folder, renames
+
+
+rule shard:
+    input:
+        base_of,
+    output:
+        "resources/shards/{dataset}/manifest.json",
+    log:
+        "results/logs/shard/{dataset}.log",
+    conda:
+        "../../envs/scrimp.yaml"
+    params:
+        config=dataset_config,
+        code=code_digest("scrimp.data.stage"),
+    threads: workflow.cores
+    shell:
+        "scrimp shard {wildcards.dataset} > {log} 2>&1"

@@ -1,0 +1,46 @@
+# INPUTS:  claims, figures and tables of all studies; run files
+# OUTPUTS: the report page, the claims table, the key of what MLflow holds
+# STEPS:   one serial `track` (MLflow's database is not an output: it is a view, rebuilt from the files), then the page
+
+
+rule track:
+    input:
+        [run_outputs(study) for study in STUDIES],
+        [study_results(study) for study in STUDIES],
+    output:
+        f"results/{SCALE}/tracked.json",
+    log:
+        f"results/logs/{SCALE}/track.log",
+    conda:
+        "../../envs/scrimp.yaml"
+    params:
+        code=code_digest("scrimp.tracking"),
+        scale=SCALE,
+        studies=[f"--study {study}" for study in STUDIES],
+    shell:
+        "scrimp track --scale {params.scale} {params.studies} > {log} 2>&1"
+
+
+rule report:
+    input:
+        f"results/{SCALE}/tracked.json",
+        [study_results(study) for study in STUDIES],
+    output:
+        page=report(
+            f"results/{SCALE}/report/index.html",
+            caption="../report/page.rst",
+            category="report",
+            labels={"claim": "all", "scale": SCALE},
+        ),
+        claims=f"results/{SCALE}/claims.csv",
+    log:
+        f"results/logs/{SCALE}/report.log",
+    conda:
+        "../../envs/scrimp.yaml"
+    params:
+        code=code_digest("scrimp.report.page"),
+        page=page_digest(),
+        scale=SCALE,
+        studies=[f"--study {study}" for study in STUDIES],
+    shell:
+        "scrimp report --scale {params.scale} {params.studies} > {log} 2>&1"

@@ -1,0 +1,47 @@
+# INPUTS:  shards
+# OUTPUTS: a run's curve, summary and provenance; a probe's table
+# STEPS:   one process a run; killed, it goes on from results/checkpoints when it is started again
+
+
+rule run:
+    input:
+        shards_of_run,
+    output:
+        "results/{scale}/{study}/runs/{arm}/seed{seed}/summary.json",
+        "results/{scale}/{study}/runs/{arm}/seed{seed}/curve.parquet",
+        "results/{scale}/{study}/runs/{arm}/seed{seed}/provenance.json",
+    log:
+        "results/logs/{scale}/{study}/{arm}-seed{seed}.log",
+    conda:
+        "../../envs/scrimp.yaml"
+    params:
+        config=run_config,
+        code=run_code,
+        lock=LOCK,
+        device=config["device"],
+    threads: run_threads
+    resources:
+        gpu=run_gpus,
+    shell:
+        "scrimp run {wildcards.study} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
+        " --device {params.device} > {log} 2>&1"
+
+
+rule probe:
+    input:
+        shards_of_probe,
+    output:
+        "results/{scale}/{study}/probes/{probe}.parquet",
+        "results/{scale}/{study}/probes/{probe}.json",
+    log:
+        "results/logs/{scale}/{study}/probe-{probe}.log",
+    conda:
+        "../../envs/scrimp.yaml"
+    params:
+        config=probe_config,
+        code=lambda wildcards: code_digest(study_module(wildcards)),
+        lock=LOCK,
+    # A probe measures time: nothing else runs beside it.
+    threads: workflow.cores
+    shell:
+        "scrimp probe {wildcards.study} {wildcards.probe} --scale {wildcards.scale} > {log} 2>&1"
