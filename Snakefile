@@ -15,11 +15,11 @@ include: "workflow/rules/report.smk"
 
 
 rule all:
+    default_target: True
     input:
         f"results/{SCALE}/report/index.html",
         f"results/{SCALE}/claims.csv",
         f"results/{SCALE}/tracked.json",
-    default_target: True
 
 
 # One target a study, by its name: its claims, figures and tables, without the page.

@@ -94,6 +94,12 @@ def write_icon_package() -> Callable[..., Path]:
 
 
 @pytest.fixture(scope="session")
+def icon_sets() -> dict[str, Any]:
+    """The sets of the icon package, as its JSON files hold them."""
+    return SETS
+
+
+@pytest.fixture(scope="session")
 def mirror(tmp_path_factory: pytest.TempPathFactory, write_icon_package: Callable[..., Path]) -> Path:
     """A folder that holds the icon package, to be named by SCRIMP_MIRROR."""
     folder = tmp_path_factory.mktemp("mirror")

@@ -24,9 +24,7 @@ from scrimp.tracking import track, ui
 POINTS = 2300  # more than two batches of MLflow's
 
 
-def write_seed(
-    workspace: Workspace, study: str, arm: str, seed: int, accuracy: float = 90.0, scale: str = "smoke"
-) -> Path:
+def write_seed(workspace: Workspace, study: str, arm: str, seed: int, accuracy: float = 90.0, scale: str = "smoke") -> Path:
     meters = Meters(
         updates=100,
         examples=12_800,
@@ -213,9 +211,7 @@ def test_runs_without_a_folder_go_from_their_scale_only(workspace: Workspace) ->
     assert sorted(tracked(workspace, "mini")) == ["mini/jest/full", "mini/jest/full/seed0"]
 
 
-def test_a_run_cut_off_while_it_was_written_is_made_again(
-    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_run_cut_off_while_it_was_written_is_made_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
@@ -251,9 +247,7 @@ def test_a_deleted_database_is_made_again_from_the_files(workspace: Workspace) -
         "import sys; from scrimp.config import Workspace; from scrimp.tracking import track; "
         "track(Workspace(sys.argv[1]), 'smoke', ['jest'])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script, str(workspace.root)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script, str(workspace.root)], capture_output=True, text=True, check=True)
     assert "INFO" not in done.stderr  # no talk of migrations
     moved = workspace.root.with_name("moved")
     workspace.root.rename(moved)

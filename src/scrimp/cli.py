@@ -126,6 +126,19 @@ def report(scale: Scale = None, studies: Studies = None) -> None:
 
 
 @app.command()
+def publish(
+    name: Annotated[str, typer.Argument(help="the hardware, for example mini-cpu")],
+    scale: Scale = None,
+    studies: Studies = None,
+) -> None:
+    """Copy a finished scale's measured results to results/reference/NAME, to be committed."""
+    from scrimp.report.publish import publish as publish_results
+
+    workspace = Workspace()
+    print(publish_results(workspace, _scale(workspace, scale), studies or workspace.settings().studies, name))
+
+
+@app.command()
 def track(scale: Scale = None, studies: Studies = None) -> None:
     """Bring MLflow's database in line with the result files."""
     from scrimp.tracking import track as track_runs

@@ -50,7 +50,15 @@ class UrlSource(Closed):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-Source = Annotated[NpmSource | UrlSource, Field(discriminator="kind")]
+class FolderSource(Closed):
+    """A user's own image folder, `SPLIT/CLASS/*.{jpg,jpeg,png}`, given by `scrimp shard NAME --path FOLDER`."""
+
+    kind: Literal["folder"]
+    obtain: str = Field(description="how a user comes by the data")
+    splits: dict[str, str] = Field({"train": "train", "test": "val"}, description="our split -> its folder")
+
+
+Source = Annotated[NpmSource | UrlSource | FolderSource, Field(discriminator="kind")]
 
 
 class DatasetConfig(Closed):
@@ -73,10 +81,15 @@ class DatasetConfig(Closed):
 
 # ---------------------------------------------------------------------------------------------------------- the training
 class Augmentation(Closed):
-    """Random shifts (reflected border, pixels) and horizontal flips, drawn per example."""
+    """Random shifts (reflected border, pixels) and horizontal flips, drawn per example.
+
+    `smallest_crop` is for pictures read at an `image_size`: a random crop of at least that share of the area, its sides
+    in a ratio of 3:4 to 4:3, is scaled to the size (Szegedy et al. 2014).
+    """
 
     shift: int = Field(0, ge=0)
     flip: bool = False
+    smallest_crop: float | None = Field(None, gt=0, le=1)
 
 
 class Schedule(Closed):
@@ -158,6 +171,7 @@ class Setting(Closed):
     """A task that arms are compared on: data, model, recipe and the length of the full recipe."""
 
     dataset: str
+    image_size: PositiveInt | None = Field(None, description="read pictures from the shards, scaled; null: all in memory")
     model: ModelSpec
     recipe: Recipe
     epochs: PositiveFloat

@@ -186,9 +186,7 @@ def test_probe_rows(workspace: Workspace) -> None:
     several = judged(workspace, rule | {"where": {"size": 1}}, published=0.2)
     assert several.high == pytest.approx(0.2 + T_2 * 0.1 / math.sqrt(3))
     assert (several.n, several.verdict) == (3, "inconclusive")
-    assert judged(workspace, rule | {"where": {"size": 3}}, published=0.2).reason.startswith(
-        "the probe overhead has no"
-    )
+    assert judged(workspace, rule | {"where": {"size": 3}}, published=0.2).reason.startswith("the probe overhead has no")
     assert judged(workspace, rule | {"column": "gone"}, published=0.2).verdict == "not run"
     with pytest.raises(ScrimpError, match="unknown column 'shar'"):
         judged(workspace, rule | {"column": "shar"}, published=0.2)

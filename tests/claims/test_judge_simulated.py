@@ -38,9 +38,7 @@ def accuracy(cost: float) -> float:
     return 94 - 6 / math.sqrt(cost)
 
 
-def rates(
-    rule: dict[str, Any], published: float | None, gain: float = 0.0, cost: float = 1.0
-) -> defaultdict[str, float]:
+def rates(rule: dict[str, Any], published: float | None, gain: float = 0.0, cost: float = 1.0) -> defaultdict[str, float]:
     """Share of each verdict among DRAWS experiments; the method's accuracy is off by `gain`, its cost is `cost`."""
     rng = np.random.default_rng(7)
     claim = make_claim(rule, published=published)
@@ -154,8 +152,7 @@ def test_identical_curves_are_hardly_ever_supported() -> None:
     heights = 94 - 6 / np.sqrt(costs)
     for _ in range(DRAWS):
         savings = [
-            curve_saving(*((costs, heights + NOISE * rng.normal(size=costs.size)) for _ in range(2)))
-            for _ in range(SEEDS)
+            curve_saving(*((costs, heights + NOISE * rng.normal(size=costs.size)) for _ in range(2))) for _ in range(SEEDS)
         ]
         found = geometric_interval(savings)
         verdicts[ratio_verdict(found.low, found.high, 1.67, 0.05, "higher").name] += 1

@@ -19,9 +19,7 @@ PLANE = 32 * 32
 
 
 def dataset(**options: Any) -> DatasetConfig:
-    return DatasetConfig(
-        title="CIFAR", builder="cifar", view_of="other", licence="none", used_for="a test", options=options
-    )
+    return DatasetConfig(title="CIFAR", builder="cifar", view_of="other", licence="none", used_for="a test", options=options)
 
 
 def write_archive(path: Path, members: dict[str, bytes]) -> Path:

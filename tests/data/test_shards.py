@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import webdataset
+from PIL import Image
 
 from scrimp.config import Workspace
 from scrimp.data.loading import load_classification
@@ -83,8 +85,6 @@ def test_the_manifest_counts_and_digests_every_shard(tmp_path: Path) -> None:
         ("train-00001.tar", "train", 2),
         ("test-00000.tar", "test", 2),
     ]
-    import hashlib
-
     for about in manifest["shards"]:
         assert about["sha256"] == hashlib.sha256((folder / about["file"]).read_bytes()).hexdigest()
     assert manifest["samples_sha256"] == hashlib.sha256((folder / "samples.parquet").read_bytes()).hexdigest()
@@ -149,10 +149,14 @@ def test_data_without_labels_cannot_be_classified(tmp_path: Path) -> None:
 def test_a_failing_build_leaves_the_old_folder_and_nothing_else(tmp_path: Path) -> None:
     folder = write_dataset(tmp_path / "set")
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
-    with pytest.raises(RuntimeError, match="half-way"), building(folder) as temporary:
-        writer = ShardWriter(temporary)
-        writer.write("train", b"new", "png", {})
-        raise RuntimeError("half-way")
+
+    def build() -> None:
+        with building(folder) as temporary:
+            ShardWriter(temporary).write("train", b"new", "png", {})
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        build()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
     assert list(tmp_path.iterdir()) == [folder]
 
@@ -192,8 +196,6 @@ def test_a_picture_survives_the_way_through_the_shards(tiny: Workspace) -> None:
         "validation": (24, 32, 32, 3),
         "test": (24, 32, 32, 3),
     }
-    from PIL import Image
-
     encoded = tar_members(folder / "test-00000.tar")[f"{96 + 7:08d}.png"]  # 72 + 24 samples lie before the test split
     picture = Image.open(io.BytesIO(encoded))
     assert picture.tobytes() == splits["test"].pixels[7].numpy().tobytes()

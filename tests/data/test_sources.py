@@ -127,9 +127,7 @@ def test_a_server_without_ranges_is_read_from_the_start_again(workspace: Workspa
 
 def test_the_next_command_goes_on_with_what_an_earlier_one_got(workspace: Workspace, server: Server) -> None:
     server.breaks = [100_000] * sources.ATTEMPTS
-    with pytest.raises(
-        ScrimpError, match=r"set\.bin .*the connection broke after 500,000 of 1,048,576.*0\.5 MB are kept"
-    ):
+    with pytest.raises(ScrimpError, match=r"set\.bin .*the connection broke after 500,000 of 1,048,576.*0\.5 MB are kept"):
         fetch("set", url_set(server.url), workspace)
     assert left_over(workspace) == ["set.bin.part"]
     assert fetch("set", url_set(server.url), workspace).read_bytes() == CONTENT

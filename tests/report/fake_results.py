@@ -105,9 +105,7 @@ def demo_config() -> dict[str, Any]:
         "card": {"question": "Does it save?", "method": "Train on half.", "reading": "Look at the intervals."},
         "arms": arms,
         "ladder": ["full"],
-        "scales": {
-            SCALE: {"note": "Two CPU cores, small pictures.", "seeds": list(SEEDS), "settings": {"main": setting}}
-        },
+        "scales": {SCALE: {"note": "Two CPU cores, small pictures.", "seeds": list(SEEDS), "settings": {"main": setting}}},
         "figures": {"quality": "Quality against cost.", "undrawn": "Nobody has drawn this yet."},
         "tables": {"sizes": "Sizes of things.", "unwritten": "Nobody has written this yet."},
         "claims": [],
@@ -180,9 +178,7 @@ def make_workspace(root: Path) -> Workspace:
     curve = pd.DataFrame([[STUDY, "full", 0, SCALE, 1, 1, 1.0, 1.0, "loss", 1.0]], columns=CURVE_COLUMNS)
     for arm in ("full", "half"):
         for seed in SEEDS:
-            write_run(
-                workspace.run_folder(SCALE, STUDY, arm, seed), curve, demo_summary(arm, seed), demo_provenance(seed)
-            )
+            write_run(workspace.run_folder(SCALE, STUDY, arm, seed), curve, demo_summary(arm, seed), demo_provenance(seed))
     write_json(folder / "claims.json", demo_claims())
     (folder / "figures").mkdir()
     (folder / "figures" / "quality.svg").write_text(SVG, encoding="utf-8")

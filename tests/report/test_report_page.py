@@ -170,9 +170,7 @@ def test_only_the_verdicts_are_needed(workspace: Workspace) -> None:
 
 def test_missing_verdicts_name_the_file_and_the_stage(workspace: Workspace) -> None:
     (workspace.results(SCALE, STUDY) / "claims.json").unlink()
-    with pytest.raises(
-        ScrimpError, match=r"claims\.json does not exist; write it with `scrimp claims demo --scale mini`"
-    ):
+    with pytest.raises(ScrimpError, match=r"claims\.json does not exist; write it with `scrimp claims demo --scale mini`"):
         page_of(workspace)
 
 

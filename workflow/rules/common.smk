@@ -1,6 +1,6 @@
 # INPUTS:  config/ (checked here, so that a typo stops the workflow before any work)
-# OUTPUTS: names that the other rule files use: SCALE, STUDIES, and functions from wildcards to files and parameters
-# A rule's `params: code` is the digest of the modules that its stage imports, and `params: config` the slice of the
+# OUTPUTS: what the other files here use: SCALE, STUDIES, and functions from wildcards to files and parameters
+# `params: code` is the digest of the modules that its stage imports, and `params: config` the slice of the
 # configuration that it reads: a change re-runs just what it can change.
 
 import os
@@ -15,7 +15,11 @@ from scrimp.selection import selector_module
 
 WORKSPACE = Workspace()
 SCALE = config["scale"]
-STUDIES = config["studies"] if isinstance(config["studies"], list) else config["studies"].split(",")
+STUDIES = (
+    config["studies"]
+    if isinstance(config["studies"], list)
+    else config["studies"].split(",")
+)
 try:
     check_config(WORKSPACE, SCALE, STUDIES)
 except ScrimpError as error:
@@ -48,20 +52,33 @@ def run_outputs(study):
 
 
 def probe_outputs(study):
-    return [f"results/{SCALE}/{study}/probes/{name}.parquet" for name in CONFIGS[study].scale(SCALE).probes]
+    return [
+        f"results/{SCALE}/{study}/probes/{name}.parquet"
+        for name in CONFIGS[study].scale(SCALE).probes
+    ]
 
 
 def figure_outputs(study):
     names = CONFIGS[study].figures
-    return [f"results/{SCALE}/{study}/figures/{name}.{kind}" for name in names for kind in ("svg", "png")]
+    return [
+        f"results/{SCALE}/{study}/figures/{name}.{kind}"
+        for name in names
+        for kind in ("svg", "png")
+    ]
 
 
 def table_outputs(study):
-    return [f"results/{SCALE}/{study}/tables/{name}.csv" for name in CONFIGS[study].tables]
+    return [
+        f"results/{SCALE}/{study}/tables/{name}.csv" for name in CONFIGS[study].tables
+    ]
 
 
 def study_results(study):
-    return [f"results/{SCALE}/{study}/claims.json", *figure_outputs(study), *table_outputs(study)]
+    return [
+        f"results/{SCALE}/{study}/claims.json",
+        *figure_outputs(study),
+        *table_outputs(study),
+    ]
 
 
 def resolved(wildcards):
@@ -88,13 +105,19 @@ def run_config(wildcards):
     """What shapes a run, and nothing else: editing another arm does not re-run this one."""
     arm, setting = resolved(wildcards)
     threads = CONFIGS[wildcards.study].scale(wildcards.scale).threads
-    slices = [arm.model_dump(mode="json", exclude={"label", "note"}), setting.model_dump(mode="json", exclude={"arms"})]
+    slices = [
+        arm.model_dump(mode="json", exclude={"label", "note"}),
+        setting.model_dump(mode="json", exclude={"arms"}),
+    ]
     return digest_of([*slices, threads, config["device"]])
 
 
 def run_code(wildcards):
     """The training code and this arm's selector."""
-    return code_digest("scrimp.training.runner", selector_module(resolved(wildcards)[0].selector["name"]))
+    return code_digest(
+        "scrimp.training.runner",
+        selector_module(resolved(wildcards)[0].selector["name"]),
+    )
 
 
 def run_threads(wildcards):
@@ -122,8 +145,10 @@ def dataset_config(wildcards):
 
 def page_digest():
     """The page's template, style and script."""
-    return digest_of([sha256_of(path) for path in sorted((package_root() / "report").glob("page.*"))])
+    return digest_of(
+        [sha256_of(path) for path in sorted((package_root() / "report").glob("page.*"))]
+    )
 
 
 def study_module(wildcards):
-    return "scrimp.studies." + wildcards.study.replace("-", "_")
+    return f"scrimp.studies.{wildcards.study.replace('-', '_')}"

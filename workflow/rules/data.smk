@@ -12,9 +12,9 @@ rule shard:
         "results/logs/shard/{dataset}.log",
     conda:
         "../../envs/scrimp.yaml"
+    threads: workflow.cores
     params:
         config=dataset_config,
         code=code_digest("scrimp.data.stage"),
-    threads: workflow.cores
     shell:
         "scrimp shard {wildcards.dataset} > {log} 2>&1"

@@ -5,7 +5,10 @@
 
 rule claims:
     input:
-        lambda wildcards: run_outputs(wildcards.study) + probe_outputs(wildcards.study),
+        lambda wildcards: [
+            *run_outputs(wildcards.study),
+            *probe_outputs(wildcards.study),
+        ],
     output:
         json="results/{scale}/{study}/claims.json",
         csv=report(
@@ -31,7 +34,8 @@ for study in STUDIES:
         name:
             f"figures_{study}".replace("-", "_")
         input:
-            run_outputs(study) + probe_outputs(study),
+            run_outputs(study),
+            probe_outputs(study),
         output:
             figure_outputs(study),
             table_outputs(study),
@@ -41,7 +45,7 @@ for study in STUDIES:
             "../../envs/scrimp.yaml"
         params:
             config=digest_of(CONFIGS[study].model_dump(mode="json")),
-            code=code_digest("scrimp.studies." + study.replace("-", "_") + "_figures"),
+            code=code_digest(f"scrimp.studies.{study.replace('-', '_')}_figures"),
             study=study,
             scale=SCALE,
         shell:

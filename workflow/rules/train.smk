@@ -14,14 +14,14 @@ rule run:
         "results/logs/{scale}/{study}/{arm}-seed{seed}.log",
     conda:
         "../../envs/scrimp.yaml"
+    threads: run_threads
+    resources:
+        gpu=run_gpus,
     params:
         config=run_config,
         code=run_code,
         lock=LOCK,
         device=config["device"],
-    threads: run_threads
-    resources:
-        gpu=run_gpus,
     shell:
         "scrimp run {wildcards.study} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
         " --device {params.device} > {log} 2>&1"
@@ -37,11 +37,11 @@ rule probe:
         "results/logs/{scale}/{study}/probe-{probe}.log",
     conda:
         "../../envs/scrimp.yaml"
+    # A probe measures time: nothing else runs beside it.
+    threads: workflow.cores
     params:
         config=probe_config,
         code=lambda wildcards: code_digest(study_module(wildcards)),
         lock=LOCK,
-    # A probe measures time: nothing else runs beside it.
-    threads: workflow.cores
     shell:
         "scrimp probe {wildcards.study} {wildcards.probe} --scale {wildcards.scale} > {log} 2>&1"

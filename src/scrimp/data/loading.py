@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,30 @@ from scrimp.config import Augmentation
 from scrimp.data.shards import read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
 from scrimp.selection.base import derived_generator
+
+Visit = tuple[Tensor, Tensor, Tensor]
+Part = Callable[[int], tuple[slice, float]]  # see training/parallel.py
+
+
+class ImageSource(Protocol):
+    """A split that training and evaluation read from, wherever its pictures lie."""
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [N]."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def visits(
+        self, order: Tensor, batch_size: int, augmentation: Augmentation, seed: int, epoch: int, part: Part
+    ) -> Iterator[Visit]:
+        """This process's part of each batch of an epoch, augmented: indices [b], uint8 [b, S, S, 3], labels [b]."""
+        ...
+
+    def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The whole split in order, without augmentation: uint8 [b, S, S, 3], labels [b]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,6 +56,19 @@ class Images:
 
     def to(self, device: torch.device) -> Images:
         return Images(self.pixels.to(device), self.labels.to(device))
+
+    def visits(
+        self, order: Tensor, batch_size: int, augmentation: Augmentation, seed: int, epoch: int, part: Part
+    ) -> Iterator[Visit]:
+        # Every process draws for the whole batch and takes its part, so that all see the same pictures.
+        draws = derived_generator(seed, epoch, "augmentation")
+        for batch in order.split(batch_size):
+            at = batch.to(self.pixels.device, non_blocking=True)
+            mine, _ = part(len(batch))
+            yield at[mine], augmented(self.pixels[at], augmentation, draws)[mine], self.labels[at][mine]
+
+    def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        yield from zip(self.pixels.split(batch_size), self.labels.split(batch_size), strict=True)
 
 
 @dataclass(frozen=True)
@@ -72,16 +110,25 @@ def load_classification(folder: Path) -> tuple[dict[str, Images], list[str]]:
 
 
 def _decoded(folder: Path, rows: pd.DataFrame) -> Tensor:
-    pictures = []
-    for encoded, shard, index in zip(read_images(folder, rows), rows["shard"], rows["index"], strict=True):
-        try:
-            pictures.append(np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB")))
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise ScrimpError(
-                f"image {index} in {folder / shard} is corrupt ({error}); delete {(folder / shard).resolve().parent} "
-                f"and run `scrimp shard {folder.name}` again"
-            ) from error
+    pictures = [
+        np.asarray(decode(encoded, folder / shard, index))
+        for encoded, shard, index in zip(read_images(folder, rows), rows["shard"], rows["index"], strict=True)
+    ]
+    sizes = {picture.shape for picture in pictures}
+    if len(sizes) > 1:
+        raise ScrimpError(f"{folder.name} has images of different sizes; give the setting an `image_size`, to read them at")
     return torch.from_numpy(np.stack(pictures))
+
+
+def decode(encoded: bytes, shard: Path, index: int) -> Image.Image:
+    """An encoded picture as RGB; one that does not decode is an error that names its shard and the remedy."""
+    try:
+        return Image.open(io.BytesIO(encoded)).convert("RGB")
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        raise ScrimpError(
+            f"image {index} in {shard} is corrupt ({error}); delete {shard.resolve().parent} "
+            f"and run `scrimp shard {shard.parent.name}` again"
+        ) from error
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
@@ -109,8 +156,3 @@ def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Gener
 
 def _reflected(position: Tensor, size: int) -> Tensor:
     return (size - 1) - ((size - 1) - position.abs()).abs()
-
-
-def batches(order: Tensor, batch_size: int) -> Iterator[Tensor]:
-    """Consecutive pieces of an epoch's order; the last may be shorter."""
-    yield from order.split(batch_size)

@@ -31,7 +31,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from scrimp.config import DatasetConfig, NpmSource, UrlSource, Workspace
+from scrimp.config import DatasetConfig, FolderSource, NpmSource, UrlSource, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing, sha256_of
 
@@ -83,6 +83,10 @@ def origin(name: str, dataset: DatasetConfig, workspace: Workspace) -> tuple[str
             raise ScrimpError(f"config/datasets.yaml: {seen[0]} is a view of itself: {' -> '.join([*seen, name])}")
         seen.append(name)
         dataset = workspace.dataset(name)
+    if isinstance(dataset.source, FolderSource):
+        raise ScrimpError(
+            f"dataset {name} is made from a folder of your own, there is nothing to fetch: {dataset.source.obtain}"
+        )
     return name, dataset.source
 
 

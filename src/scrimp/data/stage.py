@@ -9,8 +9,8 @@ from typing import Any
 
 from PIL import Image
 
-from scrimp.config import DatasetConfig, Workspace, parse_model
-from scrimp.data import cifar, icon_classes, icons
+from scrimp.config import DatasetConfig, FolderSource, Workspace, parse_model
+from scrimp.data import cifar, icon_classes, icons, image_folder
 from scrimp.data.shards import ShardWriter, building, read_manifest, write_manifest
 from scrimp.data.sources import fetch, source_digest
 from scrimp.errors import ScrimpError
@@ -24,13 +24,21 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
     folder = workspace.shards(name)
     if dataset.view_of is not None:
         return _shard_view(workspace, name, dataset)
-    archive = fetch(name, dataset, workspace, local_path)
     assert dataset.source is not None
-    digest = source_digest(dataset.source)
+    if isinstance(dataset.source, FolderSource):
+        if local_path is None:
+            raise ScrimpError(
+                f"dataset {name} is a folder of your own: `scrimp shard {name} --path FOLDER`. {dataset.source.obtain}"
+            )
+        archive, digest = local_path, "a folder of the user's own"
+    else:
+        archive, digest = fetch(name, dataset, workspace, local_path), source_digest(dataset.source)
     details: dict[str, Any]
     with building(folder) as temporary:
         writer = ShardWriter(temporary)
-        if dataset.builder == "icons":
+        if isinstance(dataset.source, FolderSource):
+            details, schema = image_folder.build(archive, dataset.source, writer), LABELLED_SCHEMA
+        elif dataset.builder == "icons":
             options = parse_model(dataset.options, icons.Options, f"config/datasets.yaml: {name}: options")
             details = icons.build(archive, writer, options, os.cpu_count() or 1)
             schema = icons.SCHEMA

@@ -12,6 +12,7 @@ goes to spawned workers, and its `state_dict` goes into a checkpoint beside the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from operator import length_hint
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
@@ -45,7 +46,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self._weight_of: Tensor = torch.ones(selector.size)  # by example; 1 for those that are not in the plan
         self._updated = 0  # examples of the epoch whose losses have arrived, over all processes
         self._largest_batch = 0
-        self._drawn = True  # whether the epoch's iteration came to its end
+        self._iterations = 0  # how many were started
+        self._running = False  # whether the last one still holds its iterator, or was left early
         self._resumed = False  # whether the next iteration goes on in a restored epoch
 
     def __len__(self) -> int:
@@ -84,14 +86,15 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             "weights": self._weight_of.cpu().clone(),
             "updated": self._updated,
             "largest_batch": self._largest_batch,
-            "drawn": self._drawn and not self._resumed,
+            "running": self._running or self._resumed,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore `state_dict`. The next iteration of the sampler goes on behind the last example that was updated.
 
-        Where the loader had drawn all indices and less than a batch of losses was missing, the epoch counts as finished:
-        `drop_last` leaves just that behind. (Workers draw ahead: save such a state before the last two batches or after.)
+        Where the loop was over and less than a batch of losses was missing, the epoch counts as finished: `drop_last`
+        leaves just that behind. Workers draw ahead, so with them a state saved just before a smaller last
+        batch goes on without that batch.
         """
         self.selector.load_state_dict(state["selector"])
         self._epoch = state["epoch"]
@@ -99,14 +102,14 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self._weight_of = state["weights"].clone()
         self._updated = state["updated"]
         self._largest_batch = state["largest_batch"]
-        self._drawn = state["drawn"]
+        self._running = state["running"]
         self._resumed = not self._is_complete()
-        self._drawn = True  # no iteration is under way
+        self._running = False
 
     def _is_complete(self) -> bool:
         """Whether all losses that will come have come: with `drop_last` less than a batch stays away for good."""
         missing = len(self._order) - self._updated
-        return missing <= 0 or (self._drawn and missing < self._largest_batch)
+        return missing <= 0 or (not self._running and missing < self._largest_batch)
 
     def _plan(self, epoch: int) -> Selection:
         return self.selector.select(epoch, epoch / self.epochs)
@@ -134,25 +137,45 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         """The length of the running epoch or, between two epochs, of the one that an iteration would start now."""
         if self._resumed:
             return len(self._order) - self._updated
-        if not self._drawn or not self._is_complete():
+        if self._running or not self._is_complete():
             return len(self._order)
         return len(self._plan(self._next_epoch()).indices)
 
 
 class SelectedSampler(Sampler[int]):
-    """Yields this process's part of an epoch's plan; `len` is the true length of the epoch at hand."""
+    """Yields this process's part of an epoch's plan; `len` is the true length of the epoch at hand.
+
+    That is the running epoch's inside the loop, and the coming one's outside. Workers draw ahead of the loop: with them
+    it is the coming one's from the last batch on, so take `len(loader)` before the loop.
+    """
 
     def __init__(self, data: SelectedData[Any]) -> None:
         self.data = data
 
     def __iter__(self) -> Iterator[int]:
-        remaining = self.data._begin()
-        self.data._drawn = False
-        yield from _part(remaining).tolist()
-        self.data._drawn = True
+        return _Iteration(self.data, _part(self.data._begin()).tolist())
 
     def __len__(self) -> int:
         return len(_part(torch.empty(self.data._upcoming())))
+
+
+class _Iteration(Iterator[int]):
+    """Ends when the loop lets go of it, not with its last index, which is drawn before the last batch is trained on."""
+
+    def __init__(self, data: SelectedData[Any], indices: list[int]) -> None:
+        self._data = data
+        self._indices = iter(indices)
+        data._iterations += 1
+        data._running = True
+        self._number = data._iterations
+
+    def __next__(self) -> int:
+        return next(self._indices)
+
+    def __del__(self) -> None:
+        left_early = length_hint(self._indices) > 0
+        if self._number == self._data._iterations and not left_early:
+            self._data._running = False
 
 
 class InfoBatch(SelectedData[Item]):

@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from scrimp.config import Horizon, Workspace
-from scrimp.data.loading import epoch_order
+from scrimp.data.loading import Images, epoch_order
 from scrimp.measure.clock import Clock
 from scrimp.selection.base import EpochSelector, derived_generator
 from scrimp.selection.infobatch import InfoBatchSelector, prune
@@ -110,8 +110,10 @@ def _per_example(model: torch.nn.Module, task: Task, chosen: Tensor) -> tuple[Te
 
     per_example = vmap(grad(loss_of, has_aux=True), in_dims=(None, 0, 0))
     gradients, losses = [], []
+    images_in_memory = task.train
+    assert isinstance(images_in_memory, Images), "the probe is for data in memory"
     for batch in chosen.split(64):
-        images = task.normalise(task.train.pixels[batch]).contiguous()
+        images = task.normalise(images_in_memory.pixels[batch]).contiguous()
         of_batch, loss = per_example(parameters, images, task.train.labels[batch])
         gradients.append(torch.cat([g.flatten(1) for g in of_batch.values()], dim=1))
         losses.append(loss)

@@ -14,7 +14,7 @@ from scrimp.claims.judge import index_runs
 from scrimp.claims.statistics import curve_saving, geometric_interval, ladder_interval, mean_interval
 from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
 from scrimp.records import Summary, read_curves, read_summaries
-from scrimp.studies.plotting import PALETTE, PUBLISHED, error_bar, figure
+from scrimp.studies.plotting import PALETTE, PUBLISHED, error_bar, figure, log_axis
 
 STUDY = "infobatch"
 ACCURACY = "test_accuracy"
@@ -69,7 +69,7 @@ def _draw_ladder(axes: Axes, config: StudyConfig, runs: Runs, meter: str) -> Non
     )
     for rung, cost in zip(rungs, costs, strict=True):
         axes.scatter([cost] * len(runs[rung]), _values(runs, rung), s=9, color=PALETTE["full"], alpha=0.5, linewidths=0)
-    axes.set_xscale("log")
+    log_axis(axes)
 
 
 def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
@@ -262,7 +262,7 @@ def savings(workspace: Workspace, scale: str) -> Figure:
             read = [curve_saving(_curve(table, "full", s, meter), _curve(table, arm, s, meter)) for s in seeds]
             panel.scatter([geometric_interval(read).mean], [row], **PUBLISHED, s=36, zorder=4)
         panel.axvline(1, color="#000000", lw=1)
-        panel.set(xscale="log", xlabel=f"saving in {meter}: cost of full data at equal accuracy / cost", xlim=(0.2, 5))
+        panel.set(xscale="log", xlabel=f"saving in {meter}, times", xlim=(0.2, 5))
         panel.set_xticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
         panel.minorticks_off()
         panel.set_yticks(range(len(shown)), [config.arms[arm].label for arm in shown] if panel is axes[0] else [])

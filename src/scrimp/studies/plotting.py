@@ -9,6 +9,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from scrimp.claims.statistics import mean_interval
 from scrimp.files import replacing
@@ -50,6 +51,14 @@ def error_bar(axes: Axes, x: float, values: list[float], color: str, label: str 
     low, high = interval.mean - interval.low, interval.high - interval.mean
     spread = [[low], [high]] if np.isfinite([low, high]).all() else None
     axes.errorbar([x], [interval.mean], yerr=spread, fmt=marker, color=color, markersize=6, capsize=3, label=label, zorder=3)
+
+
+def log_axis(axes: Axes) -> None:
+    """A logarithmic x axis with ticks at 1, 2 and 5 times powers of ten, written with engineering prefixes."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def save(drawn: Figure, folder: Path, name: str) -> None:

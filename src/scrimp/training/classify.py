@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scrimp.config import Recipe
-from scrimp.data.loading import Images, Normalisation, augmented, batches, epoch_order
+from scrimp.data.loading import ImageSource, Normalisation, epoch_order
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops
-from scrimp.selection.base import EpochSelector, derived_generator
+from scrimp.selection.base import EpochSelector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget, Spent
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint
@@ -58,12 +58,12 @@ class Place:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
-def evaluate(model: nn.Module, images: Images, normalise: Normalisation, place: Place) -> tuple[float, float]:
+def evaluate(model: nn.Module, images: ImageSource, normalise: Normalisation, place: Place) -> tuple[float, float]:
     """Top-1 accuracy in percent and mean cross-entropy in nats of a split, without augmentation."""
     model.eval()
     right, loss = 0, 0.0
     with torch.no_grad(), place.autocast():
-        for pixels, labels in zip(images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH), strict=True):
+        for pixels, labels in images.plain(EVALUATION_BATCH):
             logits = model(normalise(pixels)).float()
             right += int((logits.argmax(dim=1) == labels).sum())
             loss += float(F.cross_entropy(logits, labels, reduction="sum"))
@@ -73,7 +73,7 @@ def evaluate(model: nn.Module, images: Images, normalise: Normalisation, place: 
 
 def train(
     model: nn.Module,
-    images: Images,
+    images: ImageSource,
     selector: EpochSelector,
     recipe: Recipe,
     budget: Budget,
@@ -83,7 +83,7 @@ def train(
     flops: ExampleFlops,
     place: Place,
     clock: Clock,
-    evaluations: dict[str, Images] | None = None,
+    evaluations: Mapping[str, ImageSource] | None = None,
     evaluate_times: int = 1,
     on_visit: Callable[[Tensor, Tensor, Tensor], None] | None = None,
     checkpoint: Path | None = None,
@@ -120,36 +120,29 @@ def train(
     while (fraction := budget.fraction(trace.spent)) < 1:
         with clock.span("selection"):
             selection = selector.select(epoch, fraction)
-            order = epoch_order(len(selection.indices), seed, epoch)
+            planned = len(selection.indices)
+            if planned == 0:
+                raise ScrimpError(f"{type(selector).__name__} chose none of {len(images)} examples: lower its ratio")
+            # The epoch in which the budget ends is cut to what is left of it.
+            order = epoch_order(planned, seed, epoch)[: budget.room(trace.spent, planned, planned, flops.training)]
             chosen, weights = selection.indices[order], selection.weights[order]
-        if len(chosen) == 0:
-            raise ScrimpError(f"{type(selector).__name__} chose none of {len(images)} examples: lower its ratio")
-        draws = derived_generator(seed, epoch, "augmentation")
         seen_indices: list[Tensor] = []
         seen_losses: list[Tensor] = []
         epoch_loss, done = torch.zeros((), device=place.device), 0
+        visits = images.visits(chosen, recipe.batch_size, recipe.augmentation, seed, epoch, parallel.part_of)
 
-        for batch, batch_weights in zip(
-            batches(chosen, recipe.batch_size), batches(weights, recipe.batch_size), strict=True
-        ):
+        for batch_weights in weights.split(recipe.batch_size):
             with clock.span("train"):
-                room = budget.room(trace.spent, len(batch), len(chosen), flops.training)
-                batch, batch_weights = batch[:room], batch_weights[:room]
-                set_learning_rate(
-                    optimizer,
-                    recipe.learning_rate * learning_rate_factor(recipe.schedule, budget.fraction(trace.spent)),
-                )
-                # Every process draws for the whole batch and takes its part, so that all see the same pictures.
-                part, factor = parallel.part_of(len(batch))
-                here = batch.to(place.device, non_blocking=True)
-                labels = images.labels[here][part]
-                pixels = augmented(images.pixels[here], recipe.augmentation, draws)[part]  # uint8 [B, S, S, 3]
+                rate = learning_rate_factor(recipe.schedule, budget.fraction(trace.spent))
+                set_learning_rate(optimizer, recipe.learning_rate * rate)
+                indices, pixels, labels = next(visits)  # [b], uint8 [b, S, S, 3], [b]: this process's part
+                part, factor = parallel.part_of(len(batch_weights))
                 with place.autocast():
                     logits = learner(normalise(pixels))  # [B, classes]
                 losses = F.cross_entropy(
                     logits.float(), labels, reduction="none", label_smoothing=recipe.label_smoothing
                 )  # [B]
-                loss = (losses * batch_weights.to(place.device)[part]).sum() * factor
+                loss = (losses * batch_weights[part].to(place.device)).sum() * factor
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -158,15 +151,15 @@ def train(
                 losses = losses.detach()
                 epoch_loss += losses.sum()
                 if selector.needs_losses:
-                    seen_indices.append(here[part])
+                    seen_indices.append(indices)
                     seen_losses.append(losses)
                 if on_visit is not None:
-                    on_visit(here[part], logits.detach(), labels)
-            done += len(batch)
+                    on_visit(indices, logits.detach(), labels)
+            done += len(batch_weights)
             trace.spent.steps += 1
-            trace.spent.examples += len(batch)
-            trace.spent.flops += len(batch) * flops.training
-            trace.spent.epochs = epoch + done / len(chosen)
+            trace.spent.examples += len(batch_weights)
+            trace.spent.flops += len(batch_weights) * flops.training
+            trace.spent.epochs = epoch + done / planned
             trace.spent.seconds = clock["train"] + clock["selection"]
             due = math.floor(budget.fraction(trace.spent) * evaluate_times + 1e-9)
             if due > evaluated and evaluations:
@@ -184,7 +177,7 @@ def train(
             if selector.needs_losses:
                 selector.observe(*parallel.gathered(seen_indices, seen_losses, len(images)))
         trace.note(
-            kept_fraction=len(chosen) / len(images),
+            kept_fraction=planned / len(images),
             train_loss=float(parallel.summed(epoch_loss)) / done,
             **selector.diagnostics(),
         )

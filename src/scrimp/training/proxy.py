@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from scrimp.config import Horizon, Recipe
-from scrimp.data.loading import Images, Normalisation
+from scrimp.data.loading import ImageSource, Normalisation
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops
 from scrimp.selection.base import EpochSelector, Scoring
@@ -32,7 +32,7 @@ class Scores:
 def score_examples(
     scoring: Scoring,
     build_model: Callable[[int], nn.Module],
-    images: Images,
+    images: ImageSource,
     recipe: Recipe,
     epochs: float,
     seed: int,
@@ -83,15 +83,16 @@ def score_examples(
 
 
 def _of_final_logits(
-    statistic: Callable[[Tensor, Tensor], Tensor], model: nn.Module, images: Images, normalise: Normalisation, place: Place
+    statistic: Callable[[Tensor, Tensor], Tensor],
+    model: nn.Module,
+    images: ImageSource,
+    normalise: Normalisation,
+    place: Place,
 ) -> Tensor:
     model.eval()
     with torch.no_grad(), place.autocast():
         parts = [
-            statistic(model(normalise(pixels)).float(), labels).cpu()
-            for pixels, labels in zip(
-                images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH), strict=True
-            )
+            statistic(model(normalise(pixels)).float(), labels).cpu() for pixels, labels in images.plain(EVALUATION_BATCH)
         ]
     return torch.cat(parts)
 

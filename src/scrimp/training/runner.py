@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +12,9 @@ import torch
 from torch import nn
 
 from scrimp.config import Arm, Setting, Workspace
-from scrimp.data.loading import Images, Normalisation, load_classification
+from scrimp.data.loading import ImageSource, Normalisation, load_classification
 from scrimp.data.shards import read_manifest
+from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of
 from scrimp.measure.clock import Clock
@@ -42,14 +43,15 @@ class Task:
     """A loaded setting: images on the device, and how to make a model for them."""
 
     setting: Setting
-    splits: dict[str, Images]
+    splits: Mapping[str, ImageSource]
+    side: int
     classes: int
     normalise: Normalisation
     place: Place
     flops: ExampleFlops
 
     @property
-    def train(self) -> Images:
+    def train(self) -> ImageSource:
         return self.splits["train"]
 
     def model(self, seed: int) -> nn.Module:
@@ -72,19 +74,29 @@ def choose_device(wanted: Literal["auto", "cpu", "cuda"], gpus: int) -> torch.de
 
 
 def load_task(workspace: Workspace, setting: Setting, device: torch.device) -> Task:
-    """Read a setting's data into memory, measure its FLOPs, settle its precision."""
-    splits, classes = load_classification(workspace.shards(setting.dataset))
-    for needed in ("train", "test"):
-        if needed not in splits:
-            raise ScrimpError(f"dataset {setting.dataset} has no split {needed!r}; it has {', '.join(splits)}")
+    """Read a setting's data into memory (or open its shards, where it has an `image_size`), and count its FLOPs."""
+    folder = workspace.shards(setting.dataset)
+    splits: Mapping[str, ImageSource]
+    if setting.image_size is None:
+        in_memory, classes = load_classification(folder)
+        _need_splits(setting.dataset, in_memory)
+        normalise, side = Normalisation.of(in_memory["train"]), in_memory["train"].pixels.shape[1]
+        splits = {name: split.to(device) for name, split in in_memory.items()}
+    else:
+        sharded, classes = open_classification(folder, setting.image_size, device)
+        _need_splits(setting.dataset, sharded)
+        normalise, side, splits = Normalisation.of(sharded["train"].sample()), setting.image_size, sharded
     precision = setting.recipe.precision
     place = Place(device, precision == "bf16" or (precision == "auto" and has_fast_bf16(device)))
-    normalise = Normalisation.of(splits["train"]).to(device)
-    side = splits["train"].pixels.shape[1]
     model = vision.build(setting.model.name, len(classes), 0, setting.model.options)
     flops = flops_per_example(model, (3, side, side))
-    on_device = {name: split.to(device) for name, split in splits.items()}
-    return Task(setting, on_device, len(classes), normalise, place, flops)
+    return Task(setting, splits, side, len(classes), normalise.to(device), place, flops)
+
+
+def _need_splits(dataset: str, splits: Mapping[str, ImageSource]) -> None:
+    for needed in ("train", "test"):
+        if needed not in splits:
+            raise ScrimpError(f"dataset {dataset} has no split {needed!r}; it has {', '.join(splits)}")
 
 
 def run_arm(

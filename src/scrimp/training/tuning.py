@@ -14,9 +14,9 @@ from typing import Any
 import pandas as pd
 import torch
 
-from scrimp.config import Workspace
+from scrimp.config import Arm, Setting, Workspace
 from scrimp.errors import ScrimpError
-from scrimp.files import replacing
+from scrimp.files import digest_of, replacing
 from scrimp.measure.clock import Clock
 from scrimp.training.runner import choose_device, load_task, train_and_test
 
@@ -33,25 +33,42 @@ class Trial:
     seed: int
 
 
+def configured(workspace: Workspace, trial: Trial) -> tuple[Arm, Setting]:
+    """The arm and the setting of a trial, with its learning rate put in."""
+    config = workspace.study(trial.study)
+    setting = config.scale(trial.scale).settings[trial.setting]
+    recipe = setting.recipe.model_copy(update={"learning_rate": trial.learning_rate})
+    return config.arms[trial.arm], setting.model_copy(update={"recipe": recipe})
+
+
+def config_digest(workspace: Workspace, trial: Trial) -> str:
+    """What a trial's result hangs on, beside the code."""
+    arm, setting = configured(workspace, trial)
+    parts = [arm.model_dump(mode="json", exclude={"label", "note"}), setting.model_dump(mode="json", exclude={"arms"})]
+    return digest_of([*parts, trial.seed])
+
+
 def run_trial(workspace: Workspace, trial: Trial) -> dict[str, Any]:
     """Train one trial; the test split is dropped before anything could look at it."""
-    config = workspace.study(trial.study)
-    sizes = config.scale(trial.scale)
+    sizes = workspace.study(trial.study).scale(trial.scale)
     torch.set_num_threads(sizes.threads)
     torch.set_flush_denormal(True)
-    setting = sizes.settings[trial.setting]
-    recipe = setting.recipe.model_copy(update={"learning_rate": trial.learning_rate})
-    task = load_task(workspace, setting.model_copy(update={"recipe": recipe}), choose_device("auto", sizes.gpus))
+    arm, setting = configured(workspace, trial)
+    task = load_task(workspace, setting, choose_device("auto", sizes.gpus))
     if "validation" not in task.splits:
         raise ScrimpError(f"dataset {setting.dataset} has no validation split to tune on")
     blind = dataclasses.replace(task, splits={name: s for name, s in task.splits.items() if name != "test"})
     clock = Clock(task.place.device)
-    _, _, metrics = train_and_test(blind, config.arms[trial.arm], trial.seed, clock)
-    return {**dataclasses.asdict(trial), **metrics}
+    _, _, metrics = train_and_test(blind, arm, trial.seed, clock)
+    return {**dataclasses.asdict(trial), **metrics, "config_digest": config_digest(workspace, trial)}
 
 
 def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callable[[str, float], None]) -> Path:
-    """Walk every grid of the study at a scale and write `results/S/STUDY/tuning.csv`, a row a trial."""
+    """Walk every grid of the study at a scale and write `results/S/STUDY/tuning.csv`, a row a trial.
+
+    Trials that the file already holds, of the same configuration, are kept: a grid can grow. After a change of the
+    training code delete the file first.
+    """
     config = workspace.study(study)
     if scale not in config.tuning:
         raise ScrimpError(f"config/studies/{study}.yaml has no `tuning` for scale {scale}")
@@ -62,12 +79,17 @@ def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callab
     ]
     sizes = config.scale(scale)
     processes = 1 if sizes.gpus else max(1, (os.cpu_count() or 1) // sizes.threads)
-    rows = []
+    path = workspace.results(scale, study) / "tuning.csv"
+    known = pd.read_csv(path).to_dict("records") if path.exists() else []
+    wanted = {config_digest(workspace, trial): trial for trial in trials}
+    rows: list[dict[Any, Any]] = [row for row in known if row["config_digest"] in wanted]
+    missing = [trial for digest, trial in wanted.items() if digest not in {row["config_digest"] for row in rows}]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for row in pool.imap(functools.partial(run_trial, workspace), trials):
+        for row in pool.imap(functools.partial(run_trial, workspace), missing):
             rows.append(row)
             on_progress(f"{len(rows)} of {len(trials)}", len(rows) / len(trials))
-    path = workspace.results(scale, study) / "tuning.csv"
+    order = list(wanted)
+    rows.sort(key=lambda row: order.index(row["config_digest"]))
     with replacing(path) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
     return path

@@ -1,0 +1,46 @@
+"""A user's own image folder, `SPLIT/CLASS/*.jpg`, as a labelled dataset: ImageNet, or data of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.progress import track
+
+from scrimp.config import FolderSource
+from scrimp.data.shards import ShardWriter
+from scrimp.errors import ScrimpError
+
+EXTENSIONS = {".jpg": "jpg", ".jpeg": "jpg", ".png": "png"}
+
+
+def files_of(folder: Path) -> Iterator[tuple[str, Path]]:
+    """(class name, file) of every picture below `folder`, classes and files in the order of their names."""
+    for class_folder in sorted(path for path in folder.iterdir() if path.is_dir()):
+        for path in sorted(class_folder.iterdir()):
+            if path.suffix.lower() in EXTENSIONS:
+                yield class_folder.name, path
+
+
+def build(folder: Path, source: FolderSource, writer: ShardWriter) -> dict[str, Any]:
+    """Copy every picture as it is into shards. Returns class names and counts for the manifest.
+
+    Raises ScrimpError where a split's folder is missing or empty, or a split has a class that the training split lacks.
+    """
+    found: dict[str, list[tuple[str, Path]]] = {}
+    for split, name in source.splits.items():
+        if not (folder / name).is_dir():
+            raise ScrimpError(f"{folder / name} is not a folder; {source.obtain}")
+        found[split] = list(files_of(folder / name))
+        if not found[split]:
+            raise ScrimpError(f"{folder / name} holds no CLASS/*.jpg, .jpeg or .png; {source.obtain}")
+    classes = sorted({class_name for class_name, _ in found["train"]})
+    label_of = {name: label for label, name in enumerate(classes)}
+    for split, files in found.items():
+        for class_name, path in track(files, description=f"sharding {split}"):
+            if class_name not in label_of:
+                raise ScrimpError(f"{path.parent}: class {class_name!r} is not among those of the training split")
+            fields = {"label": label_of[class_name], "class_name": class_name, "name": path.name}
+            writer.write(split, path.read_bytes(), EXTENSIONS[path.suffix.lower()], fields)
+    return {"classes": classes, "counts": {split: len(files) for split, files in found.items()}}

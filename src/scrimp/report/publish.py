@@ -1,0 +1,59 @@
+"""Reference results: what a complete run measured, small enough to live in the repository beside the hardware's name."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pandas as pd
+
+from scrimp.config import Workspace
+from scrimp.errors import ScrimpError
+from scrimp.files import read_json, replacing, write_json
+from scrimp.records import read_summaries, run_folders
+
+KEPT = ("claims.csv", "claims.json", "tuning.csv", "tables/*.csv", "figures/*.svg", "probes/*.parquet")
+SHARED = (
+    *("commit", "dirty", "code_digest", "lock_digest", "data_digests", "versions", "platform", "cpu", "cpu_count"),
+    *("gpu", "driver", "threads", "device"),
+)
+
+
+def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> Path:
+    """Copy a scale's claims, tables, figures and probes to `results/reference/NAME`, with a row a run and the provenance.
+
+    Raises ScrimpError where a run of the study is missing: half a study is no reference.
+    """
+    target = workspace.root / "results" / "reference" / name
+    for study in studies:
+        config, source = workspace.study(study), workspace.results(scale, study)
+        summaries = read_summaries(workspace, scale, study, config.arm_ids(scale))
+        missing = set(config.arm_ids(scale)) - {summary.arm for summary in summaries}
+        if missing or not (source / "claims.json").exists():
+            raise ScrimpError(f"{study} is not finished at {scale} (no runs of: {sorted(missing)}); run `snakemake` first")
+        shutil.rmtree(target / study, ignore_errors=True)
+        for pattern in KEPT:
+            for path in sorted(source.glob(pattern)):
+                copy = target / study / path.relative_to(source)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(path, copy)
+        rows = [
+            {"arm": s.arm, "seed": s.seed, **s.metrics, **s.meters.model_dump(), "config_digest": s.config_digest}
+            for s in summaries
+        ]
+        with replacing(target / study / "runs.csv") as temporary:
+            pd.DataFrame(rows).to_csv(temporary, index=False)
+        provenances = [read_json(folder / "provenance.json") for folder in run_folders(workspace, scale, study)]
+        distinct = {key: _distinct([provenance.get(key) for provenance in provenances]) for key in SHARED}
+        distinct["written"] = sorted(provenance["written"] for provenance in provenances)[:: max(1, len(provenances) - 1)]
+        write_json(target / study / "provenance.json", {"scale": scale, "runs": len(provenances), **distinct})
+    return target
+
+
+def _distinct(values: list[object]) -> list[object]:
+    """The different values in the order of their first appearance."""
+    found: list[object] = []
+    for value in values:
+        if value not in found:
+            found.append(value)
+    return found

@@ -1,0 +1,120 @@
+"""Images in memory: the gather of `augmented` against padding, cropping and flipping; orders; normalisation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scrimp.config import Augmentation
+from scrimp.data.loading import Images, Normalisation, augmented, epoch_order
+from scrimp.selection.base import derived_generator
+
+
+def naive(pixels: torch.Tensor, shift: int, flip: bool, draws: torch.Tensor) -> torch.Tensor:
+    """What `augmented` means: pad by reflection, crop at the drawn place, flip if drawn; one picture at a time."""
+    size = pixels.shape[1]
+    pictures = []
+    for number, picture in enumerate(pixels.numpy()):
+        padded = np.pad(picture, [(shift, shift), (shift, shift), (0, 0)], mode="reflect")
+        top = int(draws[0, number] * (2 * shift + 1))
+        left = int(draws[1, number] * (2 * shift + 1))
+        cropped = padded[top : top + size, left : left + size]
+        pictures.append(cropped[:, ::-1] if flip and draws[2, number] < 0.5 else cropped)
+    return torch.from_numpy(np.stack(pictures))
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("shift", [0, 1, 3, 4])
+def test_augmented_is_reflect_pad_crop_and_flip(shift: int, flip: bool) -> None:
+    pixels = torch.randint(256, (50, 9, 9, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(shift))
+    draws = torch.rand(3, 50, generator=torch.Generator().manual_seed(7))
+    given_ = augmented(pixels, Augmentation(shift=shift, flip=flip), torch.Generator().manual_seed(7))
+    assert given_.dtype == torch.uint8
+    assert torch.equal(given_, naive(pixels, shift, flip, draws))
+
+
+def test_shifts_are_uniform_and_half_of_the_pictures_are_flipped() -> None:
+    # A picture whose pixels tell their own place: after shifting by (y, x) the middle pixel says where it came from.
+    rows, columns = torch.meshgrid(torch.arange(11), torch.arange(11), indexing="ij")
+    picture = torch.stack([rows, columns, torch.zeros_like(rows)], dim=2).to(torch.uint8)
+    count = 20_000
+    shown = augmented(picture.expand(count, -1, -1, -1), Augmentation(shift=2, flip=True), torch.Generator().manual_seed(0))
+    down = shown[:, 5, 5, 0].long() - 5
+    flipped = shown[:, 5, 6, 1].long() < shown[:, 5, 5, 1].long()
+    assert set(down.tolist()) == {-2, -1, 0, 1, 2}
+    # Binomial with p = 1/5 and 1/2: standard deviations of 56.6 and 70.7; five of them.
+    for value in range(-2, 3):
+        assert abs(int((down == value).sum()) - count / 5) < 5 * 56.6
+    assert abs(int(flipped.sum()) - count / 2) < 5 * 70.8
+
+
+@settings(deadline=None, max_examples=50)
+@given(count=st.integers(1, 300), seed=st.integers(0, 2**31), epoch=st.integers(0, 1000))
+def test_an_epoch_visits_each_example_once_in_an_order_of_seed_and_epoch_alone(count: int, seed: int, epoch: int) -> None:
+    order = epoch_order(count, seed, epoch)
+    assert sorted(order.tolist()) == list(range(count))
+    torch.manual_seed(epoch)  # the global state neither enters nor is touched
+    before = torch.random.get_rng_state()
+    assert torch.equal(epoch_order(count, seed, epoch), order)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_orders_differ_between_epochs_and_seeds() -> None:
+    orders = {tuple(epoch_order(50, seed, epoch).tolist()) for seed in range(4) for epoch in range(4)}
+    assert len(orders) == 16
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 16, 100])
+@pytest.mark.parametrize("processes", [1, 2, 3])
+def test_visits_cover_the_order_and_processes_share_every_batch(batch_size: int, processes: int) -> None:
+    count = 50
+    pixels = torch.randint(256, (count, 6, 6, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images, order, augmentation = Images(pixels, torch.arange(count) % 4), epoch_order(count, 3, 5), Augmentation(shift=1)
+
+    def visits(rank: int) -> list[tuple[torch.Tensor, ...]]:
+        # As training/parallel.py parts a batch: every process-th example, a batch that is too small goes to all.
+        def part(size: int) -> tuple[slice, float]:
+            return (slice(None) if size < processes else slice(rank, size, processes)), 1.0
+
+        return list(images.visits(order, batch_size, augmentation, 3, 5, part))
+
+    shared = [visits(rank) for rank in range(processes)]
+    draws = derived_generator(3, 5, "augmentation")
+    for number, batch in enumerate(order.split(batch_size)):
+        shown = augmented(pixels[batch], augmentation, draws)
+        for rank in range(processes):
+            here = slice(rank, None, processes) if len(batch) >= processes else slice(None)
+            indices, pictures, labels = shared[rank][number]
+            assert torch.equal(indices, batch[here])
+            assert torch.equal(pictures, shown[here])
+            assert torch.equal(labels, batch[here] % 4)
+    assert {len(visited) for visited in shared} == {-(-count // batch_size)}
+
+
+def test_plain_gives_the_split_in_order_and_unchanged() -> None:
+    pixels = torch.randint(256, (10, 4, 4, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pieces = list(Images(pixels, torch.arange(10)).plain(4))
+    assert [len(labels) for _, labels in pieces] == [4, 4, 2]
+    assert torch.equal(torch.cat([picture for picture, _ in pieces]), pixels)
+    assert torch.equal(torch.cat([labels for _, labels in pieces]), torch.arange(10))
+
+
+def test_normalisation_of_a_known_split() -> None:
+    # Red: half 0, half 255 (mean .5). Green: 51 everywhere (mean .2, no deviation). Blue: one pixel of 8 is 255.
+    pixels = torch.zeros(2, 2, 2, 3, dtype=torch.uint8)
+    pixels[0, ..., 0] = 255
+    pixels[..., 1] = 51
+    pixels[1, 1, 1, 2] = 255
+    normalise = Normalisation.of(Images(pixels, torch.zeros(2, dtype=torch.int64)))
+    torch.testing.assert_close(normalise.mean, torch.tensor([0.5, 0.2, 0.125]))
+    # Deviations with n - 1 = 7: sqrt(8 * .25 / 7); 0, held at .001; sqrt((.875^2 + 7 * .125^2) / 7).
+    torch.testing.assert_close(normalise.deviation, torch.tensor([(2 / 7) ** 0.5, 1e-3, (0.875 / 7) ** 0.5]))
+    normal = normalise(pixels)
+    assert normal.shape == (2, 3, 2, 2)
+    assert normal.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(normal[0, 0], torch.full((2, 2), 0.5 / (2 / 7) ** 0.5))
+    torch.testing.assert_close(normal[1, 2, 1, 1], torch.tensor(0.875 / (0.875 / 7) ** 0.5))
+    torch.testing.assert_close(normal.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)

@@ -1,0 +1,94 @@
+"""Digests of code: an edit reaches exactly the stages whose result it can change."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scrimp.measure import code
+from scrimp.selection import selector_module, selector_names
+
+RUNNER = "scrimp.training.runner"
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A copy of the package that digests are taken of."""
+    copy = tmp_path / "scrimp"
+    shutil.copytree(code.package_root(), copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(code, "package_root", lambda: copy)
+    code.imports_of.cache_clear()
+    yield copy
+    code.imports_of.cache_clear()
+
+
+def digests() -> dict[str, str]:
+    code.imports_of.cache_clear()  # as a new process would
+    return {name: code.code_digest(RUNNER, selector_module(name)) for name in selector_names()}
+
+
+EVERY = set(selector_names())
+EDITS = [
+    ("selection/infobatch.py", {"infobatch"}),
+    ("selection/rs2.py", {"rs2"}),
+    ("selection/random_static.py", {"random-static"}),
+    ("selection/ccs.py", {"ccs"}),
+    ("selection/forgetting.py", {"forgetting", "ccs"}),
+    ("selection/el2n.py", {"el2n", "forgetting", "ccs"}),  # both build on it
+    ("selection/base.py", EVERY),
+    ("training/classify.py", EVERY),
+    ("training/proxy.py", EVERY),
+    ("models/vision.py", EVERY),
+    ("data/loading.py", EVERY),
+    ("measure/flops.py", EVERY),
+    # What comes after a run, or beside it, changes no run.
+    ("selection/dropin.py", set()),
+    ("claims/judge.py", set()),
+    ("studies/infobatch.py", set()),
+    ("report/page.py", set()),
+    ("data/icons.py", set()),
+    ("data/sources.py", set()),
+    ("training/tuning.py", set()),
+    ("cli.py", set()),
+    ("tracking.py", set()),
+]
+
+
+@pytest.mark.parametrize(("edited", "reached"), EDITS, ids=[file for file, _ in EDITS])
+def test_an_edit_reaches_exactly_the_runs_it_can_change(package: Path, edited: str, reached: set[str]) -> None:
+    before = digests()
+    path = package / edited
+    path.write_text(path.read_text() + "\n# edited\n")
+    after = digests()
+    assert {name for name in before if before[name] != after[name]} == reached
+
+
+def test_the_same_sources_elsewhere_give_the_same_digest(package: Path) -> None:
+    copied = digests()
+    program = (
+        "from scrimp.measure.code import code_digest\nfrom scrimp.selection import selector_module, selector_names\n"
+        f"for name in selector_names(): print(name, code_digest('{RUNNER}', selector_module(name)))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert dict(line.split() for line in done.stdout.splitlines()) == copied
+
+
+def test_all_runs_of_different_selectors_have_different_digests(package: Path) -> None:
+    assert len(set(digests().values())) == len(EVERY)
+
+
+def test_the_closure_follows_imports_of_modules_and_names_alike(package: Path) -> None:
+    (package / "one.py").write_text("from scrimp import two\nimport json\n")
+    (package / "two.py").write_text("def inside():\n    import scrimp.three\n")
+    (package / "three.py").write_text("from scrimp.one import something\n")  # a circle
+    code.imports_of.cache_clear()
+    ours = {name for name in code.closure("scrimp.one") if name in {"scrimp.one", "scrimp.two", "scrimp.three"}}
+    assert ours == {"scrimp.one", "scrimp.two", "scrimp.three"}
+    with pytest.raises(ValueError, match=r"scrimp\.four is not a module of scrimp"):
+        code.closure("scrimp.four")
+    assert code.module_path("torch.nn") is None

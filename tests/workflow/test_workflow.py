@@ -1,0 +1,138 @@
+"""The workflow runs what changed and nothing else. A copy of the whole project trains a study of three arms, for real."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scrimp.config import Workspace
+
+PROJECT = Path(__file__).parents[2]
+ARMS = ["full", "rs2-50", "infobatch-50"]
+FIGURES = """
+from matplotlib.figure import Figure
+
+FIGURES = {"savings": lambda workspace, scale: Figure()}
+TABLES = {}
+"""
+pytestmark = pytest.mark.slow
+
+
+def run_snakemake(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`snakemake` in a copied project; its own source tree, not the installed one, is what the rules import."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PYTHONPATH": str(root / "src"), "PATH": path}
+    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def planned(root: Path, *arguments: str) -> list[str]:
+    """The runs that a dry run would train, as ARM/seedK."""
+    done = run_snakemake(root, "-n", *arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return sorted(set(re.findall(r"output: results/smoke/tiny/runs/([^/]+/seed\d+)/", done.stdout + done.stderr)))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
+    """A finished project: the study `tiny` with three arms and one seed, trained from nothing to its page."""
+    root = tmp_path_factory.mktemp("project")
+    for name in ("src", "workflow", "profiles", "envs"):
+        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    shutil.copy(PROJECT / "Snakefile", root)
+    shutil.copytree(template / "config", root / "config")
+    shutil.copytree(template / "resources", root / "resources")
+    study = yaml.safe_load((root / "config" / "studies" / "tiny.yaml").read_text())
+    study["scales"]["smoke"]["settings"]["colours"]["arms"] = ARMS
+    del study["scales"]["smoke"]["settings"]["vit"]
+    study["scales"]["smoke"]["seeds"] = [0]
+    study["ladder"] = ["full"]
+    (root / "config" / "studies" / "tiny.yaml").write_text(yaml.safe_dump(study))
+    (root / "src" / "scrimp" / "studies" / "tiny.py").write_text("PROBES = {}\n")
+    (root / "src" / "scrimp" / "studies" / "tiny_figures.py").write_text(FIGURES)
+    done = run_snakemake(root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return root
+
+
+def test_the_whole_workflow_leaves_the_page_and_the_claims(project: Path) -> None:
+    assert "lossless" in (project / "results" / "smoke" / "claims.csv").read_text()
+    assert "lossless" in (project / "results" / "smoke" / "report" / "index.html").read_text()
+    trained = Workspace(project).results("smoke", "tiny") / "runs"
+    assert sorted(path.parts[-3] for path in trained.glob("*/seed0/summary.json")) == sorted(ARMS)
+
+
+def test_a_second_run_does_nothing_and_is_quick(project: Path) -> None:
+    start = time.monotonic()
+    done = run_snakemake(project)
+    assert done.returncode == 0
+    assert "Nothing to be done" in done.stdout + done.stderr
+    assert time.monotonic() - start < 15
+
+
+def test_editing_a_selector_runs_its_arms_only(project: Path) -> None:
+    source = project / "src" / "scrimp" / "selection" / "rs2.py"
+    before = source.read_text()
+    source.write_text(before + "\n# a change\n")
+    try:
+        assert planned(project) == ["rs2-50/seed0"]
+    finally:
+        source.write_text(before)
+    assert planned(project) == []
+
+
+def test_editing_the_training_loop_runs_everything(project: Path) -> None:
+    source = project / "src" / "scrimp" / "training" / "classify.py"
+    before = source.read_text()
+    source.write_text(before + "\n# a change\n")
+    try:
+        assert planned(project) == sorted(f"{arm}/seed0" for arm in ARMS)
+    finally:
+        source.write_text(before)
+
+
+def test_editing_the_page_or_the_cli_trains_nothing(project: Path) -> None:
+    for name in ("report/page.py", "cli.py", "tracking.py", "claims/judge.py"):
+        source = project / "src" / "scrimp" / name
+        source.write_text(source.read_text() + "\n# a change\n")
+    assert planned(project) == []
+
+
+def test_changing_or_adding_an_arm_runs_it_only(project: Path) -> None:
+    path = project / "config" / "studies" / "tiny.yaml"
+    before = path.read_text()
+    study = yaml.safe_load(before)
+    try:
+        study["arms"]["infobatch-50"]["selector"]["ratio"] = 0.6
+        path.write_text(yaml.safe_dump(study))
+        assert planned(project) == ["infobatch-50/seed0"]
+        study["arms"]["infobatch-50"]["selector"]["ratio"] = 0.5
+        study["arms"]["infobatch-30"] = {"label": "InfoBatch 30 %", "selector": {"name": "infobatch", "ratio": 0.3}}
+        study["scales"]["smoke"]["settings"]["colours"]["arms"].append("infobatch-30")
+        path.write_text(yaml.safe_dump(study))
+        assert planned(project) == ["infobatch-30/seed0"]
+    finally:
+        path.write_text(before)
+
+
+def test_a_typo_in_the_configuration_stops_before_any_work(project: Path) -> None:
+    path = project / "config" / "studies" / "tiny.yaml"
+    before = path.read_text()
+    try:
+        path.write_text(before.replace("epochs: 4", "epoch: 4"))
+        done = run_snakemake(project, "-n")
+        assert done.returncode != 0
+        assert "config/studies/tiny.yaml: scales.smoke.settings.colours.epoch" in done.stdout + done.stderr
+    finally:
+        path.write_text(before)
+    unknown = run_snakemake(project, "-n", "--config", "scale=huge")
+    assert unknown.returncode != 0
+    assert "unknown scale 'huge'" in unknown.stdout + unknown.stderr
