@@ -1,0 +1,364 @@
+"""Config files: a typo is an error that names the file and the key and says what is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from scrimp.config import Augmentation, Horizon, StudyConfig, Workspace, arm_id, load_model, parse_model, unknown
+from scrimp.data import icon_classes, icons
+from scrimp.data.cifar import CifarOptions
+from scrimp.errors import ScrimpError
+from scrimp.listing import check_config
+from scrimp.models import vision
+
+SHIPPED = Workspace(Path(__file__).parents[1])
+Change = Callable[[dict[str, Any]], object]
+
+
+def edit(workspace: Workspace, file: str, change: Change) -> None:
+    path = workspace.root / "config" / file
+    content: dict[str, Any] = yaml.safe_load(path.read_text())
+    change(content)
+    path.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+# ------------------------------------------------------------------------------------------------------- what is shipped
+def test_every_shipped_file_is_valid() -> None:
+    check_config(SHIPPED)
+    found = {path.name for path in (SHIPPED.root / "config").rglob("*.yaml")}
+    assert {"config.yaml", "datasets.yaml", "infobatch.yaml"} <= found
+    assert set(SHIPPED.settings().studies) <= set(SHIPPED.study_names())
+
+
+@pytest.mark.parametrize("study", SHIPPED.study_names())
+def test_every_shipped_setting_names_a_model_that_can_be_built(study: str) -> None:
+    specs = {
+        (setting.model.name, yaml.safe_dump(setting.model.options))
+        for scale in SHIPPED.study(study).scales.values()
+        for setting in scale.settings.values()
+    }
+    for name, options in specs:
+        vision.build(name, 10, 0, yaml.safe_load(options))
+    assert specs
+
+
+def test_every_shipped_dataset_has_options_that_its_builder_takes() -> None:
+    models = {"icons": icons.Options, "icon_classes": icon_classes.Options, "cifar": CifarOptions}
+    datasets = SHIPPED.datasets()
+    for name, dataset in datasets.items():
+        if dataset.builder in models:
+            parse_model(dataset.options, models[dataset.builder], name)
+        if dataset.view_of is not None:
+            assert dataset.view_of in datasets
+    assert set(models) <= {dataset.builder for dataset in datasets.values()}
+
+
+@pytest.mark.parametrize("study", SHIPPED.study_names())
+def test_every_ladder_and_claim_of_a_shipped_study_rests_on_arms_that_run(study: str) -> None:
+    config = SHIPPED.study(study)
+    for name, scale in config.scales.items():
+        assert set(config.ladder) <= set(scale.settings[scale.main].arms), name
+        assert all(seed >= 0 for seed in scale.seeds)
+        assert len(set(scale.seeds)) == len(scale.seeds)
+
+
+def test_the_tests_own_study_is_valid(tiny: Workspace) -> None:
+    check_config(tiny)
+
+
+# ------------------------------------------------------------------------------------------------------------- mistakes
+def at(content: dict[str, Any], *keys: str) -> Any:
+    for key in keys:
+        content = content[key]
+    return content
+
+
+STUDY = "studies/tiny.yaml"
+FULL = ("arms", "full")
+COLOURS = ("scales", "smoke", "settings", "colours")
+MISTAKES: list[tuple[str, str, Change, str]] = [
+    (
+        "unknown key of a recipe",
+        STUDY,
+        lambda c: at(c, *COLOURS, "recipe").update(learning_rat=1),
+        "studies/tiny.yaml: scales.smoke.settings.colours.recipe.learning_rat: unknown key; known here: augmentation, "
+        "batch_size, ema_decay, label_smoothing, learning_rate, momentum,",
+    ),
+    (
+        "unknown key at the top",
+        STUDY,
+        lambda c: c.update(titel="x"),
+        "studies/tiny.yaml: titel: unknown key; known here: arms, card, claims, figures, ladder, paper, scales, study,",
+    ),
+    (
+        "unknown key of a claim's rule",
+        STUDY,
+        lambda c: c["claims"][0]["rule"].update(no_effect=0.1),
+        "claims.0.rule.non-inferiority.no_effect: unknown key; known here: baseline, kind, margin, method",
+    ),
+    (
+        "unknown kind of rule",
+        STUDY,
+        lambda c: c["claims"][0]["rule"].update(kind="better"),
+        "claims.0.rule: Input tag 'better' found using 'kind' does not match any of the expected tags: 'ratio',",
+    ),
+    (
+        "no horizon",
+        STUDY,
+        lambda c: at(c, *FULL).update(horizon={}),
+        "arms.full.horizon: a horizon is exactly one of epochs, examples, steps, flops, seconds; got none",
+    ),
+    (
+        "two horizons",
+        STUDY,
+        lambda c: at(c, *FULL).update(horizon={"epochs": 1, "flops": 0.5}),
+        "arms.full.horizon: a horizon is exactly one of epochs, examples, steps, flops, seconds; got ['epochs', 'flops']",
+    ),
+    (
+        "a horizon of nothing",
+        STUDY,
+        lambda c: at(c, *FULL).update(horizon={"epochs": 0}),
+        "arms.full.horizon.epochs: Input should be greater than 0 (got 0)",
+    ),
+    (
+        "no selector name",
+        STUDY,
+        lambda c: at(c, *FULL).update(selector={"ratio": 0.5}),
+        "arms.full: selector needs a `name`",
+    ),
+    (
+        "unknown arm of a setting",
+        STUDY,
+        lambda c: at(c, *COLOURS)["arms"].append("infobatch-5"),
+        "unknown arm 'infobatch-5' in scales.smoke.settings.colours.arms: did you mean 'infobatch-50'? known: ccs-50,",
+    ),
+    (
+        "unknown arm of the ladder",
+        STUDY,
+        lambda c: c["ladder"].append("full-x9"),
+        "unknown arm 'full-x9' in ladder: did you mean 'full-x0.5'?",
+    ),
+    (
+        "unknown arm of a claim",
+        STUDY,
+        lambda c: c["claims"][0]["rule"].update(method="infobatch-60"),
+        "unknown arm 'infobatch-60' in claims.lossless.rule: did you mean",
+    ),
+    (
+        "unknown figure of a claim",
+        STUDY,
+        lambda c: c["claims"][0].update(figure="saving"),
+        "unknown figure 'saving' in claims.lossless.figure: did you mean 'savings'?",
+    ),
+    (
+        "unknown scale of a claim",
+        STUDY,
+        lambda c: c["claims"][0].update(deviations={"smok": "x"}),
+        "unknown scale 'smok' in claims.lossless: did you mean 'smoke'? known: mini, smoke",
+    ),
+    (
+        "a claim twice",
+        STUDY,
+        lambda c: c["claims"].append(c["claims"][0]),
+        "claims: ids must be unique, but ['lossless'] repeat",
+    ),
+    (
+        "a claim neither judged nor excused",
+        STUDY,
+        lambda c: c["claims"][0].pop("rule"),
+        "claims.0: give exactly one of `rule` and `not_run` (a reason)",
+    ),
+    (
+        "unknown arm of the tuning",
+        STUDY,
+        lambda c: c["tuning"]["smoke"][0].update(arms=["rs2-5"]),
+        "unknown arm 'rs2-5' in tuning.smoke.colours.arms: did you mean 'rs2-50'?",
+    ),
+    (
+        "unknown setting of the tuning",
+        STUDY,
+        lambda c: c["tuning"]["smoke"][0].update(setting="colors"),
+        "unknown setting 'colors' in tuning.smoke: did you mean 'colours'? known: colours, vit",
+    ),
+    (
+        "unknown scale of the tuning",
+        STUDY,
+        lambda c: c.update(tuning={"large": []}),
+        "unknown scale 'large' in tuning: known: mini, smoke",
+    ),
+    (
+        "negative learning rate",
+        STUDY,
+        lambda c: at(c, *COLOURS, "recipe").update(learning_rate=-0.1),
+        "scales.smoke.settings.colours.recipe.learning_rate: Input should be greater than 0 (got -0.1)",
+    ),
+    (
+        "unknown optimizer",
+        STUDY,
+        lambda c: at(c, *COLOURS, "recipe").update(optimizer="adam"),
+        "recipe.optimizer: Input should be 'sgd', 'adamw', 'lars' or 'lamb' (got 'adam')",
+    ),
+    (
+        "unknown selector",
+        STUDY,
+        lambda c: at(c, *FULL)["selector"].update(name="infobach"),
+        "unknown selector 'infobach' in config/studies/tiny.yaml: arms.full.selector: did you mean 'infobatch'? known: ",
+    ),
+    (
+        "negative ratio",
+        STUDY,
+        lambda c: at(c, "arms", "rs2-50")["selector"].update(ratio=-0.5),
+        "config/studies/tiny.yaml: arms.rs2-50.selector: ratio: Input should be greater than or equal to 0 (got -0.5)",
+    ),
+    (
+        "a ratio of all",
+        STUDY,
+        lambda c: at(c, "arms", "infobatch-50")["selector"].update(ratio=1),
+        "arms.infobatch-50.selector: ratio: Input should be less than 1 (got 1)",
+    ),
+    (
+        "unknown key of a selector",
+        STUDY,
+        lambda c: at(c, "arms", "infobatch-50")["selector"].update(rato=0.5),
+        "arms.infobatch-50.selector: rato: unknown key; known here: anneal, delta, ratio, rescale, threshold",
+    ),
+    (
+        "unknown data set",
+        STUDY,
+        lambda c: at(c, *COLOURS).update(dataset="colors"),
+        "unknown dataset 'colors' in config/studies/tiny.yaml: scales.smoke.settings.colours.dataset: "
+        "did you mean 'colours'? known: colours, icons, icons-2",
+    ),
+    (
+        "unknown study",
+        "config.yaml",
+        lambda c: c.update(studies=["tini"]),
+        "unknown study 'tini' in config/config.yaml: studies: did you mean 'tiny'? known: tiny",
+    ),
+    (
+        "unknown scale",
+        "config.yaml",
+        lambda c: c.update(scale="smke"),
+        "unknown scale 'smke' in config/studies/tiny.yaml: did you mean 'smoke'? known: mini, smoke",
+    ),
+    (
+        "unknown device",
+        "config.yaml",
+        lambda c: c.update(device="tpu"),
+        "config/config.yaml: device: Input should be 'auto',",
+    ),
+    (
+        "unknown key of a source",
+        "datasets.yaml",
+        lambda c: c["icons"]["source"].update(tag="latest"),
+        "config/datasets.yaml: icons: source.npm.tag: unknown key; known here: integrity, kind, package, version",
+    ),
+    (
+        "a digest that is none",
+        "datasets.yaml",
+        lambda c: c["icons"]["source"].update(integrity="sha1-abc"),
+        "config/datasets.yaml: icons: source.npm.integrity: String should match pattern",
+    ),
+    (
+        "a view with a source",
+        "datasets.yaml",
+        lambda c: c["icons"].update(view_of="colours"),
+        "config/datasets.yaml: icons: (top level): give exactly one of `source` and `view_of`",
+    ),
+]
+
+
+@pytest.mark.parametrize(("file", "change", "message"), [m[1:] for m in MISTAKES], ids=[m[0] for m in MISTAKES])
+def test_a_mistake_is_named_with_its_place_and_what_is_known(
+    tiny: Workspace, file: str, change: Change, message: str
+) -> None:
+    edit(tiny, file, change)
+    with pytest.raises(ScrimpError, match=re.escape(message)):
+        check_config(tiny)
+
+
+def test_all_mistakes_of_a_file_are_told_at_once(tiny: Workspace) -> None:
+    def change(content: dict[str, Any]) -> None:
+        content["arms"]["full"]["horizont"] = 1
+        content["scales"]["smoke"]["threads"] = 0
+
+    edit(tiny, STUDY, change)
+    with pytest.raises(ScrimpError) as caught:
+        tiny.study("tiny")
+    assert [line.partition(".yaml: ")[2].partition(":")[0] for line in str(caught.value).splitlines()] == [
+        "arms.full.horizont",
+        "scales.smoke.threads",
+    ]
+
+
+def test_broken_yaml_and_other_shapes_are_named(tiny: Workspace) -> None:
+    path = tiny.root / "config" / STUDY
+    path.write_text("arms: {full: [}")
+    with pytest.raises(ScrimpError, match=r"(?s)studies/tiny\.yaml is not valid YAML: .*line 1"):
+        tiny.study("tiny")
+    path.write_text("- a list\n")
+    with pytest.raises(ScrimpError, match=r"studies/tiny\.yaml: \(top level\): "):
+        tiny.study("tiny")
+    for content in ("", "- a list\n"):
+        (tiny.root / "config" / "datasets.yaml").write_text(content)
+        with pytest.raises(ScrimpError, match=r"datasets\.yaml must map names to datasets"):
+            tiny.datasets()
+
+
+def test_a_missing_file_says_what_its_folder_has(tiny: Workspace) -> None:
+    with pytest.raises(ScrimpError, match=r"studies/infobatch\.yaml does not exist; its folder has: tiny"):
+        tiny.study("infobatch")
+    with pytest.raises(ScrimpError, match=r"config/config\.yaml does not exist; its folder has: nothing"):
+        Workspace(tiny.root / "elsewhere").settings()
+
+
+def test_keys_that_hold_anchors_are_dropped(tiny: Workspace) -> None:
+    path = tiny.root / "config" / "config.yaml"
+    path.write_text("x-shared: &scale smoke\nscale: *scale\nstudies: []\n")
+    assert tiny.settings().scale == "smoke"
+
+
+# ---------------------------------------------------------------------------------------------------------- resolving
+def test_arm_ids_and_what_they_stand_for(tiny: Workspace) -> None:
+    study = tiny.study("tiny")
+    ids = study.arm_ids("smoke")
+    assert ids[0] == "full"
+    assert ids[-2:] == ["full@vit", "infobatch-50@vit"]  # the main setting has no suffix
+    assert study.scale("smoke").main == "colours"
+    arm, setting = study.resolve("smoke", "infobatch-50@vit")
+    assert (arm, setting.model.name) == (study.arms["infobatch-50"], "vit")
+    assert study.resolve("smoke", "full")[1].model.name == "resnet-narrow"
+    assert arm_id("full", None) == "full"
+    for wrong in ("full@colours", "rs2-50@vit", "full@"):
+        with pytest.raises(ScrimpError, match=f"unknown arm '{wrong}' in config/studies/tiny.yaml, scale smoke"):
+            study.resolve("smoke", wrong)
+
+
+def test_places_of_a_run(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    run = workspace.run_folder("mini", "s", "full@vit", 3)
+    assert run == tmp_path / "results" / "mini" / "s" / "runs" / "full@vit" / "seed3"
+    # Snakemake deletes a rule's outputs before it runs the rule: a checkpoint must lie elsewhere.
+    assert run not in workspace.checkpoint("mini", "s", "full@vit", 3).parents
+
+
+def test_a_horizon_knows_its_axis() -> None:
+    assert (Horizon(flops=0.5).axis, Horizon(flops=0.5).amount) == ("flops", 0.5)
+
+
+def test_loaded_configs_cannot_be_changed(tiny: Workspace) -> None:
+    study = load_model(tiny.root / "config" / STUDY, StudyConfig)
+    with pytest.raises(ValueError, match="frozen"):
+        study.title = "other"  # type: ignore[misc]
+
+
+def test_an_unknown_name_with_nothing_like_it_gets_no_hint() -> None:
+    assert unknown("arm", "zzz", {"b": 1, "a": 2}, "there") == "unknown arm 'zzz' in there: known: a, b"
+    with pytest.raises(ScrimpError, match=r"^here: shift: Input should be greater than or equal to 0 \(got -1\)$"):
+        parse_model({"shift": -1}, Augmentation, "here")
