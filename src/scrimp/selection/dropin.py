@@ -50,6 +50,10 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self._running = False  # whether the last one still holds its iterator, or was left early
         self._resumed = False  # whether the next iteration goes on in a restored epoch
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickling: weights travel on the CPU, so that no worker process opens the GPU for them."""
+        return {**self.__dict__, "_weight_of": self._weight_of.cpu()}
+
     def __len__(self) -> int:
         """The size of the whole dataset; the length of an epoch is `len(data.sampler)`."""
         return self.selector.size

@@ -70,6 +70,15 @@ def gathered(indices: list[Tensor], losses: list[Tensor], size: int) -> tuple[Te
     return present, table[present] / seen[present]
 
 
+def from_first(value: Tensor) -> Tensor:
+    """The first process's copy of a CPU tensor: local batch statistics may have made the others' differ."""
+    if world_size() == 1:
+        return value
+    copy = value.to(torch.device("cuda") if dist.get_backend() == "nccl" else value.device)
+    dist.broadcast(copy, 0)
+    return copy.cpu()
+
+
 def summed(value: Tensor) -> Tensor:
     """The sum of a tensor over the processes."""
     if world_size() > 1:

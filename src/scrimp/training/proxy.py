@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from scrimp.config import Horizon, Recipe
 from scrimp.data.loading import ImageSource, Normalisation
+from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops
 from scrimp.selection.base import EpochSelector, Scoring
+from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.classify import EVALUATION_BATCH, Place, train
 
@@ -46,6 +48,8 @@ def score_examples(
 
     `build_model(seed)` gives a fresh proxy on the right device. The caller keeps the time.
     """
+    if scoring.of_history is not None and parallel.world_size() > 1:
+        raise ScrimpError("scores from the history of visits (forgetting) are for one process: start it without torchrun")
     total = torch.zeros(len(images))
     spent_flops = 0.0
     scored = 0

@@ -188,6 +188,11 @@ def train_and_test(
         checkpoint_key=checkpoint_key,
         on_progress=lambda fraction: on_progress("training", fraction),
     )
+    if scores is not None:
+        # What scoring the data cost is part of the method's curves; the budget is that of the learner alone.
+        for row in trace.rows:
+            row["flops"] += scores.flops_scoring + scores.flops_reference
+            row["seconds"] += clock["reference"]
     metrics: dict[str, float] = {}
     with clock.span("evaluation"):
         for name, split in task.splits.items():
@@ -214,7 +219,7 @@ def _accept_scores(task: Task, selector: EpochSelector, seed: int, clock: Clock,
             place=task.place,
             on_progress=lambda fraction: on_progress("scoring", fraction),
         )
-        selector.accept_scores(scores.values, task.train.labels.cpu())
+        selector.accept_scores(parallel.from_first(scores.values), task.train.labels.cpu())
     return scores
 
 
