@@ -126,9 +126,12 @@ def test_a_misuse_exits_with_2_and_one_sentence(
 def test_check_finds_the_mistake(
     tiny: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    path = tiny.root / "config" / "studies" / "tiny.yaml"
+    assert scrimp(monkeypatch, "check") == 2
+    assert "unknown figure 'savings' in config/studies/tiny.yaml: figures" in capsys.readouterr().err  # it has no module
+    path.write_text(path.read_text().replace("{savings: Nothing to see.}", "{}").replace("figure: savings", ""))
     assert scrimp(monkeypatch, "check") == 0
     assert capsys.readouterr().out.strip() == "config is valid"
-    path = tiny.root / "config" / "studies" / "tiny.yaml"
     path.write_text(path.read_text().replace("name: rs2, ratio: 0.5", "name: rs2, ratio: -0.5"))
     assert scrimp(monkeypatch, "check") == 2
     told = capsys.readouterr().err

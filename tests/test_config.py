@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from scrimp.config import Augmentation, Horizon, StudyConfig, Workspace, arm_id,
 from scrimp.data import icon_classes, icons
 from scrimp.data.cifar import CifarOptions
 from scrimp.errors import ScrimpError
-from scrimp.listing import check_config
+from scrimp.listing import check_code, check_config
 from scrimp.models import vision
 
 SHIPPED = Workspace(Path(__file__).parents[1])
@@ -57,6 +58,44 @@ def test_every_shipped_dataset_has_options_that_its_builder_takes() -> None:
         if dataset.view_of is not None:
             assert dataset.view_of in datasets
     assert set(models) <= {dataset.builder for dataset in datasets.values()}
+
+
+def test_the_code_has_all_that_the_shipped_files_name() -> None:
+    check_code(SHIPPED)
+
+
+CODE_MISTAKES: list[tuple[str, Change, str]] = [
+    (
+        "figure",
+        lambda c: c["figures"].update(saving="A typo."),
+        "unknown figure 'saving' in .*: figures: did you mean 'savings'",
+    ),
+    ("table", lambda c: c["tables"].update(arm="A typo."), "unknown table 'arm' in .*: tables: did you mean 'arms'"),
+    (
+        "probe",
+        lambda c: c["scales"]["mini"]["probes"].update(overheads={}),
+        "unknown probe 'overheads' in .*mini.probes: did",
+    ),
+    (
+        "model",
+        lambda c: c["scales"]["mini"]["settings"]["vit"]["model"].update(name="vti"),
+        "unknown model 'vti' in .*scales.mini.settings.vit.model: did you mean 'vit'",
+    ),
+    (
+        "claim",
+        lambda c: c["claims"][1].update(direction="lower"),
+        "claims.beats-random-50: direction 'lower' puts the measured difference below 0, but published is 6",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [m[1:] for m in CODE_MISTAKES], ids=[m[0] for m in CODE_MISTAKES])
+def test_what_the_code_does_not_have_is_named(tmp_path: Path, change: Change, message: str) -> None:
+    shutil.copytree(SHIPPED.root / "config", tmp_path / "config")
+    edit(Workspace(tmp_path), "studies/infobatch.yaml", change)
+    check_config(Workspace(tmp_path))
+    with pytest.raises(ScrimpError, match=message):
+        check_code(Workspace(tmp_path))
 
 
 @pytest.mark.parametrize("study", SHIPPED.study_names())
@@ -248,6 +287,30 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown scale 'smke' in config/studies/tiny.yaml: did you mean 'smoke'? known: mini, smoke",
     ),
     (
+        "a selector changed for no arm",
+        "studies/tiny.yaml",
+        lambda c: c["scales"]["smoke"]["settings"]["vit"].update(selectors={"rs2-50": {"ratio": 0.6}}),
+        "unknown arm 'rs2-50' in scales.smoke.settings.vit.selectors: known: full, infobatch-50",
+    ),
+    (
+        "a selector changed to what it does not take",
+        "studies/tiny.yaml",
+        lambda c: c["scales"]["smoke"]["settings"]["vit"].update(selectors={"infobatch-50": {"period": 2}}),
+        "scales.smoke.settings.vit.selectors.infobatch-50: period: unknown key",
+    ),
+    (
+        "no seeds",
+        "studies/tiny.yaml",
+        lambda c: c["scales"]["smoke"].update(seeds=[]),
+        "scales.smoke.seeds: List should have at least 1 item",
+    ),
+    (
+        "a claim for a setting that is not there",
+        "studies/tiny.yaml",
+        lambda c: c["claims"][0].update(at={"smoke": "vti"}),
+        ".at.smoke: did you mean 'vit'?",
+    ),
+    (
         "unknown device",
         "config.yaml",
         lambda c: c.update(device="tpu"),
@@ -338,6 +401,20 @@ def test_arm_ids_and_what_they_stand_for(tiny: Workspace) -> None:
     for wrong in ("full@colours", "rs2-50@vit", "full@"):
         with pytest.raises(ScrimpError, match=f"unknown arm '{wrong}' in config/studies/tiny.yaml, scale smoke"):
             study.resolve("smoke", wrong)
+
+
+def test_a_setting_changes_an_arms_selector_there_only(tiny: Workspace) -> None:
+    edit(
+        tiny,
+        "studies/tiny.yaml",
+        lambda c: c["scales"]["smoke"]["settings"]["vit"].update(selectors={"infobatch-50": {"ratio": 0.6, "delta": 0.5}}),
+    )
+    study = tiny.study("tiny")
+    assert study.resolve("smoke", "infobatch-50@vit")[0].selector == {"name": "infobatch", "ratio": 0.6, "delta": 0.5}
+    assert study.resolve("smoke", "infobatch-50")[0].selector == {"name": "infobatch", "ratio": 0.5}
+    assert study.resolve("smoke", "full@vit")[0].selector == {"name": "full"}
+    # What a run in the setting hangs on does not change with what another arm is told there.
+    assert "selectors" not in study.resolve("smoke", "full@vit")[1].spec()
 
 
 def test_places_of_a_run(tmp_path: Path) -> None:

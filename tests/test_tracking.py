@@ -27,7 +27,9 @@ POINTS = 2300  # more than two batches of MLflow's
 def write_seed(workspace: Workspace, study: str, arm: str, seed: int, accuracy: float = 90.0, scale: str = "smoke") -> Path:
     meters = Meters(
         updates=100,
+        updates_reference=0,
         examples=12_800,
+        examples_reference=0,
         examples_scored=0,
         flops_train=1e12,
         flops_scoring=0.0,

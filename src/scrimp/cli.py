@@ -169,10 +169,11 @@ def list_everything(as_json: Annotated[bool, typer.Option("--json", help="for sc
 
 @app.command()
 def check() -> None:
-    """Validate everything under config/: names, keys, values, selectors."""
-    from scrimp.listing import check_config
+    """Validate everything under config/: keys, values, and every name that it or the code must know."""
+    from scrimp.listing import check_code, check_config
 
     check_config(Workspace())
+    check_code(Workspace())
     print("config is valid")
 
 

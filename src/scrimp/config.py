@@ -166,6 +166,10 @@ class Arm(Closed):
             raise ValueError("selector needs a `name`, the stem of a file in scrimp/selection")
         return self
 
+    def spec(self) -> dict[str, Any]:
+        """What shapes a run of it: all but words."""
+        return self.model_dump(mode="json", exclude={"label", "note"})
+
 
 class Setting(Closed):
     """A task that arms are compared on: data, model, recipe and the length of the full recipe."""
@@ -177,17 +181,21 @@ class Setting(Closed):
     epochs: PositiveFloat
     evaluations: PositiveInt = 6
     arms: list[str]
+    selectors: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its selector that differ here")
+
+    def spec(self) -> dict[str, Any]:
+        """What shapes a run in it, beside the arm."""
+        return self.model_dump(mode="json", exclude={"arms", "selectors"})
 
 
 class Scale(Closed):
     """One size of a study. The first setting is the main one: its arms carry no suffix."""
 
     note: str
-    seeds: list[int]
+    seeds: list[int] = Field(min_length=1)
     threads: PositiveInt = 1
     gpus: int = Field(0, ge=0)
-    processes: PositiveInt = 1
-    settings: dict[str, Setting]
+    settings: dict[str, Setting] = Field(min_length=1)
     probes: dict[str, dict[str, Any]] = {}
 
     @property
@@ -202,7 +210,7 @@ Axis = Literal["updates", "examples", "flops", "seconds"]
 class RatioRule(Closed):
     """A saving: the ladder's cost at the method's quality over the method's cost (see claims/statistics.py).
 
-    `published_way` reads two curves instead: the cost at which each arm's curve first reaches the target.
+    `way: curves` reads two learning curves instead, as the reports do: the cost at which each first reaches the target.
     """
 
     kind: Literal["ratio"]
@@ -339,6 +347,8 @@ class StudyConfig(Closed):
             for setting_name, setting in scale.settings.items():
                 for arm in setting.arms:
                     _must_know(arm, self.arms, f"scales.{scale_name}.settings.{setting_name}.arms", "arm")
+                for arm in setting.selectors:
+                    _must_know(arm, setting.arms, f"scales.{scale_name}.settings.{setting_name}.selectors", "arm")
         for scale_name, grids in self.tuning.items():
             _must_know(scale_name, self.scales, "tuning", "scale")
             for grid in grids:
@@ -353,6 +363,9 @@ class StudyConfig(Closed):
                 _must_know(arm, self.arms, f"claims.{claim.id}.rule", "arm")
             for scale_name in [*claim.at, *claim.deviations]:
                 _must_know(scale_name, self.scales, f"claims.{claim.id}", "scale")
+            for scale_name, at in claim.at.items():
+                if at is not None:
+                    _must_know(at, self.scales[scale_name].settings, f"claims.{claim.id}.at.{scale_name}", "setting")
             if claim.figure is not None:
                 _must_know(claim.figure, self.figures, f"claims.{claim.id}.figure", "figure")
         return self
@@ -373,13 +386,18 @@ class StudyConfig(Closed):
         ]
 
     def resolve(self, scale_name: str, arm_at: str) -> tuple[Arm, Setting]:
-        """The arm and the setting that an arm id stands for at a scale."""
+        """The arm and the setting that an arm id stands for at a scale; the arm's selector is as the setting wants it."""
         scale = self.scale(scale_name)
         if arm_at not in self.arm_ids(scale_name):
             where = f"config/studies/{self.study}.yaml, scale {scale_name}"
             raise ScrimpError(unknown("arm", arm_at, self.arm_ids(scale_name), where))
         arm, _, setting = arm_at.partition(MAIN_SEPARATOR)
-        return self.arms[arm], scale.settings[setting or scale.main]
+        return self.arm_in(arm, scale.settings[setting or scale.main]), scale.settings[setting or scale.main]
+
+    def arm_in(self, arm: str, setting: Setting) -> Arm:
+        """An arm with the parameters of its selector that differ in a setting."""
+        changed = {**self.arms[arm].selector, **setting.selectors.get(arm, {})}
+        return self.arms[arm].model_copy(update={"selector": changed})
 
 
 def arm_id(arm: str, setting: str | None) -> str:

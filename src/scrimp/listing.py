@@ -98,3 +98,46 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
                 if setting.dataset not in datasets:
                     at = f"{where}: scales.{scale_name}.settings.{setting_name}.dataset"
                     raise ScrimpError(unknown("dataset", setting.dataset, datasets, at))
+                for arm_name in setting.selectors:
+                    at = f"{where}: scales.{scale_name}.settings.{setting_name}.selectors.{arm_name}"
+                    check_selector(study.arm_in(arm_name, setting).selector, at)
+
+
+def check_code(workspace: Workspace) -> None:
+    """Check every claim's numbers, and that the code has each model, probe, figure and table that the files name.
+
+    Apart from `check_config`, which the workflow calls before any work, because it imports torch, scipy and the plots.
+    """
+    from scrimp.claims.verdicts import check_claim
+    from scrimp.models.vision import BUILDERS
+
+    for name in workspace.study_names():
+        study, where = workspace.study(name), f"config/studies/{name}.yaml"
+        for claim in study.claims:
+            check_claim(claim, where)
+        named = [
+            *(("figure", figure, _offered(name, "_figures", "FIGURES"), "figures") for figure in study.figures),
+            *(("table", table, _offered(name, "_figures", "TABLES"), "tables") for table in study.tables),
+        ]
+        for scale_name, sizes in study.scales.items():
+            at = f"scales.{scale_name}"
+            named += [("probe", probe, _offered(name, "", "PROBES"), f"{at}.probes") for probe in sizes.probes]
+            named += [
+                ("model", setting.model.name, BUILDERS, f"{at}.settings.{setting_name}.model")
+                for setting_name, setting in sizes.settings.items()
+            ]
+        for what, wanted, known, at in named:
+            if wanted not in known:
+                raise ScrimpError(unknown(what, wanted, known, f"{where}: {at}"))
+
+
+def _offered(study: str, part: str, attribute: str) -> dict[str, Any]:
+    """The probes, figures or tables that a study's modules hold; none where there is no module."""
+    from scrimp.studies import study_module
+
+    try:
+        return dict(getattr(study_module(study, part), attribute))
+    except ModuleNotFoundError as error:
+        if error.name is None or not error.name.startswith("scrimp.studies."):
+            raise
+        return {}

@@ -16,12 +16,15 @@ CURVE_COLUMNS = ["study", "arm", "seed", "scale", "step", "examples", "flops", "
 class Meters(Closed):
     """What a run spent. Null means not measured, never zero.
 
-    Times are wall seconds on the machine named in the provenance. `seconds` is training plus selection plus reference:
-    what a user waits for. Evaluation and set-up (loading, warm-up, compilation) are kept apart.
+    `updates`, `examples`, `flops` and `seconds` are the four costs that runs are compared on: learner, selection and
+    proxies together. Times are wall seconds on the machine named in the provenance; `seconds` is what a user waits for,
+    training plus selection plus reference. Evaluation and set-up (loading, warm-up, compilation) are kept apart.
     """
 
     updates: int
+    updates_reference: int  # of them, those of proxy models that a selector needs
     examples: int  # trained on: forward and backward
+    examples_reference: int  # of them, those that proxy models were trained on
     examples_scored: int  # forward only, for the sake of selection
     flops_train: float
     flops_scoring: float

@@ -60,9 +60,10 @@ def make_summary(arm: str, seed: int, cost: float, **metrics: float) -> Summary:
     """A run that cost `cost` on every axis (1 = 1000 updates)."""
     count = round(1000 * cost)
     spent = dict.fromkeys(["flops_train", "flops", "seconds_train", "seconds"], 1000 * cost)
+    none = {"updates_reference": 0, "examples_reference": 0}
     free = dict.fromkeys(["flops_scoring", "flops_reference", "seconds_selection", "seconds_reference"], 0.0)
     apart = {"seconds_evaluation": 0.0, "seconds_setup": 0.0, "peak_memory_bytes": None, "energy_joules": None}
-    meters = Meters.model_validate({"updates": count, "examples": count, "examples_scored": 0} | spent | free | apart)
+    meters = Meters.model_validate({"updates": count, "examples": count, "examples_scored": 0} | none | spent | free | apart)
     return Summary(
         study="fake", arm=arm, seed=seed, scale="mini", config={}, config_digest="0", command="", meters=meters,
         metrics=metrics,

@@ -116,7 +116,9 @@ def demo_summary(arm: str, seed: int) -> Summary:
     """A run whose memory and energy were not measured."""
     meters = Meters(
         updates=100,
+        updates_reference=0,
         examples=21_123,
+        examples_reference=0,
         examples_scored=0,
         flops_train=1.02e13,
         flops_scoring=0.0,

@@ -148,6 +148,12 @@ def test_every_low_example_is_kept_equally_often() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------- delta and anneal
+def test_it_asks_for_an_epoch_to_end_where_annealing_begins() -> None:
+    selector = InfoBatchSelector(10, 0, delta=0.75)
+    assert [selector.changes_at(fraction) for fraction in (0.0, 0.7, 0.75, 0.9)] == [0.75, 0.75, 1.0, 1.0]
+    assert InfoBatchSelector(10, 0, anneal=False).changes_at(0.1) == 1.0
+
+
 def selector_with_losses(**params: object) -> InfoBatchSelector:
     """Eight examples of loss 0 and two of loss 1: pruning by half keeps 4 + 2."""
     selector = InfoBatchSelector(10, 0, **params)

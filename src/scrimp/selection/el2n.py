@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scrimp.config import Closed
+from scrimp.errors import ScrimpError
 from scrimp.selection.base import EpochSelector, Scoring, Selection, share_of
 
 
@@ -41,7 +42,7 @@ class EL2N(EpochSelector):
 
     def __init__(self, size: int, seed: int, **params: object) -> None:
         super().__init__(size, seed, **params)
-        self.kept = torch.arange(size)
+        self.kept: Tensor | None = None  # until there are scores
 
     def scoring(self) -> Scoring:
         return Scoring(self.params.models, self.params.horizon, of_logits=error_norm)
@@ -50,13 +51,17 @@ class EL2N(EpochSelector):
         self.kept = hardest(scores, share_of(self.size, 1 - self.params.ratio))
 
     def select(self, epoch: int, fraction: float) -> Selection:
+        if self.kept is None:
+            raise ScrimpError(
+                f"{type(self).__name__} selects by scores: give it some with accept_scores(scores, labels) first"
+            )
         return Selection(self.kept, torch.ones(len(self.kept)))
 
     def state_dict(self) -> dict[str, Tensor]:
-        return {"kept": self.kept.clone()}
+        return {} if self.kept is None else {"kept": self.kept.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.kept = state["kept"].clone()
+        self.kept = state["kept"].clone() if state else None
 
 
 SELECTOR = EL2N

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pandas as pd
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from scrimp.config import Horizon, Workspace
 from scrimp.data.loading import Images, epoch_order
+from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.selection.base import EpochSelector, derived_generator
 from scrimp.selection.infobatch import InfoBatchSelector, prune
@@ -73,19 +74,27 @@ def gradient_bias(workspace: Workspace, scale: str, options: dict[str, Any]) -> 
     task = load_task(workspace, setting, torch.device("cpu"))
     model = _partly_trained(task, options["horizon"])
     chosen = torch.randperm(len(task.train), generator=derived_generator(0, 0, "gradient-bias"))[: options["examples"]]
-    gradients, losses = _per_example(model, task, chosen)  # [n, P], [n]
-    full = gradients.sum(dim=0)
+    losses = _losses(model, task, chosen)  # [n]
+    counts = sorted({2**power for power in range(options["prunings"].bit_length())} | {options["prunings"]})
+    weights = {rescale: _summed_weights(losses, counts, options["ratio"], rescale) for rescale in (True, False)}
+    # Sums of gradients, weighted by what k prunings gave each example in all: no [n, P] table is ever kept.
+    full, totals = _weighted_gradients(model, task, chosen, torch.cat([weights[True], weights[False]]))
     rows = []
-    for rescale in (True, False):
-        total = torch.zeros_like(full)
-        for number in range(1, options["prunings"] + 1):
-            generator = derived_generator(0, number, "gradient-bias")
-            selection = prune(losses, options["ratio"], generator, rescale=rescale)
-            total += selection.weights @ gradients[selection.indices]
-            if number & (number - 1) == 0 or number == options["prunings"]:
-                error = float((total / number - full).norm() / full.norm())
-                rows.append({"rescale": rescale, "prunings": number, "relative_error": error})
+    for row, (rescale, count) in enumerate((rescale, count) for rescale in (True, False) for count in counts):
+        error = float((totals[row] / count - full).norm() / full.norm())
+        rows.append({"rescale": rescale, "prunings": count, "relative_error": error})
     return pd.DataFrame(rows).assign(last=lambda table: table["prunings"] == options["prunings"])
+
+
+def _summed_weights(losses: Tensor, counts: list[int], ratio: float, rescale: bool) -> Tensor:
+    """What the first k prunings gave each example in all, for each k of `counts`: float [len(counts), n]."""
+    total, kept = torch.zeros(len(losses)), []
+    for number in range(1, counts[-1] + 1):
+        selection = prune(losses, ratio, derived_generator(0, number, "gradient-bias"), rescale=rescale)
+        total[selection.indices] += selection.weights
+        if number in counts:
+            kept.append(total.clone())
+    return torch.stack(kept)
 
 
 def _partly_trained(task: Task, horizon: float) -> torch.nn.Module:
@@ -97,27 +106,46 @@ def _partly_trained(task: Task, horizon: float) -> torch.nn.Module:
     return model.eval()
 
 
-def _per_example(model: torch.nn.Module, task: Task, chosen: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradients [n, P] and losses [n] of single examples at the model's present weights."""
+def _losses(model: torch.nn.Module, task: Task, chosen: Tensor) -> Tensor:
+    """Losses [n] of single examples at the model's present weights."""
+    smoothing = task.setting.recipe.label_smoothing
+    with torch.no_grad():
+        return torch.cat(
+            [
+                F.cross_entropy(model(images), labels, reduction="none", label_smoothing=smoothing)
+                for images, labels in _batches(task, chosen)
+            ]
+        )
+
+
+def _weighted_gradients(model: torch.nn.Module, task: Task, chosen: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """The sum of the examples' gradients [P], and their sums weighted by each row of `weights` [k, n]: [k, P]."""
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     buffers = dict(model.named_buffers())
     smoothing = task.setting.recipe.label_smoothing
 
-    def loss_of(weights: dict[str, Tensor], image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        logits = functional_call(model, (weights, buffers), (image[None],))
-        loss = F.cross_entropy(logits, label[None], label_smoothing=smoothing)
-        return loss, loss
+    def loss_of(at: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(model, (at, buffers), (image[None],))
+        return F.cross_entropy(logits, label[None], label_smoothing=smoothing)
 
-    per_example = vmap(grad(loss_of, has_aux=True), in_dims=(None, 0, 0))
-    gradients, losses = [], []
-    images_in_memory = task.train
-    assert isinstance(images_in_memory, Images), "the probe is for data in memory"
-    for batch in chosen.split(64):
-        images = task.normalise(images_in_memory.pixels[batch]).contiguous()
-        of_batch, loss = per_example(parameters, images, task.train.labels[batch])
-        gradients.append(torch.cat([g.flatten(1) for g in of_batch.values()], dim=1))
-        losses.append(loss)
-    return torch.cat(gradients).detach(), torch.cat(losses).detach()
+    per_example = vmap(grad(loss_of), in_dims=(None, 0, 0))
+    size = sum(value.numel() for value in parameters.values())
+    full, totals, done = torch.zeros(size), torch.zeros(len(weights), size), 0
+    for images, labels in _batches(task, chosen):
+        gradients = torch.cat([g.flatten(1) for g in per_example(parameters, images, labels).values()], dim=1).detach()
+        full += gradients.sum(dim=0)
+        totals += weights[:, done : done + len(labels)] @ gradients
+        done += len(labels)
+    return full, totals
+
+
+def _batches(task: Task, chosen: Tensor, size: int = 32) -> Iterator[tuple[Tensor, Tensor]]:
+    """The chosen training images, normalised, with their labels."""
+    images = task.train
+    if not isinstance(images, Images):
+        raise ScrimpError("the probe gradient-bias is for data in memory: leave it out at this scale")
+    for batch in chosen.split(size):
+        yield task.normalise(images.pixels[batch]).contiguous(), images.labels[batch]
 
 
 PROBES: dict[str, Callable[[Workspace, str, dict[str, Any]], pd.DataFrame]] = {

@@ -14,11 +14,15 @@ from scrimp.claims.judge import index_runs
 from scrimp.claims.statistics import curve_saving, geometric_interval, ladder_interval, mean_interval
 from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
 from scrimp.records import Summary, read_curves, read_summaries
-from scrimp.studies.plotting import PALETTE, PUBLISHED, error_bar, figure, log_axis
+from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, error_bar, figure, log_axis
 
 STUDY = "infobatch"
 ACCURACY = "test_accuracy"
-AXES_NAMES = {"examples": "examples trained on", "flops": "FLOPs", "seconds": "seconds, selection included"}
+AXES_NAMES = {
+    "examples": "examples the learner trained on",
+    "flops": "FLOPs, proxies included",
+    "seconds": "seconds, selection and proxies included",
+}
 Runs = dict[str, dict[int, Summary]]
 
 
@@ -32,7 +36,7 @@ def _family(config: StudyConfig, arm: str) -> str:
 
 
 def _color(config: StudyConfig, arm: str) -> str:
-    return PALETTE[_family(config, arm)]
+    return PALETTE.get(_family(config, arm), OTHER)
 
 
 def _values(runs: Runs, arm: str, meter: str | None = None) -> list[float]:
@@ -119,7 +123,8 @@ def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:
         spec = config.arms[arm].selector
         if "ratio" not in spec or set(spec) & {"rescale", "anneal", "delta", "threshold"}:
             continue
-        lost = [a - b for a, b in zip(_values(runs, arm), _values(runs, "full"), strict=False)]
+        seeds = sorted(runs[arm].keys() & runs["full"].keys())
+        lost = [runs[arm][seed].metrics[ACCURACY] - runs["full"][seed].metrics[ACCURACY] for seed in seeds]
         adjusted = config.arms[arm].horizon.axis != "epochs"
         error_bar(axes[0], 100 * spec["ratio"], lost, _color(config, arm), marker="s" if adjusted else "o")
     published = pd.read_csv(workspace.root / "config" / "published" / "infobatch-table1.csv")
@@ -252,7 +257,7 @@ def savings(workspace: Workspace, scale: str) -> Figure:
     table = read_curves(workspace, scale, STUDY, [*shown, "full"])
     table = table[table["metric"] == ACCURACY]
     drawn, axes = figure(columns=2, width=11, height=0.36 * len(shown) + 1.6)
-    for panel, meter in zip(axes, ("examples", "seconds"), strict=True):
+    for panel, meter in zip(axes, ("flops", "seconds"), strict=True):
         for row, arm in enumerate(shown):
             seeds = [s for s in sorted(runs[arm]) if all(s in runs[rung] for rung in config.ladder if rung in runs)]
             lines = _ladder_lines(config, runs, meter, seeds)
@@ -260,14 +265,16 @@ def savings(workspace: Workspace, scale: str) -> Figure:
             found, interval = ladder_interval(lines, points)
             _draw_saving(panel, row, [s.value for s in found], (interval.low, interval.high), _color(config, arm))
             read = [curve_saving(_curve(table, "full", s, meter), _curve(table, arm, s, meter)) for s in seeds]
-            panel.scatter([geometric_interval(read).mean], [row], **PUBLISHED, s=36, zorder=4)
+            # A curve that never reaches full data's accuracy gives a bound, not a saving.
+            style = {**PUBLISHED, "marker": "<"} if any(s.censored == "below" for s in read) else PUBLISHED
+            panel.scatter([geometric_interval(read).mean], [row], **style, s=36, zorder=4)
         panel.axvline(1, color="#000000", lw=1)
         panel.set(xscale="log", xlabel=f"saving in {meter}, times", xlim=(0.2, 5))
         panel.set_xticks([0.25, 0.5, 1, 2, 4], ["1/4", "1/2", "1", "2", "4"])
         panel.minorticks_off()
         panel.set_yticks(range(len(shown)), [config.arms[arm].label for arm in shown] if panel is axes[0] else [])
         panel.set_ylim(len(shown) - 0.5, -0.5)
-    axes[0].scatter([], [], **PUBLISHED, s=36, label="reading two curves, the published way")
+    axes[0].scatter([], [], **PUBLISHED, s=36, label="reading two curves, the published way (a triangle: at most)")
     axes[0].scatter([], [], s=40, color="#666666", label="against the ladder, 95 % interval")
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return drawn
@@ -321,14 +328,14 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
 
 
 def _savings(runs: Runs, arm: str, ladder: list[str]) -> dict[str, float]:
-    """Saving in examples and seconds with its interval, for arms beside a ladder that is trained in their setting."""
+    """Saving in FLOPs and seconds, proxies included, with its interval, where a ladder is trained in the arm's setting."""
     name, _, setting = arm.partition(MAIN_SEPARATOR)
     rungs = [f"{rung}{MAIN_SEPARATOR}{setting}" if setting else rung for rung in ladder]
     if name in ladder or not all(rung in runs for rung in rungs):
         return {}
     seeds = [seed for seed in runs[arm] if all(seed in runs[rung] for rung in rungs)]
     found: dict[str, float] = {}
-    for axis in ("examples", "seconds"):
+    for axis in ("flops", "seconds"):
 
         def point(run: Summary, axis: str = axis) -> tuple[float, float]:
             return float(getattr(run.meters, axis)), run.metrics["test_accuracy"]

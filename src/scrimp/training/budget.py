@@ -44,9 +44,13 @@ class Budget:
         spent_here = getattr(spent, self.axis)
         return 1.0 if spent_here >= self.amount * (1 - 1e-12) else spent_here / self.amount
 
-    def room(self, spent: Spent, wanted: int, epoch_size: int, flops_per_example: float) -> int:
-        """How many of the `wanted` examples of the next batch the budget still takes; a broken example is rounded up."""
-        left = self.amount - getattr(spent, self.axis)
+    def room(self, spent: Spent, wanted: int, epoch_size: int, flops_per_example: float, until: float = 1.0) -> int:
+        """How many of the `wanted` examples that come next fit before `until`, a fraction of the budget, is reached.
+
+        A broken example is rounded up. On the axis of epochs only the budget's end cuts an epoch, as in the published
+        methods, which change their ways between epochs; steps and seconds are not known in advance and cut nothing.
+        """
+        left = self.amount * (1.0 if self.axis == "epochs" else until) - getattr(spent, self.axis)
         fits = {
             "epochs": left * epoch_size,
             "examples": left,

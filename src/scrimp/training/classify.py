@@ -40,6 +40,7 @@ class Trace:
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     spent: Spent = field(default_factory=Spent)
+    resumed: bool = False
 
     def note(self, **metrics: float) -> None:
         """Add one row per metric at the present point of the run."""
@@ -111,7 +112,7 @@ def train(
         selector.load_state_dict(tensors.get("selector", {}))
         if ema is not None:
             ema.load_state_dict(tensors["ema"])
-        trace = Trace(progress["rows"], Spent(**progress["spent"]))
+        trace = Trace(progress["rows"], Spent(**progress["spent"]), resumed=True)
         epoch, evaluated = progress["epoch"], progress["evaluated"]
         clock.seconds = dict(progress["seconds"])
     saved_at = time.monotonic()
@@ -123,8 +124,11 @@ def train(
             planned = len(selection.indices)
             if planned == 0:
                 raise ScrimpError(f"{type(selector).__name__} chose none of {len(images)} examples: lower its ratio")
-            # The epoch in which the budget ends is cut to what is left of it.
-            order = epoch_order(planned, seed, epoch)[: budget.room(trace.spent, planned, planned, flops.training)]
+            # The epoch in which the budget ends is cut to what is left of it, and so is one that would run over the
+            # point where the selector changes its ways.
+            until = selector.changes_at(fraction)
+            room = budget.room(trace.spent, planned, planned, flops.training, until)
+            order = epoch_order(planned, seed, epoch)[:room]
             chosen, weights = selection.indices[order], selection.weights[order]
         seen_indices: list[Tensor] = []
         seen_losses: list[Tensor] = []
@@ -132,7 +136,7 @@ def train(
         visits = images.visits(chosen, recipe.batch_size, recipe.augmentation, seed, epoch, parallel.part_of)
 
         for batch_weights in weights.split(recipe.batch_size):
-            with clock.span("train"):
+            with clock.span("train", synchronise=False):
                 rate = learning_rate_factor(recipe.schedule, budget.fraction(trace.spent))
                 set_learning_rate(optimizer, recipe.learning_rate * rate)
                 indices, pixels, labels = next(visits)  # [b], uint8 [b, S, S, 3], [b]: this process's part

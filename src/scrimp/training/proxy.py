@@ -15,7 +15,7 @@ from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops
 from scrimp.selection.base import EpochSelector, Scoring
 from scrimp.training import parallel
-from scrimp.training.budget import Budget
+from scrimp.training.budget import Budget, Spent
 from scrimp.training.classify import EVALUATION_BATCH, Place, train
 
 PROXY_SEEDS = 1_000_000  # proxies of seed k are seeded from here on, away from every learner's seed
@@ -23,9 +23,11 @@ PROXY_SEEDS = 1_000_000  # proxies of seed k are seeded from here on, away from 
 
 @dataclass(frozen=True)
 class Scores:
-    """Statistics float32 [N] and what they cost."""
+    """Statistics float32 [N] and what they cost: training the proxies, and scoring with them."""
 
     values: Tensor
+    updates_reference: int
+    examples_reference: int
     examples_scored: int
     flops_scoring: float
     flops_reference: float
@@ -51,7 +53,7 @@ def score_examples(
     if scoring.of_history is not None and parallel.world_size() > 1:
         raise ScrimpError("scores from the history of visits (forgetting) are for one process: start it without torchrun")
     total = torch.zeros(len(images))
-    spent_flops = 0.0
+    spent = Spent()
     scored = 0
     horizon = Horizon(epochs=scoring.horizon)
     budget = Budget.of(horizon, epochs, len(images), recipe.batch_size, flops.training)
@@ -77,13 +79,22 @@ def score_examples(
             on_visit=remember if scoring.of_history is not None else None,
             on_progress=on_progress,
         )
-        spent_flops += trace.spent.flops
+        spent.steps += trace.spent.steps
+        spent.examples += trace.spent.examples
+        spent.flops += trace.spent.flops
         if scoring.of_history is not None:
             total += scoring.of_history(_by_visit(history, len(images)))
         if scoring.of_logits is not None:
             total += _of_final_logits(scoring.of_logits, model, images, normalise, place)
             scored += len(images)
-    return Scores(total / scoring.models, scored, scored * flops.forward, spent_flops)
+    return Scores(
+        values=total / scoring.models,
+        updates_reference=spent.steps,
+        examples_reference=spent.examples,
+        examples_scored=scored,
+        flops_scoring=scored * flops.forward,
+        flops_reference=spent.flops,
+    )
 
 
 def _of_final_logits(

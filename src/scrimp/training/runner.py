@@ -117,10 +117,7 @@ def run_arm(
     parallel.start()
     try:
         place = choose_device(device, config.scale(scale).gpus)
-        resolved = {
-            "arm": arm.model_dump(mode="json", exclude={"label", "note"}),
-            "setting": setting.model_dump(mode="json", exclude={"arms"}),
-        }
+        resolved = {"arm": arm.spec(), "setting": setting.spec()}
         digests = {
             "config_digest": digest_of(resolved),
             "code_digest": code_digest(__name__, selector_module(arm.selector["name"])),
@@ -191,6 +188,8 @@ def train_and_test(
     if scores is not None:
         # What scoring the data cost is part of the method's curves; the budget is that of the learner alone.
         for row in trace.rows:
+            row["step"] += scores.updates_reference
+            row["examples"] += scores.examples_reference
             row["flops"] += scores.flops_scoring + scores.flops_reference
             row["seconds"] += clock["reference"]
     metrics: dict[str, float] = {}
@@ -224,16 +223,17 @@ def _accept_scores(task: Task, selector: EpochSelector, seed: int, clock: Clock,
 
 
 def _meters(trace: Trace, scores: Scores | None, clock: Clock, energy: EnergyCounter, device: torch.device) -> Meters:
-    scoring = 0.0 if scores is None else scores.flops_scoring
-    reference = 0.0 if scores is None else scores.flops_reference
+    proxies = scores or Scores(torch.empty(0), 0, 0, 0, 0.0, 0.0)
     return Meters(
-        updates=trace.spent.steps,
-        examples=trace.spent.examples,
-        examples_scored=0 if scores is None else scores.examples_scored,
+        updates=trace.spent.steps + proxies.updates_reference,
+        updates_reference=proxies.updates_reference,
+        examples=trace.spent.examples + proxies.examples_reference,
+        examples_reference=proxies.examples_reference,
+        examples_scored=proxies.examples_scored,
         flops_train=trace.spent.flops,
-        flops_scoring=scoring,
-        flops_reference=reference,
-        flops=trace.spent.flops + scoring + reference,
+        flops_scoring=proxies.flops_scoring,
+        flops_reference=proxies.flops_reference,
+        flops=trace.spent.flops + proxies.flops_scoring + proxies.flops_reference,
         seconds_train=clock["train"],
         seconds_selection=clock["selection"],
         seconds_reference=clock["reference"],
@@ -241,5 +241,6 @@ def _meters(trace: Trace, scores: Scores | None, clock: Clock, energy: EnergyCou
         seconds_evaluation=clock["evaluation"],
         seconds_setup=clock["setup"],
         peak_memory_bytes=peak_memory(device),
-        energy_joules=energy.joules(),
+        # The counter knows this process only: what a killed one drew is lost.
+        energy_joules=None if trace.resumed else energy.joules(),
     )

@@ -38,14 +38,13 @@ def configured(workspace: Workspace, trial: Trial) -> tuple[Arm, Setting]:
     config = workspace.study(trial.study)
     setting = config.scale(trial.scale).settings[trial.setting]
     recipe = setting.recipe.model_copy(update={"learning_rate": trial.learning_rate})
-    return config.arms[trial.arm], setting.model_copy(update={"recipe": recipe})
+    return config.arm_in(trial.arm, setting), setting.model_copy(update={"recipe": recipe})
 
 
 def config_digest(workspace: Workspace, trial: Trial) -> str:
     """What a trial's result hangs on, beside the code."""
     arm, setting = configured(workspace, trial)
-    parts = [arm.model_dump(mode="json", exclude={"label", "note"}), setting.model_dump(mode="json", exclude={"arms"})]
-    return digest_of([*parts, trial.seed])
+    return digest_of([arm.spec(), setting.spec(), trial.seed])
 
 
 def run_trial(workspace: Workspace, trial: Trial) -> dict[str, Any]:
