@@ -394,6 +394,11 @@ class StudyConfig(Closed):
         arm, _, setting = arm_at.partition(MAIN_SEPARATOR)
         return self.arm_in(arm, scale.settings[setting or scale.main]), scale.settings[setting or scale.main]
 
+    def run_spec(self, scale_name: str, arm_at: str) -> dict[str, Any]:
+        """What a run of an arm at a scale is told, as plain data; a run that was told otherwise is out of date."""
+        arm, setting = self.resolve(scale_name, arm_at)
+        return {"arm": arm.spec(), "setting": setting.spec()}
+
     def arm_in(self, arm: str, setting: Setting) -> Arm:
         """An arm with the parameters of its selector that differ in a setting."""
         changed = {**self.arms[arm].selector, **setting.selectors.get(arm, {})}

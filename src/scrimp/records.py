@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from scrimp.config import Closed, Workspace
+from scrimp.config import Closed, StudyConfig, Workspace
 from scrimp.files import read_json, replacing, write_json
 
 CURVE_COLUMNS = ["study", "arm", "seed", "scale", "step", "examples", "flops", "seconds", "metric", "value"]
@@ -78,10 +78,18 @@ def run_folders(workspace: Workspace, scale: str, study: str) -> list[Path]:
     return sorted(path.parent for path in root.glob("*/seed*/summary.json"))
 
 
-def read_summaries(workspace: Workspace, scale: str, study: str, arms: list[str] | None = None) -> list[Summary]:
-    """Summaries of the finished runs; `arms` keeps those arms only, so that left-overs of dropped arms are not judged."""
-    summaries = [read_summary(folder) for folder in run_folders(workspace, scale, study)]
-    return [summary for summary in summaries if arms is None or summary.arm in arms]
+def read_summaries(workspace: Workspace, scale: str, study: str) -> list[Summary]:
+    """Summaries of the finished runs, those of arms that the study no longer has among them."""
+    return [read_summary(folder) for folder in run_folders(workspace, scale, study)]
+
+
+def current_summaries(workspace: Workspace, config: StudyConfig, scale: str) -> list[Summary]:
+    """Summaries of the finished runs of the arms that a study has at a scale, trained as its file says now.
+
+    A run of an earlier configuration is left out: it is as good as missing until it is run again.
+    """
+    specs = {arm: config.run_spec(scale, arm) for arm in config.arm_ids(scale)}
+    return [run for run in read_summaries(workspace, scale, config.study) if specs.get(run.arm) == run.config]
 
 
 def read_curves(workspace: Workspace, scale: str, study: str, arms: list[str] | None = None) -> pd.DataFrame:

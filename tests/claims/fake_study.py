@@ -64,8 +64,10 @@ def make_summary(arm: str, seed: int, cost: float, **metrics: float) -> Summary:
     free = dict.fromkeys(["flops_scoring", "flops_reference", "seconds_selection", "seconds_reference"], 0.0)
     apart = {"seconds_evaluation": 0.0, "seconds_setup": 0.0, "peak_memory_bytes": None, "energy_joules": None}
     meters = Meters.model_validate({"updates": count, "examples": count, "examples_scored": 0} | none | spent | free | apart)
+    study = make_study([])
+    told = study.run_spec("mini", arm) if arm in study.arm_ids("mini") else {}
     return Summary(
-        study="fake", arm=arm, seed=seed, scale="mini", config={}, config_digest="0", command="", meters=meters,
+        study="fake", arm=arm, seed=seed, scale="mini", config=told, config_digest="0", command="", meters=meters,
         metrics=metrics,
     )  # fmt: skip
 

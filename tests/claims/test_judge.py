@@ -52,6 +52,9 @@ def workspace(tmp_path: Path) -> Workspace:
         save(tmp_path, make_summary("full@small", seed, 1.0, test_accuracy=40))
     save(tmp_path, make_summary("method@small", 1, 0.5, test_accuracy=41))
     save(tmp_path, make_summary("dropped-arm", 0, 1.0, test_accuracy=99))
+    # A seed of `full` that was trained by another configuration: it must not move anything.
+    save(tmp_path, make_summary("full", 7, 9.0, test_accuracy=99).model_copy(update={"config": {"arm": {}}}))
+    save(tmp_path, make_summary("method", 7, 9.0, test_accuracy=1).model_copy(update={"config": {"arm": {}}}))
     return Workspace(tmp_path)
 
 

@@ -21,7 +21,7 @@ from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.measure.clock import Clock
-from scrimp.records import CURVE_COLUMNS, Summary, read_curves, read_summaries, read_summary
+from scrimp.records import CURVE_COLUMNS, Summary, current_summaries, read_curves, read_summaries, read_summary
 from scrimp.training.runner import choose_device, load_task, run_arm, train_and_test
 from scrimp.training.tuning import tune_study
 
@@ -161,7 +161,12 @@ def test_a_run_leaves_three_files_that_say_all(tiny: Workspace) -> None:
     assert made["data_digests"] == {"colours": read_json(tiny.shards("colours") / "manifest.json")["samples_sha256"]}
     assert (made["device"], made["threads"], made["seed"], made["bf16"]) == ("cpu", 1, 1, False)
     assert [s.key for s in read_summaries(tiny, "smoke", "tiny")] == ["smoke/tiny/full@vit/seed1"]
-    assert read_summaries(tiny, "smoke", "tiny", arms=["full"]) == []
+    study = tiny.study("tiny")
+    assert [s.key for s in current_summaries(tiny, study, "smoke")] == ["smoke/tiny/full@vit/seed1"]
+    longer = study.scale("smoke").settings["vit"].model_copy(update={"epochs": 5.0})
+    settings = {**study.scale("smoke").settings, "vit": longer}
+    changed = {**study.scales, "smoke": study.scale("smoke").model_copy(update={"settings": settings})}
+    assert current_summaries(tiny, study.model_copy(update={"scales": changed}), "smoke") == []
     assert len(read_curves(tiny, "smoke", "tiny")) == len(curve)
     assert not tiny.checkpoint("smoke", "tiny", "full@vit", 1).exists()
 

@@ -14,7 +14,7 @@ from scrimp.claims.verdicts import Direction, VerdictName, check_claim, decide, 
 from scrimp.config import Claim, Closed, Rule, StudyConfig, Workspace, parse_model, unknown
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, write_json, write_text
-from scrimp.records import Summary, read_summaries
+from scrimp.records import Summary, current_summaries
 
 CSV_COLUMNS = [
     "claim", "study", "source", "statement", "metric", "published", "published_unit", "direction",
@@ -61,10 +61,11 @@ class ClaimResult(Closed):
 def judge(workspace: Workspace, study: StudyConfig, scale: str) -> list[ClaimResult]:
     """Judge every claim of a study at a scale, in the order of the study's file.
 
-    Reads `results/SCALE/STUDY/runs` and `probes`; runs of arms that the scale does not name are left aside.
+    Reads `results/SCALE/STUDY/runs` and `probes`; runs of arms that the scale does not name, or that were trained by
+    another configuration, are left aside.
     Raises ScrimpError for an unknown scale or setting and for a claim whose numbers contradict each other.
     """
-    runs = index_runs(read_summaries(workspace, scale, study.study, study.arm_ids(scale)))
+    runs = index_runs(current_summaries(workspace, study, scale))
     return [judge_claim(claim, workspace, study, scale, runs) for claim in study.claims]
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, replacing, write_json
-from scrimp.records import read_summaries, run_folders
+from scrimp.records import current_summaries, run_folders
 
 KEPT = ("claims.csv", "claims.json", "tuning.csv", "tables/*.csv", "figures/*.svg", "probes/*.parquet")
 SHARED = (
@@ -27,7 +27,7 @@ def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> 
     target = workspace.root / "results" / "reference" / name
     for study in studies:
         config, source = workspace.study(study), workspace.results(scale, study)
-        summaries = read_summaries(workspace, scale, study, config.arm_ids(scale))
+        summaries = current_summaries(workspace, config, scale)
         missing = set(config.arm_ids(scale)) - {summary.arm for summary in summaries}
         if missing or not (source / "claims.json").exists():
             raise ScrimpError(f"{study} is not finished at {scale} (no runs of: {sorted(missing)}); run `snakemake` first")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scrimp.claims.judge import index_runs
 from scrimp.claims.statistics import curve_saving, geometric_interval, ladder_interval, mean_interval
 from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
-from scrimp.records import Summary, read_curves, read_summaries
+from scrimp.records import Summary, current_summaries, read_curves
 from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, error_bar, figure, log_axis
 
 STUDY = "infobatch"
@@ -28,7 +28,7 @@ Runs = dict[str, dict[int, Summary]]
 
 def _load(workspace: Workspace, scale: str) -> tuple[StudyConfig, Runs]:
     config = workspace.study(STUDY)
-    return config, index_runs(read_summaries(workspace, scale, STUDY, config.arm_ids(scale)))
+    return config, index_runs(current_summaries(workspace, config, scale))
 
 
 def _family(config: StudyConfig, arm: str) -> str:

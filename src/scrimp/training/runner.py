@@ -117,7 +117,7 @@ def run_arm(
     parallel.start()
     try:
         place = choose_device(device, config.scale(scale).gpus)
-        resolved = {"arm": arm.spec(), "setting": setting.spec()}
+        resolved = config.run_spec(scale, arm_name)
         digests = {
             "config_digest": digest_of(resolved),
             "code_digest": code_digest(__name__, selector_module(arm.selector["name"])),

@@ -86,9 +86,14 @@ def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callab
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         for row in pool.imap(functools.partial(run_trial, workspace), missing):
             rows.append(row)
+            _write(path, rows, list(wanted))  # after every trial, so that a killed grid goes on where it was
             on_progress(f"{len(rows)} of {len(trials)}", len(rows) / len(trials))
-    order = list(wanted)
-    rows.sort(key=lambda row: order.index(row["config_digest"]))
-    with replacing(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+    _write(path, rows, list(wanted))
     return path
+
+
+def _write(path: Path, rows: list[dict[Any, Any]], order: list[str]) -> None:
+    """The trials in the order of the grid."""
+    ordered = sorted(rows, key=lambda row: order.index(row["config_digest"]))
+    with replacing(path) as temporary:
+        pd.DataFrame(ordered).to_csv(temporary, index=False)
