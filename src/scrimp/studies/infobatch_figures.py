@@ -7,8 +7,10 @@ from typing import cast
 
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from scrimp.claims.judge import index_runs
 from scrimp.claims.statistics import curve_saving, geometric_interval, ladder_interval, mean_interval
@@ -19,7 +21,7 @@ from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, error_bar, figure
 STUDY = "infobatch"
 ACCURACY = "test_accuracy"
 AXES_NAMES = {
-    "examples": "examples the learner trained on",
+    "examples": "examples trained on, proxies included",
     "flops": "FLOPs, proxies included",
     "seconds": "seconds, selection and proxies included",
 }
@@ -43,6 +45,12 @@ def _values(runs: Runs, arm: str, meter: str | None = None) -> list[float]:
     """A meter, or the accuracy, of an arm's runs in the order of their seeds."""
     found = (runs[arm][seed] for seed in sorted(runs[arm]))
     return [run.metrics[ACCURACY] if meter is None else float(getattr(run.meters, meter)) for run in found]
+
+
+def _is_plain(config: StudyConfig, arm: str) -> bool:
+    """Whether an arm prunes by a ratio, in the way that its method was published."""
+    spec = config.arms[arm].selector
+    return "ratio" in spec and not set(spec) & {"rescale", "anneal", "delta", "threshold"}
 
 
 def _methods(config: StudyConfig, runs: Runs) -> list[str]:
@@ -110,6 +118,7 @@ def curves(workspace: Workspace, scale: str) -> Figure:
             panel.plot(mean[meter], mean["value"], color=_color(config, arm), label=config.arms[arm].label, marker="o", ms=3)
             panel.fill_between(mean[meter], spread["min"], spread["max"], color=_color(config, arm), alpha=0.15, linewidth=0)
         panel.set_xlabel(AXES_NAMES[meter])
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].set_ylabel("test accuracy, %")
     axes[0].legend(loc="lower right", fontsize=9)
     return drawn
@@ -119,14 +128,16 @@ def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:
     """Accuracy lost against full data by pruning ratio: ours beside the paper's CIFAR-100 column."""
     config, runs = _load(workspace, scale)
     drawn, axes = figure(columns=2, width=9, height=4.4)
-    for arm in _methods(config, runs):
+    shown = [arm for arm in _methods(config, runs) if _is_plain(config, arm)]
+    families = list(dict.fromkeys(_family(config, arm) for arm in shown))
+    for arm in shown:
         spec = config.arms[arm].selector
-        if "ratio" not in spec or set(spec) & {"rescale", "anneal", "delta", "threshold"}:
-            continue
         seeds = sorted(runs[arm].keys() & runs["full"].keys())
         lost = [runs[arm][seed].metrics[ACCURACY] - runs["full"][seed].metrics[ACCURACY] for seed in seeds]
         adjusted = config.arms[arm].horizon.axis != "epochs"
-        error_bar(axes[0], 100 * spec["ratio"], lost, _color(config, arm), marker="s" if adjusted else "o")
+        # Side by side, in the order of the study's file, so that no interval hides another.
+        beside = families.index(spec["name"]) - (len(families) - 1) / 2 + (0.5 if adjusted else 0)
+        error_bar(axes[0], 100 * spec["ratio"] + 0.9 * beside, lost, _color(config, arm), marker="s" if adjusted else "o")
     published = pd.read_csv(workspace.root / "config" / "published" / "infobatch-table1.csv")
     published = published[published["dataset"] == "cifar100"]
     full = float(published.loc[published["method"] == "full", "accuracy"].iloc[0])
@@ -144,6 +155,7 @@ def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:
     for panel in axes:
         panel.axhline(0, color="#000000", lw=1)
         panel.set_xlabel("pruning ratio, %")
+        panel.set_xticks([30, 50, 70])
     axes[0].set_ylabel("accuracy minus full data, points")
     drawn.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return drawn
@@ -152,19 +164,21 @@ def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:
 def kept_and_losses(workspace: Workspace, scale: str) -> Figure:
     """What InfoBatch keeps of each epoch, and how its scores are spread over training."""
     config, runs = _load(workspace, scale)
-    shown = [arm for arm in _methods(config, runs) if _family(config, arm) == "infobatch"]
+    shown = [arm for arm in _methods(config, runs) if _family(config, arm) == "infobatch" and _is_plain(config, arm)]
     table = read_curves(workspace, scale, STUDY, shown)
     table = table[table["seed"] == table["seed"].min()].copy()
     table["epoch"] = table.groupby(["arm", "metric"]).cumcount()
     drawn, axes = figure(columns=2, width=9, height=4.2)
     kept = table[table["metric"] == "kept_fraction"]
-    for style, arm in zip(["-", "--", ":", "-.", (0, (1, 3)), (0, (5, 1)), (0, (3, 1, 1, 1))] * 3, shown, strict=False):
-        of_arm = kept[kept["arm"] == arm]
-        axes[0].plot(
-            of_arm["epoch"], 100 * of_arm["value"], ls=style, color=PALETTE["infobatch"], label=config.arms[arm].label
-        )
+    ratios = sorted({config.arms[arm].selector["ratio"] for arm in shown})
+    shades = sns.light_palette(PALETTE["infobatch"], len(ratios) + 2)[2:]
+    for arm in shown:
+        of_arm, spec = kept[kept["arm"] == arm], config.arms[arm]
+        style = "-" if spec.horizon.axis == "epochs" else "--"
+        shade = shades[ratios.index(spec.selector["ratio"])]
+        axes[0].plot(of_arm["epoch"], 100 * of_arm["value"], ls=style, color=shade, lw=2, label=spec.label)
     axes[0].set(xlabel="epoch", ylabel="examples kept, %", ylim=(0, 103))
-    axes[0].legend(fontsize=7, loc="lower left")
+    axes[0].legend(fontsize=8, loc="lower left")
     of_arm = table[table["arm"] == "infobatch-50"].pivot_table(index="epoch", columns="metric", values="value")
     if "score_p50" in of_arm:
         for low, high, alpha in (("score_p10", "score_p90", 0.2), ("score_p25", "score_p75", 0.4)):
