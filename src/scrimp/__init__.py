@@ -1,11 +1,14 @@
 """Scrimp: does cheaper training hold up? This module is the drop-in library: few names, each usable alone."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scrimp.selection import jest
     from scrimp.selection.dropin import InfoBatch, SelectedData
+    from scrimp.training.losses import sigmoid_loss
 
-__all__ = ["InfoBatch", "SelectedData", "__version__"]
+__all__ = ["InfoBatch", "SelectedData", "__version__", "jest", "sigmoid_loss"]
 
 __version__ = "0.1.0"
 
@@ -16,4 +19,10 @@ def __getattr__(name: str) -> Any:
         from scrimp.selection import dropin
 
         return getattr(dropin, name)
+    if name == "jest":
+        return importlib.import_module("scrimp.selection.jest")
+    if name == "sigmoid_loss":
+        from scrimp.training.losses import sigmoid_loss
+
+        return sigmoid_loss
     raise AttributeError(f"module 'scrimp' has no attribute {name!r}")

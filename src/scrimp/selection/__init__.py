@@ -12,7 +12,7 @@ from scrimp.errors import ScrimpError
 if TYPE_CHECKING:
     from scrimp.selection.base import EpochSelector
 
-NOT_SELECTORS = {"__init__", "base", "dropin"}
+NOT_SELECTORS = {"__init__", "base", "dropin", "jest", "pairs"}  # of epochs: JEST chooses within a step
 
 
 def selector_names() -> list[str]:

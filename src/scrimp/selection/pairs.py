@@ -1,0 +1,128 @@
+"""Losses of image-text pairs under contrastive models, and the scores that JEST makes of them.
+
+Of a super-batch of B pairs, with unit embeddings z (images) and t (texts), the sigmoid loss gives every combination (i, j)
+a loss of its own, softplus(-y (scale z_i . t_j + bias)) with y = 1 on the diagonal and -1 off it (Zhai et al. 2023, arXiv
+2303.15343). The softmax loss has one value a pair, since its normaliser runs over the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Method = Literal["learnability", "easy-reference", "hard-learner"]
+BLOCK_ELEMENTS = 1 << 19  # of a block of losses: 2 MiB in float32, which stays in a core's cache
+
+
+class Embedded(NamedTuple):
+    """A super-batch as one model sees it: unit embeddings [B, d] each, and the model's own scale and bias.
+
+    The bias is *added* to the scaled products (it is negative in practice); the JEST paper's beta is minus it.
+    """
+
+    image: Tensor
+    text: Tensor
+    scale: float | Tensor
+    bias: float | Tensor
+
+    def to(self, dtype: torch.dtype) -> Embedded:
+        return Embedded(self.image.to(dtype), self.text.to(dtype), self.scale, self.bias)
+
+    def rows(self, at: Tensor) -> Embedded:
+        """The pairs at some positions (int64 [n], or bool [B])."""
+        return Embedded(self.image[at], self.text[at], self.scale, self.bias)
+
+
+Model = Embedded | tuple[Tensor, Tensor, float | Tensor, float | Tensor]
+Signed = tuple[Embedded, float]
+
+
+def signed_models(method: Method, learner: Model | None, reference: Model | None) -> list[Signed]:
+    """The models whose losses a method adds up, each with its sign: learnability is learner minus reference.
+
+    Source: Evans et al. 2024 (arXiv 2406.17711), section 3.1. Raises ValueError for an unknown method and for a model
+    that the method needs and that is None.
+    """
+    signs: dict[str, tuple[float, float]] = {
+        "learnability": (1.0, -1.0),
+        "easy-reference": (0.0, -1.0),
+        "hard-learner": (1.0, 0.0),
+    }
+    if method not in signs:
+        raise ValueError(f"unknown method {method!r}; known: {', '.join(signs)}")
+    chosen: list[Signed] = []
+    for name, model, sign in zip(("learner", "reference"), (learner, reference), signs[method], strict=True):
+        if sign == 0:
+            continue
+        if model is None:
+            raise ValueError(f"{method} needs the {name}'s embeddings")
+        chosen.append((Embedded(*model), sign))
+    return chosen
+
+
+# --------------------------------------------------------------------------------------------------------------- losses
+def sigmoid_losses(model: Embedded) -> Tensor:
+    """The loss of every combination of image i and text j: [B, B], in the embeddings' type."""
+    logits = model.scale * (model.image @ model.text.T) + model.bias
+    signs = 2 * torch.eye(len(logits), dtype=logits.dtype, device=logits.device) - 1
+    return F.softplus(-signs * logits)
+
+
+def sigmoid_diagonal(model: Embedded) -> Tensor:
+    """The losses of the pairs themselves, the diagonal of `sigmoid_losses`: [B]."""
+    return F.softplus(-(model.scale * (model.image * model.text).sum(dim=1) + model.bias))
+
+
+def softmax_losses(model: Embedded, block: int | None = None) -> Tensor:
+    """The contrastive loss of every pair with the whole super-batch as negatives, both ways averaged: [B].
+
+    Source: Radford et al. 2021 (arXiv 2103.00020), section 2.3. Rows are taken in blocks, so that no B x B matrix is made.
+    """
+    matching = model.scale * (model.image * model.text).sum(dim=1) + model.bias
+    size = block or max(1, BLOCK_ELEMENTS // max(1, len(matching)))
+
+    def normaliser(queries: Tensor, keys: Tensor) -> Tensor:
+        return torch.cat([torch.logsumexp(model.scale * (q @ keys.T) + model.bias, dim=1) for q in queries.split(size)])
+
+    return (normaliser(model.image, model.text) + normaliser(model.text, model.image)) / 2 - matching
+
+
+# --------------------------------------------------------------------------------------------------------------- scores
+def pairwise_scores(models: Iterable[Signed]) -> Tensor:
+    """The score matrix of a super-batch in float64 [B, B]: the specification, for small B."""
+    parts = [sign * sigmoid_losses(model.to(torch.float64)) for model, sign in models]
+    return torch.stack(parts).sum(dim=0)
+
+
+def diagonal_scores(models: Iterable[Signed], loss: Literal["sigmoid", "softmax"] = "sigmoid") -> Tensor:
+    """The score of every pair by itself in float64 [B]."""
+    of_pairs = {"sigmoid": sigmoid_diagonal, "softmax": softmax_losses}[loss]
+    parts = [sign * of_pairs(model.to(torch.float64)) for model, sign in models]
+    return torch.stack(parts).sum(dim=0)
+
+
+def chunk_scores(candidates: Embedded, chunk: Embedded, block: int | None = None) -> Tensor:
+    """What a newly chosen chunk adds to one model's losses of each candidate: float32 or float64 [n].
+
+    For candidate j the sum over k in the chunk of the losses of (image k, text j) and (image j, text k), none of which
+    is a matching pair. Candidates are taken in blocks; nothing larger than a block times the chunk is ever held.
+    """
+    count, width = len(candidates.image), len(chunk.image)
+    exact = torch.float64 if candidates.image.dtype == torch.float64 else torch.float32
+    sums = torch.empty(count, dtype=exact, device=candidates.image.device)
+    size = block or max(1, BLOCK_ELEMENTS // max(1, width))
+    for begin in range(0, count, size):
+        part = slice(begin, begin + size)
+        rows = F.softplus(candidates.scale * (candidates.image[part] @ chunk.text.T).to(exact) + candidates.bias)
+        columns = F.softplus(candidates.scale * (candidates.text[part] @ chunk.image.T).to(exact) + candidates.bias)
+        sums[part] = rows.sum(dim=1) + columns.sum(dim=1)
+    return sums
+
+
+def batch_score(scores: Tensor, indices: Tensor) -> float:
+    """The score of a sub-batch (int64 [b]) under a matrix [B, B]: the sum over its combinations, a pair's share of it."""
+    return float(scores[indices][:, indices].sum()) / len(indices)

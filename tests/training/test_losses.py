@@ -1,0 +1,80 @@
+"""The sigmoid loss in blocks: against the formula by hand, the dense form, and numerical gradients."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn import functional as F
+
+from scrimp import sigmoid_loss
+
+
+def embeddings(count: int, width: int, seed: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    draw = torch.randn(2, count, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    image, text = F.normalize(draw, dim=2).to(dtype)
+    return image.requires_grad_(), text.requires_grad_()
+
+
+def dense(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    logits = scale * image @ text.T + bias
+    return F.softplus(-(2 * torch.eye(len(image), dtype=logits.dtype) - 1) * logits).sum() / len(image)
+
+
+def test_two_pairs_by_hand() -> None:
+    image = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    text = torch.tensor([[1.0, 0.0], [0.6, 0.8]])
+    # Logits 2 z.t - 1: pairs 1 and .6; image 0 with text 1 gives .2, image 1 with text 0 gives -1.
+    softplus = [math.log(1 + math.exp(x)) for x in (-1, -0.6, 0.2, -1)]
+    assert sigmoid_loss(image, text, 2.0, -1.0).item() == pytest.approx(sum(softplus) / 2, rel=1e-6)
+
+
+@given(st.integers(1, 9), st.integers(1, 12), st.integers(0, 1000))
+@settings(max_examples=40, deadline=None)
+def test_loss_and_gradients_are_those_of_the_dense_form_for_any_block(count: int, block: int, seed: int) -> None:
+    image, text = embeddings(count, 4, seed)
+    scale, bias = torch.tensor(9.0, dtype=torch.float64).requires_grad_(), torch.tensor(-8.0).double().requires_grad_()
+    ours, theirs = sigmoid_loss(image, text, scale, bias, block), dense(image, text, scale, bias)
+    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+    inputs = [image, text, scale, bias]
+    for mine, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(theirs, inputs), strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_are_the_numerical_ones() -> None:
+    image, text = embeddings(5, 3, 0)
+    scale, bias = torch.tensor(3.0, dtype=torch.float64).requires_grad_(), torch.tensor(-1.0).double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda *inputs: sigmoid_loss(*inputs, 2), (image, text, scale, bias))
+
+
+def test_single_precision_agrees_with_the_dense_form_within_its_rounding() -> None:
+    image, text = embeddings(700, 64, 1, torch.float32)
+    scale, bias = torch.tensor(20.0).requires_grad_(), torch.tensor(-10.0).requires_grad_()
+    inputs = [image, text, scale, bias]
+    exact = [value.detach().double().requires_grad_() for value in inputs]
+    ours, theirs = sigmoid_loss(*inputs, 64), dense(*exact)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5)
+    for mine, other in zip(torch.autograd.grad(ours, inputs), torch.autograd.grad(theirs, exact), strict=True):
+        torch.testing.assert_close(mine.double(), other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+
+
+def test_bfloat16_embeddings_under_autocast_keep_a_float32_loss() -> None:
+    image, text = embeddings(64, 16, 2, torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = sigmoid_loss(image, text, 10.0, -10.0)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert image.grad is not None
+    assert image.grad.dtype == torch.bfloat16
+    exact = dense(image.detach().double(), text.detach().double(), torch.tensor(10.0), torch.tensor(-10.0))
+    assert loss.item() == pytest.approx(exact.item(), rel=0.02)
+
+
+@pytest.mark.parametrize(("image", "text"), [((3, 2), (4, 2)), ((3,), (3,)), ((0, 2), (0, 2))])
+def test_shapes_that_are_no_pairs_are_told(image: tuple[int, ...], text: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="two matrices"):
+        sigmoid_loss(torch.zeros(image), torch.zeros(text), 1.0, 0.0)
