@@ -17,7 +17,7 @@ import yaml
 from PIL import Image
 
 from scrimp.config import Workspace
-from scrimp.data.icons import SCHEMA, is_free, read_package, render, without_skin_tone
+from scrimp.data.icons import SCHEMA, TONES, bare_tones, is_free, read_package, render, without_skin_tone
 from scrimp.data.shards import read_images, read_manifest, read_samples
 from scrimp.data.stage import shard
 from scrimp.errors import ScrimpError
@@ -167,6 +167,14 @@ def test_which_licences_are_free(spdx: str | None, free: bool) -> None:
 )
 def test_skin_tones_are_taken_out_of_names(name: str, base: str) -> None:
     assert without_skin_tone(name) == base
+
+
+def test_tones_without_the_word_are_variants_where_a_set_has_four_of_the_five() -> None:
+    thumbs = {"thumbs-up"} | {f"thumbs-up-{tone}" for tone in TONES}
+    woman = {"woman"} | {f"woman-{tone}" for tone in TONES if tone != "medium-light"}
+    others = {"police-car", "police-car-light", "logo", "logo-dark", "logo-light", "sky-light", "sky-medium", "sky-dark"}
+    without_base = {f"moon-{tone}" for tone in TONES}
+    assert bare_tones(thumbs | woman | others | without_base) == (thumbs | woman) - {"thumbs-up", "woman"}
 
 
 def test_a_drawing_outside_its_view_box_shows_nothing() -> None:

@@ -34,6 +34,7 @@ SCHEMA = ["index", "split", "shard", "offset", "size", "name", "caption", "set",
 FREE_LICENCES = ("MIT", "Apache-2.0", "CC0-1.0", "ISC", "BSD-", "OFL-", "Unlicense", "CC-BY-3.0", "CC-BY-4.0")
 
 SKIN_TONE = re.compile(r"(?:-(?:light|medium-light|medium|medium-dark|dark))+-skin-tone")
+TONES = ("light", "medium-light", "medium", "medium-dark", "dark")
 
 
 class Options(Closed):
@@ -76,6 +77,15 @@ def without_skin_tone(name: str) -> str:
     return SKIN_TONE.sub("", name)
 
 
+def bare_tones(names: set[str]) -> set[str]:
+    """Variants of a set that say the tone alone, `thumbs-up-dark` beside `thumbs-up`.
+
+    Four of the five tones must be there with the drawing itself: `police-car-light` is a light, and `logo-dark` a theme.
+    """
+    variants = {name: [f"{name}-{tone}" for tone in TONES if f"{name}-{tone}" in names] for name in names}
+    return {variant for found in variants.values() if len(found) >= len(TONES) - 1 for variant in found}
+
+
 def read_package(archive: Path, sets: list[str] | None = None) -> Iterator[Icon]:
     """Icons of the package in a stable order: sets by prefix, icons by name; hidden ones are left out.
 
@@ -110,10 +120,10 @@ def _is_wanted(sets: list[str] | None) -> Any:
 
 def _icons_of(prefix: str, about: dict[str, Any], content: dict[str, Any]) -> Iterator[Icon]:
     category_of = {name: category for category, names in content.get("categories", {}).items() for name in names}
-    seen: set[str] = set()
-    # Shorter names first, so that of a group of skin-tone variants the untoned one stands for all.
     icons = {name: icon for name, icon in content["icons"].items() if not icon.get("hidden", False)}
+    seen = bare_tones(set(icons))
     kept = []
+    # Shorter names first, so that of a group of skin-tone variants the untoned one stands for all.
     for name in sorted(icons, key=lambda name: (len(name), name)):
         base = without_skin_tone(name)
         if base not in seen:

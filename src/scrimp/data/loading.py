@@ -128,7 +128,9 @@ def _decoded(folder: Path, rows: pd.DataFrame) -> Tensor:
 def decode(encoded: bytes, shard: Path, index: int) -> Image.Image:
     """An encoded picture as RGB; one that does not decode is an error that names its shard and the remedy."""
     try:
-        return Image.open(io.BytesIO(encoded)).convert("RGB")
+        image = Image.open(io.BytesIO(encoded))
+        image.load()  # here, where what is wrong with it can be told
+        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         raise ScrimpError(
             f"image {index} in {shard} is corrupt ({error}); delete {shard.resolve().parent} "

@@ -149,7 +149,7 @@ class TwoTowers(nn.Module):
 def build_two_towers(vocabulary: int, seed: int, options: dict[str, Any] | None = None) -> TwoTowers:
     """Two towers whose weights are a function of the seed; the global random state is left as it was."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not the GPUs', which the fork leaves alone
         try:
             return TwoTowers(vocabulary, **(options or {}))
         except TypeError as error:

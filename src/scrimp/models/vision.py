@@ -179,7 +179,7 @@ def build(name: str, classes: int, seed: int, options: dict[str, Any] | None = N
     if name not in BUILDERS:
         raise ScrimpError(f"unknown model {name!r}: known: {', '.join(BUILDERS)}")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # not the GPUs', which the fork leaves alone
         try:
             return BUILDERS[name](classes, **(options or {}))
         except TypeError as error:
