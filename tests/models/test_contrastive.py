@@ -60,6 +60,25 @@ def test_one_tower_takes_several_patch_sizes_and_a_smooth_picture_looks_alike_to
         ImageTower(30, patch=8, finest_patch=4, width=16, depth=1, heads=2)
 
 
+def test_scoring_in_inference_mode_leaves_training_possible() -> None:
+    pi_resize_matrix.cache_clear()
+    towers, images = build_two_towers(20, 0, OPTIONS), torch.rand(2, 3, 32, 32, generator=seeded())
+    with torch.inference_mode():
+        towers.embed_images(images, 16)
+    towers.embed_images(images, 16).sum().backward()
+    assert towers.image_tower.kernel.grad is not None
+
+
+def test_positions_keep_their_place_when_they_are_resized() -> None:
+    tower = ImageTower(16, patch=4, finest_patch=4, width=2, depth=1, heads=2)
+    with torch.no_grad():
+        tower.positions[0, 0] = torch.arange(4.0)[:, None].expand(4, 4)  # the row
+        tower.positions[0, 1] = torch.arange(4.0)[None, :].expand(4, 4)  # the column
+    halved = tower._positions(2)[0]
+    torch.testing.assert_close(halved[0], torch.tensor([[0.5, 0.5], [2.5, 2.5]]))
+    torch.testing.assert_close(halved[1], torch.tensor([[0.5, 2.5], [0.5, 2.5]]))
+
+
 # ---------------------------------------------------------------------------------------------------------------- captions
 def test_padding_changes_nothing_and_order_matters() -> None:
     torch.manual_seed(0)
@@ -80,7 +99,7 @@ def test_what_it_gives_is_what_the_loss_and_the_choice_take() -> None:
         assert part.shape == (6, 8)
         torch.testing.assert_close(part.norm(dim=1), torch.ones(6))
     assert scale.item() == pytest.approx(10.0)
-    assert float(bias) == -10.0
+    assert bias.item() == -10.0
     sigmoid_loss(*embedded).backward()
     assert all(parameter.grad is not None for parameter in towers.parameters())
     chosen = jest.select(tuple(part.detach() for part in embedded), None, 2, 2, "hard-learner", generator=seeded())
@@ -93,7 +112,7 @@ def test_a_starting_loss_is_near_that_of_the_bias_alone() -> None:
     # With bias -10 and scale 10 a pair costs 10 - 10 z.t, and every other combination next to nothing.
     embedded = towers(images, ids)
     matching = (embedded[0] * embedded[1]).sum(dim=1)
-    expected = float((10 - 10 * matching).clamp(min=0).mean())
+    expected = float((10 - 10 * matching.detach()).clamp(min=0).mean())
     assert float(sigmoid_loss(*embedded)) == pytest.approx(expected, rel=0.1)
 
 

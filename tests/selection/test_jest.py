@@ -11,8 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scrimp import jest
+from scrimp.selection import pairs
 from scrimp.selection.jest import Embedded, Options, dense, gibbs, incremental
 
 METHODS = ["learnability", "easy-reference", "hard-learner"]
@@ -143,16 +145,65 @@ def test_replacement_may_repeat_inside_a_chunk_but_not_between_chunks() -> None:
     assert 0 < repeats < 50
 
 
+class LargestTensor(TorchDispatchMode):
+    """Notes the largest tensor that any operation makes."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for one in made if isinstance(made, tuple | list) else [made]:
+            if isinstance(one, torch.Tensor):
+                self.largest = max(self.largest, one.numel())
+        return made
+
+
+def test_the_incremental_form_makes_no_matrix_of_the_super_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(pairs.BLOCK_ELEMENTS, "cpu", 4096)
+    learner, reference = model(600, 8, 0), model(600, 8, 1)
+    learner.image.requires_grad_()  # must not make it keep anything
+    with LargestTensor() as watched:
+        jest.select(learner, reference, 64, 16, generator=seeded())
+        assert watched.largest <= 600 * 8
+        incremental(jest.signed_models("learnability", learner, reference), Options(64, 16), seeded())
+        assert watched.largest <= 600 * 8
+        dense(jest.pairwise_scores(jest.signed_models("hard-learner", learner, None)), Options(64, 16), seeded())
+        assert watched.largest == 600 * 600
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_any_float_type_chooses_much_as_the_specification_does(dtype: torch.dtype) -> None:
+    learner, reference = model(300, 32, 0, alike=0.5), model(300, 32, 1)
+    scale = torch.nn.Parameter(torch.tensor(10.0))  # as a model keeps it
+    exact = jest.select(learner, reference, 64, 8, generator=seeded(), form="dense")
+    rounded = [Embedded(m.image.to(dtype), m.text.to(dtype), scale, -10.0) for m in (learner, reference)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        chosen = jest.select(*rounded, 64, 8, generator=seeded())
+    assert len(set(exact.tolist()) & set(chosen.tolist())) >= 55
+
+
 # ----------------------------------------------------------------------------------------------------------- distributions
 def test_the_first_pair_is_drawn_by_the_weights_of_the_rule() -> None:
-    own = torch.tensor([0.0, 1.0, 3.0], dtype=torch.float64)
-    weights = {"exponential": own.exp(), "uniform": torch.ones(3), "linear": own}
-    generator, draws = seeded(), 6_000
-    for rule, weight in weights.items():
-        scores = torch.diag(own)
-        firsts = torch.cat([dense(scores, Options(1, 1, rule), generator) for _ in range(draws)])  # type: ignore[arg-type]
+    own = torch.tensor([0.5, 1.5, 2.0], dtype=torch.float64)
+    weights = {"exponential": own.exp(), "uniform": torch.ones(3), "linear": torch.tensor([0.0, 1.0, 1.5])}
+    generator, draws = seeded(), 3_000
+    for rule, replacement in itertools.product(weights, (False, True)):
+        options, weight = Options(1, 1, rule, replacement=replacement), weights[rule]  # type: ignore[arg-type]
+        firsts = torch.cat([dense(torch.diag(own), options, generator) for _ in range(draws)])
         share = torch.bincount(firsts, minlength=3) / draws
         torch.testing.assert_close(share, (weight / weight.sum()).float(), rtol=0, atol=4 * 0.5 / draws**0.5)
+
+
+def test_a_chunk_of_two_is_drawn_without_and_with_replacement_by_its_weights() -> None:
+    own = torch.tensor([1.0, 2.0, 4.0], dtype=torch.float64).log()
+    generator, draws = seeded(), 4_000
+    without = torch.stack([dense(torch.diag(own), Options(2, 1), generator) for _ in range(draws)])
+    # In order: the heaviest first, then the lightest: 4/7 of the draws, and 1 of the 3 that are left.
+    share = float(((without[:, 0] == 2) & (without[:, 1] == 0)).double().mean())
+    assert share == pytest.approx(4 / 7 * 1 / 3, abs=4 * 0.5 / draws**0.5)
+    twice = torch.stack([dense(torch.diag(own), Options(2, 1, replacement=True), generator) for _ in range(draws)])
+    share = float((twice == 2).all(dim=1).double().mean())
+    assert share == pytest.approx((4 / 7) ** 2, abs=4 * 0.5 / draws**0.5)
 
 
 def test_the_second_chunk_is_drawn_by_the_conditional_score() -> None:
@@ -229,11 +280,18 @@ def test_more_chunks_find_more_learnable_sub_batches() -> None:
 # ------------------------------------------------------------------------------------------------------------------ sizes
 @pytest.mark.parametrize(
     ("super_batch", "ratio", "chunks", "size"),
-    [(65_536, 0.5, 16, 32_768), (163_840, 0.8, 16, 32_768), (327_680, 0.9, 16, 32_768), (1000, 0.7, 16, 288)],
+    [
+        (65_536, 0.5, 16, 32_768),
+        (163_840, 0.8, 16, 32_768),  # int(163840 * (1 - 0.8) / 16) is 2047, not 2048
+        (327_680, 0.9, 16, 32_768),
+        (1000, 0.7, 16, 288),
+        (6144, 1 - 2048 / 6144, 4, 2048),  # a ratio computed from sizes
+        (300, 1 - 100 / 300, 4, 100),
+        (1000, 0.1 + 0.2, 10, 700),
+    ],
 )
 def test_sizes_are_whole_numbers(super_batch: int, ratio: float, chunks: int, size: int) -> None:
     assert jest.sub_batch_size(super_batch, ratio, chunks) == size
-    assert int(163_840 * (1 - 0.8) / 16) == 2047  # what binary fractions make of the paper's 2,048
 
 
 # --------------------------------------------------------------------------------------------------------------- bad input
@@ -247,6 +305,15 @@ def test_bad_input_says_which() -> None:
         ({"size": 11, "chunks": 1}, "11 pairs were asked for, but the super-batch has 10"),
         ({"size": 11, "choice": "top-k"}, "11 pairs were asked for"),
         ({"size": 0, "chunks": 1}, "at least 1"),
+        ({"gain": -1.0}, "gain is a positive number, got -1.0"),
+        ({"gain": math.nan}, "gain is a positive number"),
+        ({"choice": "indep"}, "unknown choice 'indep'; known: joint, independent, top-k"),
+        ({"form": "denes"}, "unknown form 'denes'"),
+        ({"loss": "sofmax", "choice": "top-k"}, "unknown loss 'sofmax'"),
+        ({"first": "gauss", "choice": "top-k"}, "unknown rule for the first chunk 'gauss'"),
+        ({"generator": None}, "give a torch.Generator"),
+        ({"learner": good._replace(text=good.text.float())}, "the learner's embeddings are torch.float64 and torch.float32"),
+        ({"reference": good._replace(scale=torch.ones(10))}, "the reference's scale and bias are one number each"),
         ({"learner": spoilt}, "the learner's text holds a number that is not finite"),
         ({"reference": spoilt}, "the reference's text holds"),
         ({"learner": good._replace(bias=math.nan)}, "the learner's bias holds"),
@@ -254,18 +321,31 @@ def test_bad_input_says_which() -> None:
         ({"reference": None}, "learnability needs the reference's embeddings"),
         ({"learner": None, "method": "hard-learner"}, "hard-learner needs the learner's embeddings"),
         ({"method": "learnable"}, "unknown method 'learnable'; known: learnability"),
-        ({"first": "gauss"}, "unknown rule 'gauss' for the first chunk"),
+        ({"first": "gauss"}, "unknown rule for the first chunk 'gauss'; known: exponential, uniform, linear"),
         ({"loss": "softmax"}, "joint choice needs a loss of every combination"),
     ]
     for given_, message in cases:
-        options: dict[str, Any] = {"learner": good, "reference": good, "size": 4, "chunks": 2} | given_
+        options: dict[str, Any] = {"learner": good, "reference": good, "size": 4, "chunks": 2, "generator": seeded()}
         with pytest.raises(ValueError, match=message):
-            jest.select(**options, generator=seeded())
+            jest.select(**(options | given_))
+    spoilt_scores = torch.tensor([1.0, math.nan, 2.0])
+    for call in (
+        lambda: jest.top_k(spoilt_scores, 1),
+        lambda: jest.independent(spoilt_scores, Options(1, 1), seeded()),
+        lambda: dense(torch.diag(spoilt_scores), Options(1, 1), seeded()),
+        lambda: gibbs(torch.diag(spoilt_scores), 1, 1, seeded()),
+    ):
+        with pytest.raises(ValueError, match="the scores hold a number that is not finite"):
+            call()
+    with pytest.raises(ValueError, match="every is at least 1"):
+        gibbs(torch.eye(3), 1, 1, seeded(), every=0)
 
 
 @pytest.mark.parametrize("ratio", [0.0, 1.0, -0.2, 1.5])
 def test_ratios_lie_between_0_and_1(ratio: float) -> None:
     with pytest.raises(ValueError, match=r"lies in \(0, 1\)"):
         jest.sub_batch_size(100, ratio)
+    with pytest.raises(ValueError, match="at least 1 chunk"):
+        jest.sub_batch_size(100, 0.5, 0)
     with pytest.raises(ValueError, match="leaves less than 16 of 20"):
         jest.sub_batch_size(20, 0.5, 16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scrimp import sigmoid_loss
 
@@ -72,6 +74,42 @@ def test_bfloat16_embeddings_under_autocast_keep_a_float32_loss() -> None:
     assert image.grad.dtype == torch.bfloat16
     exact = dense(image.detach().double(), text.detach().double(), torch.tensor(10.0), torch.tensor(-10.0))
     assert loss.item() == pytest.approx(exact.item(), rel=0.02)
+
+
+def test_autocast_touches_neither_the_loss_nor_its_gradients() -> None:
+    image, text = embeddings(64, 16, 2, torch.float32)
+    plain = sigmoid_loss(image, text, 10.0, -5.0)
+    plain_gradients = torch.autograd.grad(plain, [image, text])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = sigmoid_loss(image, text, 10.0, -5.0)
+        gradients = torch.autograd.grad(loss, [image, text])
+    assert torch.equal(loss, plain)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, plain_gradients, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_aligned_pairs_cost_next_to_nothing_and_never_less(dtype: torch.dtype) -> None:
+    image = torch.eye(64, dtype=dtype)
+    # A pair has the logit 50, all others -50: 64 softplus(-50) in all, over 64.
+    assert sigmoid_loss(image, image, 100.0, -50.0).item() == pytest.approx(64 * math.exp(-50), rel=1e-4)
+    noisy = embeddings(64, 16, 3, dtype)[0].detach()
+    loss = sigmoid_loss(noisy, noisy, 40.0, -20.0).item()
+    assert loss == pytest.approx(dense(*[noisy.double()] * 2, torch.tensor(40.0), torch.tensor(-20.0)).item(), rel=0.05)
+
+
+def test_a_block_bounds_what_is_made() -> None:
+    image, text = embeddings(200, 4, 0)
+    sizes: list[int] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            made = func(*args, **(kwargs or {}))
+            sizes.extend(one.numel() for one in (made if isinstance(made, tuple) else [made]) if isinstance(one, Tensor))
+            return made
+
+    with Watch():
+        sigmoid_loss(image, text, torch.tensor(10.0).double().requires_grad_(), -10.0, 5).backward()
+    assert max(sizes) == 5 * 200
 
 
 @pytest.mark.parametrize(("image", "text"), [((3, 2), (4, 2)), ((3,), (3,)), ((0, 2), (0, 2))])

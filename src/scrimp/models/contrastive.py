@@ -33,10 +33,11 @@ def pi_resize_matrix(old: int, new: int) -> Tensor:
     The pseudo-inverse of the transposed bilinear resize of patches, so that a resized kernel answers to a resized patch as
     the kernel did to the patch: exactly where patches grow, in least squares where they shrink. Source: FlexiViT, eq. 3-5.
     """
-    basis = torch.eye(old * old, dtype=torch.float64).view(old * old, 1, old, old)
-    resized = F.interpolate(basis, size=(new, new), mode="bilinear", align_corners=False, antialias=False)
-    resize = resized.view(old * old, new * new).T  # x_new = resize @ x_old
-    return torch.linalg.pinv(resize.T).float()
+    with torch.inference_mode(False), torch.no_grad():  # it is kept, and may be asked for again to train
+        basis = torch.eye(old * old, dtype=torch.float64).view(old * old, 1, old, old)
+        resized = F.interpolate(basis, size=(new, new), mode="bilinear", align_corners=False, antialias=False)
+        resize = resized.view(old * old, new * new).T  # x_new = resize @ x_old
+        return torch.linalg.pinv(resize.T).float()
 
 
 class ImageTower(nn.Module):

@@ -14,9 +14,10 @@ logits, which are sums that grow with the sub-batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from torch import Tensor
@@ -38,6 +39,7 @@ from scrimp.selection.pairs import (
 
 __all__ = [
     "Embedded",
+    "Options",
     "batch_score",
     "chunk_scores",
     "dense",
@@ -82,21 +84,24 @@ def select(
 
     `learner` and `reference` are (image, text, scale, bias): unit embeddings [B, d] and each model's own scale and bias.
     `easy-reference` takes None for the learner, `hard-learner` None for the reference. `choice` "independent" draws all
-    of the sub-batch by the pairs' own scores, "top-k" takes the highest (RHO-LOSS, Mindermann et al. 2022); only these
-    two can go by the softmax loss. `dtype` is that of the products in the incremental form (None: the embeddings').
+    of the sub-batch at once by the pairs' own scores, "top-k" takes the highest (RHO-LOSS, Mindermann et al. 2022); only
+    these two can go by the softmax loss. `dtype` is that of the products in the incremental form (None: the embeddings').
     `generator` lives on the CPU, so that every device and both forms draw alike.
     Raises ValueError for sizes that do not fit, embeddings that are not finite, unknown options.
     """
+    _check_known("choice", choice, get_args(Choice))
+    _check_known("form", form, ("incremental", "dense"))
+    _check_known("loss", loss, ("sigmoid", "softmax"))
     models = signed_models(method, learner, reference)
     _check_embeddings(models)
-    count = len(models[0][0].image)
-    if choice != "joint":
-        own = diagonal_scores(models, loss)
-        return top_k(own, size) if choice == "top-k" else independent(own, size, generator=generator, first=first, gain=gain)
+    options = Options(size, chunks if choice == "joint" else 1, first, gain, replacement)
+    options.check(len(models[0][0].image), generator)
+    if choice == "top-k":
+        return top_k(diagonal_scores(models, loss), size)
+    if choice == "independent":
+        return independent(diagonal_scores(models, loss), options, generator)
     if loss != "sigmoid":
         raise ValueError("joint choice needs a loss of every combination: take the sigmoid loss")
-    _check_sizes(count, size, chunks)
-    options = Options(size, chunks, first, gain, replacement)
     if form == "dense":
         return dense(pairwise_scores(models), options, generator)
     return incremental(models, options, generator, dtype)
@@ -111,26 +116,41 @@ class Options(NamedTuple):
     gain: float = 1.0
     replacement: bool = False
 
+    def check(self, count: int, generator: torch.Generator) -> None:
+        """Raise ValueError, naming what is wrong, where this cannot be drawn from `count` pairs."""
+        _check_size(count, self.size)
+        if self.chunks < 1 or self.size % self.chunks:
+            raise ValueError(f"{self.chunks} chunks do not divide a sub-batch of {self.size}: choose sizes that do")
+        _check_known("rule for the first chunk", self.first, get_args(First))
+        if not (math.isfinite(self.gain) and self.gain > 0):
+            raise ValueError(f"gain is a positive number, got {self.gain}")
+        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
+            raise ValueError("give a torch.Generator that lives on the CPU: no global random state is touched")
+
 
 def sub_batch_size(super_batch: int, ratio: float, chunks: int = 1) -> int:
     """How many of a super-batch a filter ratio leaves, rounded down to a multiple of `chunks`.
 
-    In whole numbers: of 163,840 at a ratio of .8 in 16 chunks 32,768 are left, where binary fractions would lose some.
-    Raises ValueError if the ratio is outside (0, 1) or nothing is left.
+    In whole numbers: of 163,840 at a ratio of .8 in 16 chunks 32,768 are left, where binary fractions would lose some,
+    and a ratio that was computed as 1 - 2048 / 6144 leaves 2,048. Raises ValueError if the ratio is outside (0, 1) or
+    nothing is left.
     """
     if not 0 < ratio < 1:
         raise ValueError(f"a filter ratio lies in (0, 1), got {ratio}")
-    kept = int(super_batch * (1 - Fraction(str(ratio)))) // chunks * chunks
+    if chunks < 1:
+        raise ValueError(f"there is at least 1 chunk, got {chunks}")
+    kept = int(super_batch * (1 - Fraction(ratio).limit_denominator(10**9))) // chunks * chunks
     if kept < 1:
         raise ValueError(f"a ratio of {ratio} leaves less than {chunks} of {super_batch} pairs, one for each chunk")
     return kept
 
 
 # --------------------------------------------------------------------------------------------------------- joint, two forms
+@torch.no_grad()
 def dense(scores: Tensor, options: Options, generator: torch.Generator) -> Tensor:
     """Algorithm 1 on a score matrix [B, B], in float64: the specification that `incremental` is held against."""
-    scores = scores.double()
-    _check_sizes(len(scores), options.size, options.chunks)
+    scores = _finite(scores).double()
+    options.check(len(scores), generator)
     own = scores.diagonal()
     times = torch.zeros_like(own)  # how often each pair was drawn
     drawn: list[Tensor] = []
@@ -144,18 +164,20 @@ def dense(scores: Tensor, options: Options, generator: torch.Generator) -> Tenso
     return torch.cat(drawn)
 
 
+@torch.no_grad()
 def incremental(
     models: Iterable[Signed], options: Options, generator: torch.Generator, dtype: torch.dtype | None = None
 ) -> Tensor:
     """The same choice without the matrix: a chunk's rows and columns are added once, when it is drawn, and forgotten.
 
-    What was drawn is compacted away, and the last chunk's sums, which nobody reads, are left out. Sums are kept in
-    float64, products computed in `dtype`.
+    What was drawn is compacted away, and the last chunk's sums, which nobody reads, are left out. Sums, and the pairs' own
+    scores, are kept in float64; products between pairs are computed in `dtype`.
     """
+    models = list(models)
+    own = diagonal_scores(models)
     left_models = [(model if dtype is None else model.to(dtype), sign) for model, sign in models]
-    own = diagonal_scores(left_models)
     count = len(own)
-    _check_sizes(count, options.size, options.chunks)
+    options.check(count, generator)
     left = torch.arange(count, device=own.device)
     sums = torch.zeros_like(own)
     drawn: list[Tensor] = []
@@ -167,7 +189,7 @@ def incremental(
         if number == options.chunks - 1:
             break
         chunks = [model.rows(at) for model, _ in left_models]
-        stays = torch.ones(len(left), dtype=torch.bool, device=own.device).index_fill_(0, at, False)
+        stays = torch.ones(len(left), dtype=torch.bool, device=own.device).index_fill_(0, at, False).nonzero()[:, 0]
         left, own, sums = left[stays], own[stays], sums[stays]
         left_models = [(model.rows(stays), sign) for model, sign in left_models]
         for (model, sign), chunk in zip(left_models, chunks, strict=True):
@@ -176,31 +198,35 @@ def incremental(
 
 
 # ---------------------------------------------------------------------------------------------------- other ways to choose
-def independent(
-    own: Tensor, size: int, *, generator: torch.Generator, first: First = "exponential", gain: float = 1.0
-) -> Tensor:
-    """Draw `size` of the pairs by their own scores [B] alone, without replacement: one chunk of Algorithm 1."""
-    _check_sizes(len(own), size, 1)
-    options = Options(size, 1, first, gain)
-    return _draw(first_logits(own.double(), first, gain), _noise(len(own), options, generator).to(own.device), options)
+@torch.no_grad()
+def independent(own: Tensor, options: Options, generator: torch.Generator) -> Tensor:
+    """Draw all of the sub-batch by the pairs' own scores [B] alone: one chunk of Algorithm 1, however many are asked for."""
+    at_once = options._replace(chunks=1)
+    at_once.check(len(own), generator)
+    logits = first_logits(_finite(own).double(), options.first, options.gain)
+    return _draw(logits, _noise(len(own), at_once, generator).to(own.device), at_once)
 
 
 def top_k(own: Tensor, size: int) -> Tensor:
     """The `size` pairs of highest score [B], best first; of equals the earlier (RHO-LOSS, arXiv 2206.07137)."""
-    _check_sizes(len(own), size, 1)
-    return own.argsort(descending=True, stable=True)[:size]
+    _check_size(len(own), size)
+    return _finite(own).argsort(descending=True, stable=True)[:size]
 
 
+@torch.no_grad()
 def gibbs(
     scores: Tensor, size: int, iterations: int, generator: torch.Generator, gain: float = 1.0, every: int = 100
 ) -> tuple[Tensor, list[tuple[int, float]]]:
     """The yardstick: brute-force Gibbs sampling of a sub-batch under a matrix [B, B], one pair re-drawn an iteration.
 
     Starts from a uniform sub-batch; a random member leaves, and a pair from outside takes its place, drawn by its
-    conditional score given the other members. Returns the sub-batch and (iteration, `batch_score`) every so often.
+    conditional score given the other members. Returns the sub-batch and (iteration, `batch_score`) at the start, `every`
+    so many iterations, and at the end.
     """
-    scores = scores.double().cpu()
-    _check_sizes(len(scores), size, 1)
+    scores = _finite(scores).double().cpu()
+    Options(size, 1, gain=gain).check(len(scores), generator)
+    if every < 1:
+        raise ValueError(f"every is at least 1, got {every}")
     own = scores.diagonal()
     members = torch.randperm(len(own), generator=generator)[:size]
     conditional = own + scores[members].sum(dim=0) + scores[:, members].sum(dim=1)
@@ -232,10 +258,9 @@ def first_logits(own: Tensor, rule: First, gain: float = 1.0) -> Tensor:
         return gain * own
     if rule == "uniform":
         return torch.zeros_like(own)
-    if rule == "linear":
-        distance = own - own.min()
-        return distance.clamp(min=torch.finfo(own.dtype).tiny).log()
-    raise ValueError(f"unknown rule {rule!r} for the first chunk; known: exponential, uniform, linear")
+    _check_known("rule for the first chunk", rule, get_args(First))
+    distance = own - own.min()
+    return distance.clamp(min=torch.finfo(own.dtype).tiny).log()
 
 
 def _draw(logits: Tensor, noise: Tensor, options: Options) -> Tensor:
@@ -264,20 +289,37 @@ def _gumbel(count: int, generator: torch.Generator) -> Tensor:
 
 
 # ---------------------------------------------------------------------------------------------------------------- checking
-def _check_sizes(count: int, size: int, chunks: int) -> None:
-    if chunks < 1 or size < 1:
-        raise ValueError(f"size and chunks are at least 1, got {size} and {chunks}")
-    if size % chunks:
-        raise ValueError(f"{chunks} chunks do not divide a sub-batch of {size}: choose sizes that do")
+def _check_size(count: int, size: int) -> None:
+    if size < 1:
+        raise ValueError(f"a sub-batch has at least 1 pair, got {size}")
     if size > count:
         raise ValueError(f"{size} pairs were asked for, but the super-batch has {count}")
 
 
+def _check_known(what: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
+
+
+def _finite(scores: Tensor) -> Tensor:
+    if not scores.isfinite().all():
+        raise ValueError("the scores hold a number that is not finite")
+    return scores
+
+
 def _check_embeddings(models: list[Signed]) -> None:
-    """One number of pairs for all, and every number finite; what is wrong is named."""
-    count = len(models[0][0].image)
+    """One number of pairs, one device and finite numbers for all; what is wrong is named."""
+    first = models[0][0].image
+    count = len(first) if first.ndim else 0
     for model, sign in models:
         name = "learner" if sign > 0 else "reference"
+        if not model.image.is_floating_point() or model.image.dtype != model.text.dtype:
+            raise ValueError(f"the {name}'s embeddings are {model.image.dtype} and {model.text.dtype}, not one float type")
+        devices = {str(value.device) for value in model if isinstance(value, Tensor) and value.ndim} | {str(first.device)}
+        if len(devices) > 1:
+            raise ValueError(f"the {name}'s embeddings lie on another device: {', '.join(sorted(devices))}; move them")
+        if any(torch.as_tensor(value).numel() != 1 for value in (model.scale, model.bias)):
+            raise ValueError(f"the {name}'s scale and bias are one number each")
         if model.image.ndim != 2 or model.image.shape != model.text.shape or len(model.image) != count:
             raise ValueError(
                 f"the {name}'s embeddings must be two matrices [{count}, d], got image {tuple(model.image.shape)} and "

@@ -15,7 +15,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 Method = Literal["learnability", "easy-reference", "hard-learner"]
-BLOCK_ELEMENTS = 1 << 19  # of a block of losses: 2 MiB in float32, which stays in a core's cache
+# Of a block of losses in float32: 2 MiB, which stay in a core's cache; a GPU wants fewer, larger launches.
+BLOCK_ELEMENTS = {"cpu": 1 << 19}
+LARGE_BLOCK_ELEMENTS = 1 << 26
 
 
 class Embedded(NamedTuple):
@@ -83,7 +85,7 @@ def softmax_losses(model: Embedded, block: int | None = None) -> Tensor:
     Source: Radford et al. 2021 (arXiv 2103.00020), section 2.3. Rows are taken in blocks, so that no B x B matrix is made.
     """
     matching = model.scale * (model.image * model.text).sum(dim=1) + model.bias
-    size = block or max(1, BLOCK_ELEMENTS // max(1, len(matching)))
+    size = block or block_rows(model.image.device, len(matching))
 
     def normaliser(queries: Tensor, keys: Tensor) -> Tensor:
         return torch.cat([torch.logsumexp(model.scale * (q @ keys.T) + model.bias, dim=1) for q in queries.split(size)])
@@ -114,13 +116,19 @@ def chunk_scores(candidates: Embedded, chunk: Embedded, block: int | None = None
     count, width = len(candidates.image), len(chunk.image)
     exact = torch.float64 if candidates.image.dtype == torch.float64 else torch.float32
     sums = torch.empty(count, dtype=exact, device=candidates.image.device)
-    size = block or max(1, BLOCK_ELEMENTS // max(1, width))
-    for begin in range(0, count, size):
-        part = slice(begin, begin + size)
-        rows = F.softplus(candidates.scale * (candidates.image[part] @ chunk.text.T).to(exact) + candidates.bias)
-        columns = F.softplus(candidates.scale * (candidates.text[part] @ chunk.image.T).to(exact) + candidates.bias)
-        sums[part] = rows.sum(dim=1) + columns.sum(dim=1)
+    size = block or block_rows(candidates.image.device, width)
+    with torch.autocast(candidates.image.device.type, enabled=False):  # the products are in the embeddings' own type
+        for begin in range(0, count, size):
+            part = slice(begin, begin + size)
+            rows = F.softplus(candidates.scale * (candidates.image[part] @ chunk.text.T).to(exact) + candidates.bias)
+            columns = F.softplus(candidates.scale * (candidates.text[part] @ chunk.image.T).to(exact) + candidates.bias)
+            sums[part] = rows.sum(dim=1) + columns.sum(dim=1)
     return sums
+
+
+def block_rows(device: torch.device, width: int) -> int:
+    """How many rows of `width` losses to hold at a time."""
+    return max(1, BLOCK_ELEMENTS.get(device.type, LARGE_BLOCK_ELEMENTS) // max(1, width))
 
 
 def batch_score(scores: Tensor, indices: Tensor) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-BLOCK_ELEMENTS = 1 << 20  # of a block of logits: 4 MiB in float32
+from scrimp.selection.pairs import block_rows
 
 
 def sigmoid_loss(
@@ -27,8 +27,8 @@ def sigmoid_loss(
     if image.ndim != 2 or image.shape != text.shape or len(image) == 0:
         raise ValueError(f"embeddings must be two matrices [B, d], got {tuple(image.shape)} and {tuple(text.shape)}")
     exact = torch.float64 if image.dtype == torch.float64 else torch.float32
-    scale, bias = (torch.as_tensor(value, dtype=exact, device=image.device) for value in (scale, bias))
-    rows = block or max(1, BLOCK_ELEMENTS // len(image))
+    scale, bias = (torch.as_tensor(value, dtype=exact, device=image.device).reshape(()) for value in (scale, bias))
+    rows = block or block_rows(image.device, len(image))
     loss: Tensor = _SigmoidLoss.apply(image, text, scale, bias, rows)
     return loss
 
@@ -40,10 +40,10 @@ class _SigmoidLoss(torch.autograd.Function):
         ctx.block = block
         with torch.autocast(image.device.type, enabled=False):
             total = torch.zeros_like(scale)
-            for part in image.split(block):
-                total += F.softplus(scale * (part @ text.T).to(total.dtype) + bias).sum()
-            # A matching pair has softplus(-l), which is softplus(l) - l.
-            total -= (scale * (image.to(total.dtype) * text).sum(dim=1) + bias).sum()
+            for begin in range(0, len(image), block):
+                logits = scale * (image[begin : begin + block] @ text.T).to(total.dtype) + bias  # [b, B]
+                logits.diagonal(begin).neg_()  # the matching pairs'
+                total += F.softplus(logits).sum()
             return total / len(image)
 
     @staticmethod
@@ -53,15 +53,16 @@ class _SigmoidLoss(torch.autograd.Function):
         exact = gradient.dtype
         of_image, of_text = torch.empty_like(image, dtype=exact), torch.zeros_like(text, dtype=exact)
         of_scale, of_bias = torch.zeros_like(gradient), torch.zeros_like(gradient)
-        for begin in range(0, len(image), ctx.block):
-            part = image[begin : begin + ctx.block]
-            products = (part @ text.T).to(exact)
-            slope = torch.sigmoid(scale * products + bias)  # [b, B], of the loss by its logit
-            slope.diagonal(begin).sub_(1)
-            of_scale += (slope * products).sum()
-            of_bias += slope.sum()
-            of_image[begin : begin + len(part)] = slope @ text.to(exact)
-            of_text += slope.T @ part.to(exact)
+        with torch.autocast(image.device.type, enabled=False):
+            for begin in range(0, len(image), ctx.block):
+                part = image[begin : begin + ctx.block]
+                products = (part @ text.T).to(exact)
+                slope = torch.sigmoid(scale * products + bias)  # [b, B], of the loss by its logit
+                slope.diagonal(begin).sub_(1)
+                of_scale += (slope * products).sum()
+                of_bias += slope.sum()
+                of_image[begin : begin + len(part)] = slope @ text.to(exact)
+                of_text += slope.T @ part.to(exact)
         factor = gradient / len(image)
         return (
             (of_image * (scale * factor)).to(image.dtype),
