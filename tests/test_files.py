@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of, read_json, replacing, sha256_of, write_json, write_text
+from scrimp.files import digest_of, held, read_json, replacing, sha256_of, write_json, write_text
 
 
 def test_equal_values_give_equal_bytes(tmp_path: Path) -> None:
@@ -94,3 +97,22 @@ def test_digests_are_plain_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256_of(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert digest_of({"b": 1, "a": [2]}) == hashlib.sha256(b'{"a":[2],"b":1}').hexdigest()[:16]
+
+
+def test_a_lock_keeps_others_out_until_its_holder_leaves_or_dies(tmp_path: Path) -> None:
+    lock = tmp_path / "deep" / "run.lock"
+    program = "import sys, time; from pathlib import Path; from scrimp.files import held\n"
+    program += "with held(Path(sys.argv[1])):\n    print('in', flush=True); time.sleep(60)"
+    other = subprocess.Popen([sys.executable, "-c", program, str(lock)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "in\n"
+        with pytest.raises(ScrimpError, match=r"another process is at the same work \(it holds .*run.lock\)"), held(lock):
+            pass
+    finally:
+        other.send_signal(signal.SIGKILL)
+        other.wait()
+    with held(lock):
+        pass
+    with held(lock):  # and one that left has left
+        pass

@@ -10,6 +10,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from scrimp.errors import ScrimpError
 
 
@@ -31,6 +33,17 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(NotADirectoryError):  # the parent is a file: said above
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def held(path: Path) -> Iterator[None]:
+    """Hold the lock file `path` for a `with` block; ScrimpError if another process does. A killed process lets go of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(path, timeout=0):
+            yield
+    except Timeout as error:
+        raise ScrimpError(f"another process is at the same work (it holds {path}): wait for it, or stop it") from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from scrimp.config import Augmentation
-from scrimp.data.loading import Images, Normalisation, augmented, epoch_order
+from scrimp.data import loading
+from scrimp.data.loading import Images, Normalisation, augmented, epoch_order, load_classification, load_pixels
+from scrimp.data.shards import ShardWriter, building, read_samples, write_manifest
+from scrimp.errors import ScrimpError
 from scrimp.selection.base import derived_generator
 
 
@@ -118,3 +126,67 @@ def test_normalisation_of_a_known_split() -> None:
     torch.testing.assert_close(normal[0, 0], torch.full((2, 2), 0.5 / (2 / 7) ** 0.5))
     torch.testing.assert_close(normal[1, 2, 1, 1], torch.tensor(0.875 / (0.875 / 7) ** 0.5))
     torch.testing.assert_close(normal.mean(dim=(0, 2, 3)), torch.zeros(3), atol=1e-4, rtol=0)
+
+
+# ------------------------------------------------------------------------------------------------------- pixels on disk
+def shards_of(folder: Path, shades: list[int], side: int = 4) -> Path:
+    """A labelled dataset of even pictures: the first half to train on, the others to test on."""
+    with building(folder) as temporary:
+        writer = ShardWriter(temporary)
+        for number, shade in enumerate(shades):
+            file = io.BytesIO()
+            Image.new("RGB", (side, side), (shade, 0, 0)).save(file, "PNG")
+            writer.write("train" if 2 * number < len(shades) else "test", file.getvalue(), "png", {"label": number % 2})
+        writer.close()
+        write_manifest(temporary, folder.name, "none", ["index"], classes=["a", "b"])
+    return folder
+
+
+def test_pictures_are_decoded_once_and_then_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shards_of(tmp_path / "shaded", [10, 20, 30, 40, 50])
+    first, _ = load_classification(folder)
+    monkeypatch.setattr(loading, "decode", lambda *_: pytest.fail("decoded a second time"))
+    second, _ = load_classification(folder)
+    for splits in (first, second):
+        assert splits["train"].pixels[:, 1, 2, 0].tolist() == [10, 20, 30]
+        assert splits["test"].pixels[:, 0, 0, 0].tolist() == [40, 50]
+        assert splits["test"].labels.tolist() == [1, 0]
+    # What a reader does to its pixels stays with it.
+    mapped = load_pixels(folder, read_samples(folder))
+    mapped[0] = 255
+    assert int(load_pixels(folder, read_samples(folder))[0, 0, 0, 0]) == 10
+
+
+def test_changed_data_are_decoded_anew(tmp_path: Path) -> None:
+    folder = shards_of(tmp_path / "shaded", [10, 20])
+    load_classification(folder)
+    kept = next(folder.glob("pixels-*.npy"))
+    other = shards_of(tmp_path / "other", [30, 40, 50])
+    kept.rename(other / kept.name)
+    assert load_classification(other)[0]["train"].pixels[:, 0, 0, 0].tolist() == [30, 40]
+
+
+def test_damaged_pixels_are_an_error_that_names_the_file_and_the_remedy(tmp_path: Path) -> None:
+    folder = shards_of(tmp_path / "shaded", [10, 20])
+    load_classification(folder)
+    kept = next(folder.glob("pixels-*.npy"))
+    kept.write_bytes(kept.read_bytes()[:-7])
+    with pytest.raises(ScrimpError, match=rf"{kept.name} is damaged .*; delete it and run the same command again"):
+        load_classification(folder)
+    kept.unlink()
+    assert load_classification(folder)[0]["test"].pixels[0, 0, 0, 0] == 20
+
+
+def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = shards_of(tmp_path / "shaded", [10, 20])
+    monkeypatch.setattr(loading.os, "access", lambda *_: False)
+    assert load_classification(folder)[0]["test"].pixels[0, 0, 0, 0] == 20
+    assert not list(folder.glob("pixels-*.npy"))
+
+
+def test_pictures_of_two_sizes_are_refused(tmp_path: Path) -> None:
+    folder = shards_of(tmp_path / "small", [10, 20])
+    large = shards_of(tmp_path / "large", [30], side=5)
+    samples = pd.concat([read_samples(folder), read_samples(large).assign(shard="../large/train-00000.tar")])
+    with pytest.raises(ScrimpError, match="images of different sizes; give the setting an `image_size`"):
+        load_pixels(folder, samples)

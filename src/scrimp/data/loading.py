@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from torch import Tensor
 from scrimp.config import Augmentation
 from scrimp.data.shards import read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
+from scrimp.files import replacing
 from scrimp.selection.base import derived_generator
 
 Visit = tuple[Tensor, Tensor, Tensor]
@@ -107,22 +109,52 @@ def load_classification(folder: Path) -> tuple[dict[str, Images], list[str]]:
     samples = read_samples(folder)
     if "label" not in samples.columns:
         raise ScrimpError(f"{folder.name} has no labels; a classification study needs a labelled dataset or a view")
-    splits = {
-        str(split): Images(_decoded(folder, rows), torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True)))
-        for split, rows in samples.groupby("split", sort=False)
-    }
+    pixels, labels = load_pixels(folder, samples), torch.from_numpy(samples["label"].to_numpy(np.int64, copy=True))
+    splits = {}
+    for split, rows in samples.reset_index(drop=True).groupby("split", sort=False):
+        at = torch.from_numpy(rows.index.to_numpy(np.int64, copy=True))
+        splits[str(split)] = Images(pixels.index_select(0, at), labels[at])
     return splits, list(read_manifest(folder)["classes"])
 
 
-def _decoded(folder: Path, rows: pd.DataFrame) -> Tensor:
-    pictures = [
-        np.asarray(decode(encoded, folder / shard, index))
-        for encoded, shard, index in zip(read_images(folder, rows), rows["shard"], rows["index"], strict=True)
-    ]
-    sizes = {picture.shape for picture in pictures}
-    if len(sizes) > 1:
-        raise ScrimpError(f"{folder.name} has images of different sizes; give the setting an `image_size`, to read them at")
-    return torch.from_numpy(np.stack(pictures))
+def load_pixels(folder: Path, samples: pd.DataFrame) -> Tensor:
+    """All pictures of a sharded dataset in the order of its table `samples`: uint8 [N, S, S, 3].
+
+    Decoding costs more than a short run's imports, so the first reader keeps the pixels beside the table, and later ones
+    map that file into memory, which processes side by side share. Its name holds the table's digest, which changes when
+    the data does.
+    """
+    cache = folder / f"pixels-{read_manifest(folder)['samples_sha256'][:16]}.npy"
+    if cache.exists():
+        return _mapped(cache)
+    pixels = _decoded(folder, samples)
+    if not os.access(folder, os.W_OK):
+        return torch.from_numpy(pixels)
+    with replacing(cache) as temporary, temporary.open("wb") as file:
+        np.save(file, pixels)
+    return _mapped(cache)
+
+
+def _mapped(cache: Path) -> Tensor:
+    try:
+        return torch.from_numpy(np.load(cache, mmap_mode="c", allow_pickle=False))  # "c": private, never written back
+    except (OSError, ValueError) as error:
+        raise ScrimpError(f"{cache} is damaged ({error}); delete it and run the same command again") from error
+
+
+def _decoded(folder: Path, samples: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    pixels = np.empty(0, dtype=np.uint8)
+    encoded = read_images(folder, samples)
+    for row, (image, shard, index) in enumerate(zip(encoded, samples["shard"], samples["index"], strict=True)):
+        picture = np.asarray(decode(image, folder / shard, index))
+        if row == 0:
+            pixels = np.empty((len(samples), *picture.shape), dtype=np.uint8)
+        elif picture.shape != pixels.shape[1:]:
+            raise ScrimpError(
+                f"{folder.name} has images of different sizes; give the setting an `image_size`, to read them at"
+            )
+        pixels[row] = picture
+    return pixels
 
 
 def decode(encoded: bytes, shard: Path, index: int) -> Image.Image:

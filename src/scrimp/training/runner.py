@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,7 @@ from scrimp.data.loading import ImageSource, Normalisation, load_classification
 from scrimp.data.shards import read_manifest
 from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of
+from scrimp.files import digest_of, held
 from scrimp.measure.clock import Clock
 from scrimp.measure.code import code_digest
 from scrimp.measure.flops import ExampleFlops, flops_per_example
@@ -114,8 +115,8 @@ def run_arm(
     check_selector(arm.selector, f"config/studies/{study}.yaml: arms.{arm_name.partition('@')[0]}.selector")
     torch.set_num_threads(config.scale(scale).threads)
     torch.set_flush_denormal(True)
-    parallel.start()
-    try:
+    checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
+    with parallel.joined(), _alone(checkpoint):
         place = choose_device(device, config.scale(scale).gpus)
         resolved = config.run_spec(scale, arm_name)
         digests = {
@@ -123,7 +124,6 @@ def run_arm(
             "code_digest": code_digest(__name__, selector_module(arm.selector["name"])),
             "data_digests": {setting.dataset: read_manifest(workspace.shards(setting.dataset))["samples_sha256"]},
         }
-        checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
         key = digest_of([digests, seed, str(place)])
         energy = EnergyCounter(place)
         clock = Clock(place)
@@ -149,8 +149,11 @@ def run_arm(
             write_run(folder, curve, summary, provenance(workspace.root, place, **details))
             checkpoint.unlink(missing_ok=True)
         return folder
-    finally:
-        parallel.stop()
+
+
+def _alone(checkpoint: Path) -> AbstractContextManager[None]:
+    # Two commands at one run would take turns at its checkpoint; the processes of one torchrun belong together.
+    return held(checkpoint.with_suffix(".lock")) if parallel.is_first() else nullcontext()
 
 
 def train_and_test(
