@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scrimp.config import Augmentation, Horizon, StudyConfig, Workspace, arm_id, load_model, parse_model, unknown
-from scrimp.data import icon_classes, icons
+from scrimp.config import Augmentation, Closed, Horizon, StudyConfig, Workspace, arm_id, load_model, parse_model, unknown
+from scrimp.data import icon_classes, icon_pairs, icons
 from scrimp.data.cifar import CifarOptions
 from scrimp.errors import ScrimpError
 from scrimp.listing import check_code, check_config
@@ -50,13 +50,18 @@ def test_every_shipped_setting_names_a_model_that_can_be_built(study: str) -> No
 
 
 def test_every_shipped_dataset_has_options_that_its_builder_takes() -> None:
-    models = {"icons": icons.Options, "icon_classes": icon_classes.Options, "cifar": CifarOptions}
+    models = {
+        "icons": icons.Options,
+        "icon_classes": icon_classes.Options,
+        "icon_pairs": icon_pairs.Options,
+        "emoji_labels": Closed,
+        "cifar": CifarOptions,
+    }
     datasets = SHIPPED.datasets()
     for name, dataset in datasets.items():
         if dataset.builder in models:
             parse_model(dataset.options, models[dataset.builder], name)
-        if dataset.view_of is not None:
-            assert dataset.view_of in datasets
+        assert set(dataset.needs) <= set(datasets)
     assert set(models) <= {dataset.builder for dataset in datasets.values()}
 
 

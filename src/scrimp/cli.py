@@ -61,11 +61,24 @@ def run(
     device: Device = None,
 ) -> None:
     """Train one arm with one seed. Killed, it goes on where it was when the same command is given again."""
-    from scrimp.training.runner import run_arm
+    workspace = Workspace()
+    if workspace.study(study).task == "classification":
+        from scrimp.training.runner import run_arm as stage
+    else:
+        from scrimp.training.pairs_runner import run_pairs_arm as stage
+    with _progress(f"{arm} seed {seed}") as advance:
+        print(stage(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
+
+
+@app.command()
+def reference(study: Study, name: str, scale: Scale = None, device: Device = None) -> None:
+    """Train a model that others are scored against, and embed the pool with it."""
+    from scrimp.training.reference import train_reference
 
     workspace = Workspace()
-    with _progress(f"{arm} seed {seed}") as advance:
-        print(run_arm(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
+    with _progress(f"reference {name}") as advance:
+        where = device or workspace.settings().device
+        print(train_reference(workspace, study, name, _scale(workspace, scale), where, advance))
 
 
 @app.command()

@@ -68,6 +68,7 @@ class DatasetConfig(Closed):
     builder: str = Field(description="module of scrimp.data that shards it")
     source: Source | None = None
     view_of: str | None = None
+    also_reads: list[str] = Field([], description="a view's: datasets that its builder reads beside its base")
     licence: str
     used_for: str
     options: dict[str, Any] = {}
@@ -76,7 +77,14 @@ class DatasetConfig(Closed):
     def _one_origin(self) -> DatasetConfig:
         if (self.source is None) == (self.view_of is None):
             raise ValueError("give exactly one of `source` and `view_of`")
+        if self.also_reads and self.view_of is None:
+            raise ValueError("`also_reads` is for a view: give `view_of` too, or take it out")
         return self
+
+    @property
+    def needs(self) -> list[str]:
+        """The datasets that must be sharded before it."""
+        return [] if self.view_of is None else [self.view_of, *self.also_reads]
 
 
 # ---------------------------------------------------------------------------------------------------------- the training
@@ -115,10 +123,12 @@ class Recipe(Closed):
     augmentation: Augmentation = Augmentation()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     ema_decay: float | None = Field(None, gt=0, lt=1)
+    patches: list[PositiveInt] = Field([], description="image-text: patch sides that share every batch; none: the model's")
+    loss: Literal["sigmoid", "softmax"] = Field("sigmoid", description="image-text: the contrastive loss")
 
 
 class ModelSpec(Closed):
-    """A model's name in `scrimp.models.vision` and the arguments of its builder."""
+    """A model's name in `scrimp.models.vision`, or `two-towers`, and the arguments of its builder."""
 
     name: str
     options: dict[str, Any] = {}
@@ -127,7 +137,8 @@ class ModelSpec(Closed):
 class Horizon(Closed):
     """How long a run is: exactly one axis, as a multiple of the setting's full recipe (`seconds`: absolute).
 
-    `epochs` counts passes of the selector, however short it makes them: the published papers' axis.
+    `epochs` counts passes of the selector, however short it makes them: the published papers' axis. Of an image-text
+    study, whose selectors choose within a step, a pass is a step.
     """
 
     epochs: PositiveFloat | None = None
@@ -158,6 +169,7 @@ class Arm(Closed):
     label: str
     selector: dict[str, Any]
     horizon: Horizon = Horizon(epochs=1.0)
+    recipe: dict[str, Any] = Field({}, description="keys of the setting's recipe that differ for this arm")
     note: str = ""
 
     @validate_model(mode="after")
@@ -167,25 +179,51 @@ class Arm(Closed):
         return self
 
     def spec(self) -> dict[str, Any]:
-        """What shapes a run of it: all but words."""
-        return self.model_dump(mode="json", exclude={"label", "note"})
+        """What shapes a run of it: all but words. Defaults are left out, so that a new key with one changes no old run."""
+        return self.model_dump(mode="json", exclude={"label", "note"}, exclude_defaults=True)
 
 
 class Setting(Closed):
-    """A task that arms are compared on: data, model, recipe and the length of the full recipe."""
+    """A task that arms are compared on: data, model, recipe and the length of the full recipe, in epochs or in steps."""
 
     dataset: str
     image_size: PositiveInt | None = Field(None, description="read pictures from the shards, scaled; null: all in memory")
     model: ModelSpec
     recipe: Recipe
-    epochs: PositiveFloat
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = Field(None, description="image-text studies")
+    zero_shot: str | None = Field(None, description="image-text: a labelled dataset, its `test` classified by class names")
     evaluations: PositiveInt = 6
     arms: list[str]
     selectors: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its selector that differ here")
 
+    @validate_model(mode="after")
+    def _one_length(self) -> Setting:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of `epochs` and `steps`")
+        return self
+
+    def with_recipe(self, changes: dict[str, Any], where: str) -> Setting:
+        """The same with some keys of the recipe replaced; a wrong key or value is an error that says `where`."""
+        recipe = parse_model({**self.recipe.model_dump(), **changes}, Recipe, where)
+        return self.model_copy(update={"recipe": recipe})
+
     def spec(self) -> dict[str, Any]:
         """What shapes a run in it, beside the arm."""
-        return self.model_dump(mode="json", exclude={"arms", "selectors"})
+        return self.model_dump(mode="json", exclude={"arms", "selectors"}, exclude_defaults=True)
+
+
+class ReferenceSpec(Closed):
+    """A model that selectors score against, trained first, as the main setting's learner is but for what is said here."""
+
+    label: str
+    subset: str = Field(description="the pairs it is trained on: raw, text-filtered, curated or curated++")
+    steps: PositiveInt
+    seed: int = Field(1000, description="learners never share it")
+    recipe: dict[str, Any] = Field({}, description="keys of the setting's recipe that differ")
+
+    def spec(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"label"}, exclude_defaults=True)
 
 
 class Scale(Closed):
@@ -196,6 +234,7 @@ class Scale(Closed):
     threads: PositiveInt = 1
     gpus: int = Field(0, ge=0)
     settings: dict[str, Setting] = Field(min_length=1)
+    references: dict[str, ReferenceSpec] = {}
     probes: dict[str, dict[str, Any]] = {}
 
     @property
@@ -204,7 +243,17 @@ class Scale(Closed):
 
 
 # ------------------------------------------------------------------------------------------------------------ the claims
-Axis = Literal["updates", "examples", "flops", "seconds"]
+# Costs; "-amortised" leaves out what went into reference models, as reports do that hold them to be there already.
+Axis = Literal[
+    "updates",
+    "examples",
+    "flops",
+    "seconds",
+    "updates-amortised",
+    "examples-amortised",
+    "flops-amortised",
+    "seconds-amortised",
+]
 
 
 class RatioRule(Closed):
@@ -328,6 +377,7 @@ class StudyConfig(Closed):
     """`config/studies/NAME.yaml`."""
 
     study: str
+    task: Literal["classification", "image-text"] = "classification"
     title: str
     paper: str
     card: Card
@@ -345,10 +395,17 @@ class StudyConfig(Closed):
             _must_know(arm, self.arms, "ladder", "arm")
         for scale_name, scale in self.scales.items():
             for setting_name, setting in scale.settings.items():
+                if (setting.steps is None) != (self.task == "classification"):
+                    length = "epochs" if self.task == "classification" else "steps"
+                    raise ValueError(f"scales.{scale_name}.settings.{setting_name}: a {self.task} recipe counts {length}")
                 for arm in setting.arms:
                     _must_know(arm, self.arms, f"scales.{scale_name}.settings.{setting_name}.arms", "arm")
                 for arm in setting.selectors:
                     _must_know(arm, setting.arms, f"scales.{scale_name}.settings.{setting_name}.selectors", "arm")
+                for arm in setting.arms:
+                    wanted = self.arm_in(arm, setting).selector.get("reference")
+                    if wanted is not None:
+                        _must_know(wanted, scale.references, f"arms.{arm}.selector, scale {scale_name}", "reference")
         for scale_name, grids in self.tuning.items():
             _must_know(scale_name, self.scales, "tuning", "scale")
             for grid in grids:
@@ -386,13 +443,15 @@ class StudyConfig(Closed):
         ]
 
     def resolve(self, scale_name: str, arm_at: str) -> tuple[Arm, Setting]:
-        """The arm and the setting that an arm id stands for at a scale; the arm's selector is as the setting wants it."""
+        """The arm and the setting that an arm id stands for at a scale, each with what the other changes about it."""
         scale = self.scale(scale_name)
         if arm_at not in self.arm_ids(scale_name):
             where = f"config/studies/{self.study}.yaml, scale {scale_name}"
             raise ScrimpError(unknown("arm", arm_at, self.arm_ids(scale_name), where))
-        arm, _, setting = arm_at.partition(MAIN_SEPARATOR)
-        return self.arm_in(arm, scale.settings[setting or scale.main]), scale.settings[setting or scale.main]
+        name, _, at = arm_at.partition(MAIN_SEPARATOR)
+        setting = scale.settings[at or scale.main]
+        arm = self.arm_in(name, setting)
+        return arm, setting.with_recipe(arm.recipe, f"config/studies/{self.study}.yaml: arms.{name}.recipe")
 
     def run_spec(self, scale_name: str, arm_at: str) -> dict[str, Any]:
         """What a run of an arm at a scale is told, as plain data; a run that was told otherwise is out of date."""
@@ -515,6 +574,9 @@ class Workspace:
 
     def run_folder(self, scale: str, study: str, arm: str, seed: int) -> Path:
         return self.results(scale, study) / "runs" / arm / f"seed{seed}"
+
+    def reference_folder(self, scale: str, study: str, name: str) -> Path:
+        return self.results(scale, study) / "references" / name
 
     def checkpoint(self, scale: str, study: str, arm: str, seed: int) -> Path:
         # Not below the run's folder: Snakemake deletes a rule's outputs before it runs the rule again.

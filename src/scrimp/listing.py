@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from scrimp.config import Workspace, unknown
+from scrimp.data.sources import check_needs
 from scrimp.errors import ScrimpError
 from scrimp.selection import check_selector, selector_names
 
@@ -82,6 +83,7 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
     """
     settings = workspace.settings()
     datasets = workspace.datasets()
+    check_needs(datasets)
     for name in studies or settings.studies:
         if name not in workspace.study_names():
             raise ScrimpError(unknown("study", name, workspace.study_names(), "config/config.yaml: studies"))
@@ -92,12 +94,15 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
             if arm.selector["name"] not in selector_names():
                 at = f"{where}: arms.{arm_name}.selector"
                 raise ScrimpError(unknown("selector", arm.selector["name"], selector_names(), at))
-            check_selector(arm.selector, f"{where}: arms.{arm_name}.selector")
+            check_selector(arm.selector, f"{where}: arms.{arm_name}.selector", study.task)
         for scale_name, sizes in study.scales.items():
             for setting_name, setting in sizes.settings.items():
-                if setting.dataset not in datasets:
-                    at = f"{where}: scales.{scale_name}.settings.{setting_name}.dataset"
-                    raise ScrimpError(unknown("dataset", setting.dataset, datasets, at))
+                for key, dataset in (("dataset", setting.dataset), ("zero_shot", setting.zero_shot)):
+                    if dataset is not None and dataset not in datasets:
+                        at = f"{where}: scales.{scale_name}.settings.{setting_name}.{key}"
+                        raise ScrimpError(unknown("dataset", dataset, datasets, at))
+                for arm_name in setting.arms:
+                    setting.with_recipe(study.arms[arm_name].recipe, f"{where}: arms.{arm_name}.recipe")
                 for arm_name in setting.selectors:
                     at = f"{where}: scales.{scale_name}.settings.{setting_name}.selectors.{arm_name}"
                     check_selector(study.arm_in(arm_name, setting).selector, at)
@@ -111,6 +116,7 @@ def check_code(workspace: Workspace) -> None:
     from scrimp.claims.verdicts import check_claim
     from scrimp.models.vision import BUILDERS
 
+    models: dict[str, dict[str, Any]] = {"classification": dict(BUILDERS), "image-text": {"two-towers": None}}
     for name in workspace.study_names():
         study, where = workspace.study(name), f"config/studies/{name}.yaml"
         for claim in study.claims:
@@ -123,7 +129,7 @@ def check_code(workspace: Workspace) -> None:
             at = f"scales.{scale_name}"
             named += [("probe", probe, _offered(name, "", "PROBES"), f"{at}.probes") for probe in sizes.probes]
             named += [
-                ("model", setting.model.name, BUILDERS, f"{at}.settings.{setting_name}.model")
+                ("model", setting.model.name, models[study.task], f"{at}.settings.{setting_name}.model")
                 for setting_name, setting in sizes.settings.items()
             ]
         for what, wanted, known, at in named:

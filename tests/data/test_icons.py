@@ -183,6 +183,19 @@ def test_a_drawing_outside_its_view_box_shows_nothing() -> None:
     assert render(inside.replace('"X"', '"0"')) is not None
 
 
+def test_a_box_without_area_gives_a_picture_of_the_usual_size_all_the_same() -> None:
+    # As thesvg-color:logitech-g of the pinned package: drawn by its own extent, twice as wide as high, in the middle.
+    drawn = render(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="-29 -29 0 0"><rect width="8" height="4" fill="#000"/></svg>'
+    )
+    assert drawn is not None
+    pixels = np.asarray(Image.open(io.BytesIO(drawn[0])))
+    assert pixels.shape == (32, 32, 3)
+    assert (pixels[8:24] == 0).all()
+    assert (pixels[:8] == 255).all()
+    assert (pixels[24:] == 255).all()
+
+
 def test_a_misspelt_option_names_the_file_the_data_set_and_the_key(tiny: Workspace) -> None:
     path = tiny.root / "config" / "datasets.yaml"
     datasets: dict[str, Any] = yaml.safe_load(path.read_text())

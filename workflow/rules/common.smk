@@ -27,6 +27,10 @@ except ScrimpError as error:
 CONFIGS = {name: WORKSPACE.study(name) for name in STUDIES}
 DATASETS = WORKSPACE.datasets()
 LOCK = lock_digest(WORKSPACE.root)
+RUNNERS = {
+    "classification": "scrimp.training.runner",
+    "image-text": "scrimp.training.pairs_runner",
+}
 
 
 wildcard_constraints:
@@ -36,6 +40,7 @@ wildcard_constraints:
     seed=r"\d+",
     dataset=r"[a-z0-9-]+",
     probe=r"[a-z0-9-]+",
+    reference=r"[a-z0-9+-]+",
 
 
 def seeds_of(study):
@@ -85,20 +90,42 @@ def resolved(wildcards):
     return CONFIGS[wildcards.study].resolve(wildcards.scale, wildcards.arm)
 
 
-def shards_of_run(wildcards):
-    return f"resources/shards/{resolved(wildcards)[1].dataset}/manifest.json"
+def shards_of_setting(setting):
+    return [
+        f"resources/shards/{name}/manifest.json"
+        for name in (setting.dataset, setting.zero_shot)
+        if name
+    ]
 
 
-def shards_of_probe(wildcards):
-    """Probes measure on the data of the scale's main setting."""
+def needs_of_run(wildcards):
+    """The shards of a run, and the reference that its arm is scored against."""
+    arm, setting = resolved(wildcards)
+    name = arm.selector.get("reference")
+    folder = f"results/{wildcards.scale}/{wildcards.study}/references/{name}"
+    return shards_of_setting(setting) + ([f"{folder}/summary.json"] if name else [])
+
+
+def shards_of_reference(wildcards):
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
-    return f"resources/shards/{sizes.settings[sizes.main].dataset}/manifest.json"
+    return shards_of_setting(sizes.settings[sizes.main])
+
+
+def needs_of_probe(wildcards):
+    """Probes measure on the data of the scale's main setting, and may name references."""
+    sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
+    name = sizes.probes[wildcards.probe].get("reference")
+    folder = f"results/{wildcards.scale}/{wildcards.study}/references/{name}"
+    shards = shards_of_setting(sizes.settings[sizes.main])
+    return shards + ([f"{folder}/summary.json"] if name else [])
 
 
 def base_of(wildcards):
-    """The dataset that a view looks at."""
-    base = DATASETS[wildcards.dataset].view_of
-    return [f"resources/shards/{base}/manifest.json"] if base else []
+    """The dataset that a view looks at, and those that are read beside it."""
+    return [
+        f"resources/shards/{needed}/manifest.json"
+        for needed in DATASETS[wildcards.dataset].needs
+    ]
 
 
 def run_config(wildcards):
@@ -111,9 +138,16 @@ def run_config(wildcards):
 def run_code(wildcards):
     """The training code and this arm's selector."""
     return code_digest(
-        "scrimp.training.runner",
+        RUNNERS[CONFIGS[wildcards.study].task],
         selector_module(resolved(wildcards)[0].selector["name"]),
     )
+
+
+def reference_config(wildcards):
+    sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
+    spec = sizes.references[wildcards.reference].spec()
+    setting = sizes.settings[sizes.main].spec()
+    return digest_of([spec, setting, sizes.threads, config["device"]])
 
 
 def run_threads(wildcards):

@@ -1,11 +1,37 @@
 # INPUTS:  shards
-# OUTPUTS: a run's curve, summary and provenance; a probe's table
+# OUTPUTS: a reference's model and embeddings; a run's curve, summary and provenance; a probe's table
 # STEPS:   one process a run; killed, it goes on from results/checkpoints when it is started again
+
+
+rule reference:
+    input:
+        shards_of_reference,
+    output:
+        "results/{scale}/{study}/references/{reference}/summary.json",
+        "results/{scale}/{study}/references/{reference}/model.safetensors",
+        "results/{scale}/{study}/references/{reference}/embeddings.safetensors",
+        "results/{scale}/{study}/references/{reference}/curve.parquet",
+        "results/{scale}/{study}/references/{reference}/provenance.json",
+    log:
+        "results/logs/{scale}/{study}/reference-{reference}.log",
+    conda:
+        "../../envs/scrimp.yaml"
+    threads: run_threads
+    resources:
+        gpu=run_gpus,
+    params:
+        config=reference_config,
+        code=code_digest("scrimp.training.reference"),
+        lock=LOCK,
+        device=config["device"],
+    shell:
+        "scrimp reference {wildcards.study} {wildcards.reference} --scale {wildcards.scale}"
+        " --device {params.device} > {log} 2>&1"
 
 
 rule run:
     input:
-        shards_of_run,
+        needs_of_run,
     output:
         "results/{scale}/{study}/runs/{arm}/seed{seed}/summary.json",
         "results/{scale}/{study}/runs/{arm}/seed{seed}/curve.parquet",
@@ -29,7 +55,7 @@ rule run:
 
 rule probe:
     input:
-        shards_of_probe,
+        needs_of_probe,
     output:
         "results/{scale}/{study}/probes/{probe}.parquet",
         "results/{scale}/{study}/probes/{probe}.json",

@@ -45,7 +45,8 @@ from scrimp.records import Summary, read_curves
 # JSON knows no infinities: they are written as the strings "inf" and "-inf", which pydantic reads back as floats.
 Number = Annotated[float, PlainSerializer(lambda v: v if math.isfinite(v) else str(v), when_used="json")]
 
-CURVE_AXIS: dict[Axis, str] = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
+CURVE_AXIS = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
+AMORTISED = "-amortised"
 LOWER_IS_BETTER = frozenset({"loss", "error", "perplexity", "bits"})
 
 
@@ -137,10 +138,18 @@ class Bench:
 
     def cost(self, arm: str, seed: int, axis: Axis) -> float:
         """What a run spent on an axis; raises NotRunError if it was not measured (null, or nothing counted)."""
-        cost: float | None = getattr(self.runs[arm][seed].meters, axis)
+        cost: float | None = getattr(self.runs[arm][seed].meters, base_axis(axis))
+        if cost is not None:
+            cost -= self.left_out(arm, seed, axis)
         if cost is None or not cost > 0:
             raise NotRunError(f"{axis} of {arm} (seed {seed}) was not measured")
         return float(cost)
+
+    def left_out(self, arm: str, seed: int, axis: Axis) -> float:
+        """The part of a run's cost that an amortised axis leaves out: what went into reference models."""
+        if not axis.endswith(AMORTISED):
+            return 0.0
+        return float(getattr(self.runs[arm][seed].meters, f"{base_axis(axis)}_reference"))
 
     def run_command(self, arm: str, seed: int) -> str:
         return f"scrimp run {self.study.study} {arm} --seed {seed} --scale {self.scale}"
@@ -168,6 +177,11 @@ def measure(claim: Claim, rule: Rule, bench: Bench) -> Evidence:
             return _contrast(claim, falls, rule.method[1], bench)
         case DifferenceRule() | NonInferiorityRule():
             return _contrast(claim, [(rule.method, 1), (rule.baseline, -1)], rule.method, bench)
+
+
+def base_axis(axis: Axis) -> str:
+    """The meter that an axis reads: `flops` of `flops-amortised`."""
+    return axis.removesuffix(AMORTISED)
 
 
 def better_side(metric: str) -> Better:
@@ -202,8 +216,8 @@ def _curves(claim: Claim, rule: RatioRule, bench: Bench) -> Evidence:
     curves = read_curves(bench.workspace, bench.scale, bench.study.study, arms)
     savings = [
         curve_saving(
-            _curve(curves, arms[1], seed, claim.metric, rule.axis),
-            _curve(curves, arms[0], seed, claim.metric, rule.axis),
+            _curve(curves, arms[1], seed, claim.metric, rule.axis, bench),
+            _curve(curves, arms[0], seed, claim.metric, rule.axis, bench),
             better=better_side(claim.metric),
         )
         for seed in seeds
@@ -212,14 +226,17 @@ def _curves(claim: Claim, rule: RatioRule, bench: Bench) -> Evidence:
     return Evidence(geometric_interval(savings), points, arms, bench.run_commands(arms, seeds), notes + censoring)
 
 
-def _curve(curves: pd.DataFrame, arm: str, seed: int, metric: str, axis: Axis) -> tuple[np.ndarray, np.ndarray]:
+def _curve(
+    curves: pd.DataFrame, arm: str, seed: int, metric: str, axis: Axis, bench: Bench
+) -> tuple[np.ndarray, np.ndarray]:
     """One run's curve as (costs, qualities), shape (evaluations,), ascending in cost."""
     mine = curves[(curves["arm"] == arm) & (curves["seed"] == seed)]
     rows = mine[mine["metric"] == metric].sort_values("step")
     if rows.empty:
         records = ", ".join(sorted(mine["metric"].unique())) or "nothing"
         raise NotRunError(f"{arm} (seed {seed}) records no curve of {metric}; it records {records}")
-    costs = rows[CURVE_AXIS[axis]].to_numpy(dtype=np.float64)
+    # A curve carries the references' cost from its first row on.
+    costs = rows[CURVE_AXIS[base_axis(axis)]].to_numpy(dtype=np.float64) - bench.left_out(arm, seed, axis)
     if np.isnan(costs).any() or not costs[-1] > 0:
         raise NotRunError(f"{axis} of {arm} (seed {seed}) was not measured along its curve")
     return costs, rows["value"].to_numpy(dtype=np.float64)

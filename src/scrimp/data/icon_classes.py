@@ -138,9 +138,16 @@ def split_by_designer(designers: pd.Series, options: Options) -> pd.Series:
 
 
 def normalised_ink(images: Iterable[bytes]) -> Tensor:
-    """Icons as unit vectors of darkness, blurred 2 x 2 so that a shift of half a pixel hardly matters: [N, 256]."""
-    grey = np.stack([np.asarray(Image.open(io.BytesIO(png)).convert("L"), dtype=np.float32) for png in images])
-    ink = torch.nn.functional.avg_pool2d(1 - torch.from_numpy(grey)[:, None] / 255, 2).flatten(1)
+    """Encoded icons as unit vectors of darkness, see `unit_ink`: [N, 256]."""
+    return unit_ink(torch.from_numpy(np.stack([np.asarray(Image.open(io.BytesIO(png)).convert("L")) for png in images])))
+
+
+def unit_ink(grey: Tensor) -> Tensor:
+    """Darkness of pictures, uint8 [N, S, S], blurred 2 x 2 so that a shift of half a pixel hardly matters: [N, S * S / 4].
+
+    The vectors have length 1, so that their scalar product is the cosine.
+    """
+    ink = torch.nn.functional.avg_pool2d(1 - grey[:, None].float() / 255, 2).flatten(1)
     return torch.nn.functional.normalize(ink, dim=1)
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import resvg_py
-from PIL import Image
+from PIL import Image, ImageOps
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from scrimp.config import Closed
@@ -157,6 +157,8 @@ def render(svg: str) -> tuple[bytes, bytes] | None:
     """Render one document to 32 x 32 RGB on white: (PNG bytes, digest of the pixels), or None if nothing shows."""
     drawn = bytes(resvg_py.svg_to_bytes(svg_string=svg, width=SIZE, height=SIZE, background="#ffffff"))
     image = Image.open(io.BytesIO(drawn)).convert("RGB")
+    if image.size != (SIZE, SIZE):  # one icon of the package has a box without any area: it is drawn by its own extent
+        image = ImageOps.pad(image, (SIZE, SIZE), color="#ffffff")
     if image.getcolors(maxcolors=1) is not None:
         return None
     encoded = io.BytesIO()

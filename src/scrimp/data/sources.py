@@ -31,7 +31,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from scrimp.config import DatasetConfig, FolderSource, NpmSource, UrlSource, Workspace
+from scrimp.config import DatasetConfig, FolderSource, NpmSource, UrlSource, Workspace, unknown
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing, sha256_of
 
@@ -88,6 +88,22 @@ def origin(name: str, dataset: DatasetConfig, workspace: Workspace) -> tuple[str
             f"dataset {name} is made from a folder of your own, there is nothing to fetch: {dataset.source.obtain}"
         )
     return name, dataset.source
+
+
+def check_needs(datasets: dict[str, DatasetConfig]) -> None:
+    """Check that every dataset that another is made from is there, and that none is made from itself."""
+
+    def visit(name: str, path: list[str]) -> None:
+        if name in path:
+            raise ScrimpError(f"config/datasets.yaml: {path[0]} is made from itself: {' -> '.join([*path, name])}")
+        for key, needed in (("view_of", datasets[name].needs[:1]), ("also_reads", datasets[name].also_reads)):
+            for other in needed:
+                if other not in datasets:
+                    raise ScrimpError(unknown("dataset", other, datasets, f"config/datasets.yaml: {name}: {key}"))
+                visit(other, [*path, name])
+
+    for name in datasets:
+        visit(name, [])
 
 
 def file_name(source: NpmSource | UrlSource) -> str:

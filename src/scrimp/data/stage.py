@@ -9,17 +9,18 @@ from typing import Any
 
 from PIL import Image
 
-from scrimp.config import DatasetConfig, FolderSource, Workspace, parse_model
-from scrimp.data import cifar, icon_classes, icons, image_folder
+from scrimp.config import Closed, DatasetConfig, FolderSource, Workspace, parse_model, unknown
+from scrimp.data import cifar, emoji_labels, icon_classes, icon_pairs, icons, image_folder
 from scrimp.data.shards import ShardWriter, building, read_manifest, write_manifest
-from scrimp.data.sources import fetch, source_digest
+from scrimp.data.sources import check_needs, fetch, source_digest
 from scrimp.errors import ScrimpError
 
+VIEWS: dict[str, type[Closed]] = {"icon_classes": icon_classes.Options, "icon_pairs": icon_pairs.Options}
 LABELLED_SCHEMA = ["index", "split", "label", "class_name", "shard", "offset", "size"]
 
 
 def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Path:
-    """Build a dataset's folder under `resources/shards` (its base first, where it is a view); returns the folder."""
+    """Build a dataset's folder under `resources/shards` (what a view is made from first); returns the folder."""
     dataset = workspace.dataset(name)
     folder = workspace.shards(name)
     if dataset.view_of is not None:
@@ -35,6 +36,11 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
         archive, digest = fetch(name, dataset, workspace, local_path), source_digest(dataset.source)
     details: dict[str, Any]
     with building(folder) as temporary:
+        if dataset.builder == "emoji_labels":
+            parse_model(dataset.options, Closed, f"config/datasets.yaml: {name}: options")  # it takes none
+            details = emoji_labels.build(temporary, archive)
+            write_manifest(temporary, name, digest, emoji_labels.SCHEMA, **details)
+            return folder
         writer = ShardWriter(temporary)
         if isinstance(dataset.source, FolderSource):
             details, schema = image_folder.build(archive, dataset.source, writer), LABELLED_SCHEMA
@@ -51,14 +57,23 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
 
 def _shard_view(workspace: Workspace, name: str, dataset: DatasetConfig) -> Path:
     assert dataset.view_of is not None
-    options = parse_model(dataset.options, icon_classes.Options, f"config/datasets.yaml: {name}: options")
-    base = workspace.shards(dataset.view_of)
-    if not (base / "manifest.json").exists():
-        shard(workspace, dataset.view_of)
+    where = f"config/datasets.yaml: {name}"
+    if dataset.builder not in VIEWS:
+        raise ScrimpError(unknown("builder of views", dataset.builder, VIEWS, where))
+    options = parse_model(dataset.options, VIEWS[dataset.builder], f"{where}: options")
+    check_needs(workspace.datasets())
+    for needed in dataset.needs:
+        if not (workspace.shards(needed) / "manifest.json").exists():
+            shard(workspace, needed)
+    base, also = workspace.shards(dataset.view_of), {other: workspace.shards(other) for other in dataset.also_reads}
     with building(workspace.shards(name)) as temporary:
-        details = icon_classes.build(temporary, base, dataset.view_of, options)
+        if isinstance(options, icon_pairs.Options):
+            details, schema = icon_pairs.build(temporary, name, base, also, options), icon_pairs.SCHEMA
+        else:
+            assert isinstance(options, icon_classes.Options)
+            details, schema = icon_classes.build(temporary, base, dataset.view_of, options), icon_classes.SCHEMA
         source_digest = read_manifest(base)["samples_sha256"]
-        write_manifest(temporary, name, source_digest, icon_classes.SCHEMA, view_of=dataset.view_of, **details)
+        write_manifest(temporary, name, source_digest, schema, view_of=dataset.view_of, **details)
     return workspace.shards(name)
 
 

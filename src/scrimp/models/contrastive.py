@@ -131,6 +131,7 @@ class TwoTowers(nn.Module):
         self.text_tower = TextTower(vocabulary, length, *of_text)
         self.image_head = nn.Linear(of_image.width, width_out, bias=False)
         self.text_head = nn.Linear(of_text.width, width_out, bias=False)
+        self.patch = patch
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
         self.bias = nn.Parameter(torch.tensor(-10.0))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from scrimp.config import parse_model, unknown
 from scrimp.errors import ScrimpError
 
 if TYPE_CHECKING:
     from scrimp.selection.base import EpochSelector
+    from scrimp.selection.batch import BatchSelector
 
-NOT_SELECTORS = {"__init__", "base", "dropin", "jest", "pairs"}  # of epochs: JEST chooses within a step
+NOT_SELECTORS = {"__init__", "base", "batch", "dropin", "pairs"}
 
 
 def selector_names() -> list[str]:
@@ -28,20 +29,35 @@ def selector_module(name: str) -> str:
     return f"{__name__}.{name.replace('-', '_')}"
 
 
-def selector_class(name: str) -> type[EpochSelector]:
+def selector_class(name: str) -> type[EpochSelector] | type[BatchSelector]:
     """The class of a selector, imported when first asked for."""
-    chosen: type[EpochSelector] = importlib.import_module(selector_module(name)).SELECTOR
+    chosen: type[EpochSelector] | type[BatchSelector] = importlib.import_module(selector_module(name)).SELECTOR
     return chosen
 
 
-def check_selector(spec: dict[str, Any], where: str) -> None:
-    """Validate an arm's `selector` mapping; a wrong name, key or value is an error that says where."""
+def check_selector(spec: dict[str, Any], where: str, task: str | None = None) -> None:
+    """Validate an arm's `selector` mapping; a wrong name, key or value is an error that says where.
+
+    With a `task`, also that the selector is one for it: of epochs for classification, of batches for image-text pairs.
+    """
+    from scrimp.selection.batch import BatchSelector
+
+    chosen = selector_class(spec["name"])
+    if task is not None and issubclass(chosen, BatchSelector) != (task == "image-text"):
+        raise ScrimpError(f"{where}: {spec['name']} chooses no examples of {task} studies")
     params = {key: value for key, value in spec.items() if key != "name"}
-    parse_model(params, selector_class(spec["name"]).Params, where)
+    parse_model(params, chosen.Params, where)
 
 
 def build_selector(spec: dict[str, Any], size: int, seed: int) -> EpochSelector:
-    """A selector over `size` examples from an arm's `selector` mapping."""
-    check_selector(spec, f"selector {spec['name']}")
+    """An epoch selector over `size` examples from an arm's `selector` mapping."""
+    check_selector(spec, f"selector {spec['name']}", "classification")
     params = {key: value for key, value in spec.items() if key != "name"}
-    return selector_class(spec["name"])(size, seed, **params)
+    return cast("EpochSelector", selector_class(spec["name"])(size, seed, **params))
+
+
+def build_batch_selector(spec: dict[str, Any], batch_size: int, seed: int) -> BatchSelector:
+    """A batch selector for sub-batches of `batch_size` from an arm's `selector` mapping."""
+    check_selector(spec, f"selector {spec['name']}", "image-text")
+    params = {key: value for key, value in spec.items() if key != "name"}
+    return cast("BatchSelector", selector_class(spec["name"])(batch_size, seed, **params))

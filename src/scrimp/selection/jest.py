@@ -17,11 +17,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import model_validator as validate_model
 from torch import Tensor
 
+from scrimp.config import Closed
+from scrimp.errors import ScrimpError
+from scrimp.selection.base import derived_generator
+from scrimp.selection.batch import BatchSelector
 from scrimp.selection.pairs import (
     Embedded,
     Method,
@@ -39,6 +45,7 @@ from scrimp.selection.pairs import (
 
 __all__ = [
     "Embedded",
+    "JointSelection",
     "Options",
     "batch_score",
     "chunk_scores",
@@ -49,12 +56,14 @@ __all__ = [
     "incremental",
     "independent",
     "pairwise_scores",
+    "product_flops",
     "select",
     "sigmoid_diagonal",
     "sigmoid_losses",
     "signed_models",
     "softmax_losses",
     "sub_batch_size",
+    "super_batch_size",
     "top_k",
 ]
 
@@ -143,6 +152,20 @@ def sub_batch_size(super_batch: int, ratio: float, chunks: int = 1) -> int:
     if kept < 1:
         raise ValueError(f"a ratio of {ratio} leaves less than {chunks} of {super_batch} pairs, one for each chunk")
     return kept
+
+
+def super_batch_size(size: int, ratio: float) -> int:
+    """How many candidates a filter ratio asks for, for a sub-batch of `size`: the smallest that leaves as many."""
+    if not 0 < ratio < 1:
+        raise ValueError(f"a filter ratio lies in (0, 1), got {ratio}")
+    return math.ceil(size / (1 - Fraction(ratio).limit_denominator(10**9)))
+
+
+def product_flops(super_batch: int, size: int, chunks: int, width: int, models: int) -> float:
+    """FLOPs of a joint choice's products: every chunk but the last against what is left, both ways, for each model."""
+    part = size // chunks
+    pairs = sum(part * (super_batch - part * number) for number in range(1, chunks))
+    return models * (2 * pairs + super_batch) * 2.0 * width
 
 
 # --------------------------------------------------------------------------------------------------------- joint, two forms
@@ -328,3 +351,67 @@ def _check_embeddings(models: list[Signed]) -> None:
         for part in ("image", "text", "scale", "bias"):
             if not torch.as_tensor(getattr(model, part)).isfinite().all():
                 raise ValueError(f"the {name}'s {part} holds a number that is not finite")
+
+
+# -------------------------------------------------------------------------------------------------------- in a study
+class Params(Closed):
+    """`ratio` is the share of the super-batch that is not trained on; the rest as in `select`."""
+
+    ratio: float = Field(gt=0, lt=1)
+    reference: str | None = None
+    method: Method = "learnability"
+    choice: Choice = "joint"
+    loss: Literal["sigmoid", "softmax"] = "sigmoid"
+    chunks: PositiveInt = 16
+    first: First = "exponential"
+    gain: PositiveFloat = 1.0
+    replacement: bool = False
+    scoring_patch: PositiveInt | None = None
+    live: bool = False
+
+    @validate_model(mode="after")
+    def _reference_where_needed(self) -> Params:
+        if (self.reference is None) != (self.method == "hard-learner"):
+            raise ValueError(f"{self.method} needs {'no' if self.method == 'hard-learner' else 'a'} `reference`")
+        return self
+
+
+class JointSelection(BatchSelector):
+    """`select` at every step, with noise that is a function of (seed, step)."""
+
+    Params = Params
+
+    def __init__(self, batch_size: int, seed: int, **params: Any) -> None:
+        super().__init__(batch_size, seed, **params)
+        chunks = self.params.chunks
+        if self.params.choice == "joint" and batch_size % chunks:
+            raise ScrimpError(f"{chunks} chunks do not divide a batch of {batch_size}: choose sizes that do")
+        self.super_batch = super_batch_size(batch_size, self.params.ratio)
+        self.needs_learner = self.params.method != "easy-reference"
+        self.reference = self.params.reference
+        self.scoring_patch = self.params.scoring_patch
+        self.live = self.params.live
+
+    def choose(self, step: int, learner: Embedded | None, reference: Embedded | None) -> Tensor:
+        wanted = self.params
+        return select(
+            learner,
+            reference,
+            self.batch_size,
+            wanted.chunks,
+            wanted.method,
+            generator=derived_generator(self.seed, step, "jest"),
+            choice=wanted.choice,
+            loss=wanted.loss,
+            first=wanted.first,
+            gain=wanted.gain,
+            replacement=wanted.replacement,
+        )
+
+    def pair_flops(self, width: int) -> float:
+        models = int(self.needs_learner) + int(self.reference is not None)
+        chunks = self.params.chunks if self.params.choice == "joint" else 1
+        return product_flops(self.super_batch, self.batch_size, chunks, width, models)
+
+
+SELECTOR = JointSelection

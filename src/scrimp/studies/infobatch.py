@@ -100,7 +100,7 @@ def _summed_weights(losses: Tensor, counts: list[int], ratio: float, rescale: bo
 def _partly_trained(task: Task, horizon: float) -> torch.nn.Module:
     recipe, images = task.setting.recipe, task.train
     model = task.model(0)
-    budget = Budget.of(Horizon(epochs=horizon), task.setting.epochs, len(images), recipe.batch_size, task.flops.training)
+    budget = Budget.of(Horizon(epochs=horizon), task.epochs, len(images), recipe.batch_size, task.flops.training)
     common = {"normalise": task.normalise, "flops": task.flops, "place": task.place, "clock": Clock(task.place.device)}
     train(model, images, EpochSelector(len(images), 0), recipe, budget, 0, **common)  # type: ignore[arg-type]
     return model.eval()

@@ -39,6 +39,14 @@ class Budget:
         amount = horizon.amount * full[horizon.axis]
         return cls(horizon.axis, max(1, round(amount)) if horizon.axis in ("examples", "steps") else amount)
 
+    @classmethod
+    def of_steps(cls, horizon: Horizon, steps: int, batch_size: int, flops_per_step: float) -> Budget:
+        """The same for a recipe of so many steps, under a batch selector, whose every pass is a step."""
+        examples = steps * batch_size
+        full = {"epochs": steps, "steps": steps, "examples": examples, "flops": steps * flops_per_step, "seconds": 1.0}
+        amount = horizon.amount * full[horizon.axis]
+        return cls(horizon.axis, amount if horizon.axis in ("flops", "seconds") else max(1, round(amount)))
+
     def fraction(self, spent: Spent) -> float:
         """The share of the budget spent, at most 1; what binary fractions leave over (1.2 of 12 x 0.1) is no rest."""
         spent_here = getattr(spent, self.axis)

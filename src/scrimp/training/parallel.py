@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -86,3 +87,48 @@ def summed(value: Tensor) -> Tensor:
     if world_size() > 1:
         dist.all_reduce(value)
     return value
+
+
+def average_gradients(model: nn.Module) -> None:
+    """Replace every gradient by its mean over the processes."""
+    if world_size() > 1:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                dist.all_reduce(parameter.grad)
+                parameter.grad /= world_size()
+
+
+def gathered_with_gradients(mine: Tensor) -> Tensor:
+    """Rows of all processes [b, d], the first process's first; a gradient goes back to the process a row came from.
+
+    Each process sends one for its own copy of the loss, so after averaging over the processes the gradient is that of one
+    loss. All processes hold equally many rows.
+    """
+    if world_size() == 1:
+        return mine
+    gathered: Tensor = _Gathered.apply(mine)
+    return gathered
+
+
+class _Gathered(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, mine: Tensor) -> Tensor:
+        others = [torch.empty_like(mine) for _ in range(world_size())]
+        dist.all_gather(others, mine.contiguous())
+        ctx.rows = slice(rank() * len(mine), (rank() + 1) * len(mine))
+        return torch.cat(others)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous()
+        dist.all_reduce(total)
+        return total[ctx.rows]
+
+
+def gathered_rows(mine: Tensor) -> Tensor:
+    """Rows of a batch of which process r holds the rows r, r + world, ...: all of them, in the batch's order."""
+    if world_size() == 1:
+        return mine
+    others = [torch.empty_like(mine) for _ in range(world_size())]
+    dist.all_gather(others, mine.contiguous())
+    return torch.stack(others, dim=1).flatten(0, 1)

@@ -52,6 +52,13 @@ class Task:
     flops: ExampleFlops
 
     @property
+    def epochs(self) -> float:
+        """The length of the full recipe."""
+        if self.setting.epochs is None:
+            raise ScrimpError("a classification recipe counts epochs: give its setting `epochs`")
+        return self.setting.epochs
+
+    @property
     def train(self) -> ImageSource:
         return self.splits["train"]
 
@@ -116,7 +123,7 @@ def run_arm(
     torch.set_num_threads(config.scale(scale).threads)
     torch.set_flush_denormal(True)
     checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
-    with parallel.joined(), _alone(checkpoint):
+    with parallel.joined(), alone(checkpoint):
         place = choose_device(device, config.scale(scale).gpus)
         resolved = config.run_spec(scale, arm_name)
         digests = {
@@ -151,8 +158,8 @@ def run_arm(
         return folder
 
 
-def _alone(checkpoint: Path) -> AbstractContextManager[None]:
-    # Two commands at one run would take turns at its checkpoint; the processes of one torchrun belong together.
+def alone(checkpoint: Path) -> AbstractContextManager[None]:
+    """Keep other commands away from a run: they would take turns at its checkpoint. One torchrun's processes are one."""
     return held(checkpoint.with_suffix(".lock")) if parallel.is_first() else nullcontext()
 
 
@@ -169,7 +176,7 @@ def train_and_test(
     recipe, images = task.setting.recipe, task.train
     selector = build_selector(arm.selector, len(images), seed)
     scores = _accept_scores(task, selector, seed, clock, on_progress)
-    budget = Budget.of(arm.horizon, task.setting.epochs, len(images), recipe.batch_size, task.flops.training)
+    budget = Budget.of(arm.horizon, task.epochs, len(images), recipe.batch_size, task.flops.training)
     model = task.model(seed)
     trace = train(
         model,
@@ -214,7 +221,7 @@ def _accept_scores(task: Task, selector: EpochSelector, seed: int, clock: Clock,
             task.model,
             task.train,
             task.setting.recipe,
-            task.setting.epochs,
+            task.epochs,
             seed,
             normalise=task.normalise,
             flops=task.flops,

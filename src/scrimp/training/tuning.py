@@ -37,8 +37,8 @@ def configured(workspace: Workspace, trial: Trial) -> tuple[Arm, Setting]:
     """The arm and the setting of a trial, with its learning rate put in."""
     config = workspace.study(trial.study)
     setting = config.scale(trial.scale).settings[trial.setting]
-    recipe = setting.recipe.model_copy(update={"learning_rate": trial.learning_rate})
-    return config.arm_in(trial.arm, setting), setting.model_copy(update={"recipe": recipe})
+    arm = config.arm_in(trial.arm, setting)
+    return arm, setting.with_recipe({**arm.recipe, "learning_rate": trial.learning_rate}, f"arm {trial.arm}")
 
 
 def config_digest(workspace: Workspace, trial: Trial) -> str:

@@ -1,0 +1,97 @@
+"""Captions of image-text data: cleaning them, filtering them by their words alone, and turning them into tokens.
+
+The tokenizer is a byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2) trained on the captions that are trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pandas as pd
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import Tensor, from_numpy
+
+from scrimp.data.icon_classes import concept
+
+PADDING = "[PAD]"  # id 0
+# How the curated sets say that a drawing is another style of the same thing. Fewer than the classes' STYLE_WORDS, of
+# which a set with canonical names means many: `wifi-off` and `traffic-light` are no styles of wifi and traffic.
+DRAWN = frozenset(["alt", "duotone", "fill", "filled", "outline", "outlined", "outlines", "solid", "variant"])
+BRANDS = frozenset(["brand", "brands", "ibm", "logo", "logos"])  # words that mark a name as a company's
+LINE_SHARE = 0.1
+
+
+# ------------------------------------------------------------------------------------------------------------- cleaning
+def cleaned(name: str, without: Sequence[str] = ()) -> str:
+    """The caption of an icon of a curated set: its name without style, size and number of variant; "" if none is left.
+
+    `without` holds the words that are a style of this set when they come last (see `style_endings`). A number inside a
+    name means something that the other words do not say, and a company's name is no description: both give "".
+
+    >>> cleaned("traffic-light-2-fill"), cleaned("line-chart-line", ["line"]), cleaned("card-2-clubs"), cleaned("wifi-off")
+    ('traffic light', 'line chart', '', 'wifi off')
+    """
+    first, *others = name.split("-")
+    words = [first, *(word for word in others if word not in DRAWN)]
+    while len(words) > 1 and (words[-1] in without or re.fullmatch(r"\d+(px)?", words[-1])):
+        words.pop()
+    if BRANDS.intersection(words) or any(not word.isalpha() for word in words):
+        return ""
+    return " ".join(words)
+
+
+def style_endings(names: Iterable[str]) -> list[str]:
+    """`["line"]` for a set that ends a tenth of its names or more in `-line`; elsewhere a line is what is drawn."""
+    ends = [name.endswith("-line") for name in names]
+    return ["line"] if ends and sum(ends) >= LINE_SHARE * len(ends) else []
+
+
+# ------------------------------------------------------------------------------------------------------------- filtering
+def descriptive(captions: pd.Series, designers: pd.Series, least_designers: int, most_words: int = 5) -> pd.Series:
+    """A filter on the caption alone: bool, with the index of `captions` (raw, words with blanks between).
+
+    A caption passes when it has no digit and names no brand, when one to `most_words` words are left without the words
+    of style (`icon_classes.concept`), and when each of these is used by at least `least_designers` of the designers.
+    """
+    shown = captions.map(lambda caption: concept(caption.replace(" ", "-")).split())
+    used = pd.DataFrame({"word": shown, "designer": designers}).explode("word")
+    by = used.groupby("word")["designer"].nunique()
+    common = frozenset(by.index[by >= least_designers])
+    told = shown.map(
+        lambda words: 1 <= len(words) <= most_words and common.issuperset(words) and not BRANDS.intersection(words)
+    )
+    return told & ~captions.str.contains(r"\d", regex=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- tokens
+def train_tokenizer(captions: Iterable[str], vocabulary: int, length: int) -> Tokenizer:
+    """A byte-level BPE of at most `vocabulary` tokens that pads and cuts to `length`; the same captions, the same one.
+
+    The padding and the 256 bytes are always in it.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    # With the prefix a word is the same token at a caption's start and inside it.
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[PADDING],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(captions, trainer)
+    tokenizer.enable_truncation(length)
+    tokenizer.enable_padding(length=length, pad_id=0, pad_token=PADDING)
+    return tokenizer
+
+
+def encoded(tokenizer: Tokenizer, captions: Sequence[str]) -> np.ndarray:
+    """Token ids, cut and padded with 0: int16 [N, length]."""
+    return np.array([encoding.ids for encoding in tokenizer.encode_batch_fast(list(captions))], dtype=np.int16)
+
+
+def tokens_of(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
+    """The same as int64, as embeddings look them up."""
+    return from_numpy(encoded(tokenizer, captions).astype(np.int64))

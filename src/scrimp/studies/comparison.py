@@ -1,0 +1,192 @@
+"""Runs of one study side by side, as its figures and tables need them: qualities, costs, ladders, savings, differences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scrimp.claims.judge import index_runs
+from scrimp.claims.statistics import Interval, Saving, curve_saving, geometric_interval, ladder_interval, mean_interval
+from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
+from scrimp.records import Summary, current_summaries, read_curves
+from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, figure, log_axis
+
+CURVE_COLUMN = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
+SAVING_LIMITS = (0.2, 5.0)
+Line = tuple[list[float], list[float]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A study's finished runs at a scale, compared by the final `metric`; `amortised` costs leave references out."""
+
+    workspace: Workspace
+    config: StudyConfig
+    scale: str
+    metric: str
+    amortised: bool
+    runs: dict[str, dict[int, Summary]]  # arm -> seed -> run
+
+    @classmethod
+    def of(cls, workspace: Workspace, study: str, scale: str, metric: str, amortised: bool = False) -> Comparison:
+        config = workspace.study(study)
+        return cls(workspace, config, scale, metric, amortised, index_runs(current_summaries(workspace, config, scale)))
+
+    # ---------------------------------------------------------------------------------------------------------- arms
+    def family(self, arm: str) -> str:
+        """The name of an arm's selector."""
+        return str(self.config.arms[arm.partition(MAIN_SEPARATOR)[0]].selector["name"])
+
+    def color(self, arm: str) -> str:
+        return PALETTE.get(self.family(arm), OTHER)
+
+    def label(self, arm: str) -> str:
+        return self.config.arms[arm].label
+
+    @property
+    def rungs(self) -> list[str]:
+        return [rung for rung in self.config.ladder if rung in self.runs]
+
+    @property
+    def methods(self) -> list[str]:
+        """Arms of the main setting that are no rung of the ladder."""
+        return [arm for arm in self.config.arms if arm in self.runs and arm not in self.config.ladder]
+
+    def quality(self, arm: str, seed: int) -> float:
+        return self.runs[arm][seed].metrics[self.metric]
+
+    def qualities(self, arm: str) -> list[float]:
+        """In the order of the seeds, as `costs`."""
+        return [self.quality(arm, seed) for seed in sorted(self.runs[arm])]
+
+    def cost(self, arm: str, seed: int, meter: str) -> float:
+        meters = self.runs[arm][seed].meters
+        return float(getattr(meters, meter)) - (float(getattr(meters, f"{meter}_reference")) if self.amortised else 0.0)
+
+    def costs(self, arm: str, meter: str) -> list[float]:
+        return [self.cost(arm, seed, meter) for seed in sorted(self.runs[arm])]
+
+    def paired(self, method: str, baseline: str) -> list[float]:
+        """Differences in quality, method minus baseline, by seed."""
+        seeds = sorted(self.runs[method].keys() & self.runs[baseline].keys())
+        return [self.quality(method, seed) - self.quality(baseline, seed) for seed in seeds]
+
+    # ------------------------------------------------------------------------------------------------------- savings
+    def savings(self, arm: str, meter: str, rungs: list[str] | None = None) -> tuple[list[Saving], Interval]:
+        """The ladder's cost at the arm's quality over the arm's cost, by seed, and its interval."""
+        rungs = rungs or self.rungs
+        seeds = [seed for seed in sorted(self.runs[arm]) if all(seed in self.runs[rung] for rung in rungs)]
+        lines: list[Line] = [
+            ([self.cost(rung, seed, meter) for rung in rungs], [self.quality(rung, seed) for rung in rungs])
+            for seed in seeds
+        ]
+        return ladder_interval(lines, [(self.cost(arm, seed, meter), self.quality(arm, seed)) for seed in seeds])
+
+    def saving_columns(self, arm: str) -> dict[str, float]:
+        """Savings in FLOPs and seconds with their intervals, where a ladder is trained in the arm's setting."""
+        name, _, setting = arm.partition(MAIN_SEPARATOR)
+        rungs = [f"{rung}{MAIN_SEPARATOR}{setting}" if setting else rung for rung in self.config.ladder]
+        if name in self.config.ladder or not all(rung in self.runs for rung in rungs):
+            return {}
+        found: dict[str, float] = {}
+        for meter in ("flops", "seconds"):
+            _, interval = self.savings(arm, meter, rungs)
+            found |= {f"saving_{meter}": interval.mean}
+            found |= {f"saving_{meter}_low": interval.low, f"saving_{meter}_high": interval.high}
+        return found
+
+    def curves(self, arms: list[str]) -> pd.DataFrame:
+        """The metric's curves of some arms, references left out of the costs where they are amortised."""
+        table = read_curves(self.workspace, self.scale, self.config.study, arms)
+        table = table[table["metric"] == self.metric].copy()
+        if self.amortised:
+            for (arm, seed), rows in table.groupby(["arm", "seed"]):
+                meters = self.runs[str(arm)][int(str(seed))].meters
+                for meter, column in CURVE_COLUMN.items():
+                    table.loc[rows.index, column] -= getattr(meters, f"{meter}_reference")
+        return table
+
+    def read_two_curves(self, table: pd.DataFrame, arm: str, baseline: str, meter: str) -> list[Saving]:
+        """The published way, by seed: where each curve first reaches the baseline's end."""
+        seeds = sorted(self.runs[arm].keys() & self.runs[baseline].keys())
+        return [curve_saving(_curve(table, baseline, seed, meter), _curve(table, arm, seed, meter)) for seed in seeds]
+
+
+def _curve(table: pd.DataFrame, arm: str, seed: int, meter: str) -> tuple[np.ndarray, np.ndarray]:
+    rows = table[(table["arm"] == arm) & (table["seed"] == seed)].sort_values("step")
+    found = (rows[CURVE_COLUMN[meter]].to_numpy(float), rows["value"].to_numpy(float))
+    return cast(tuple[np.ndarray, np.ndarray], found)
+
+
+# ---------------------------------------------------------------------------------------------------------------- drawing
+def draw_ladder(axes: Axes, of: Comparison, meter: str, label: str) -> None:
+    """The baseline ladder: means joined by a line, their intervals as a band, every run as a point."""
+    costs = [float(np.mean(of.costs(rung, meter))) for rung in of.rungs]
+    intervals = [mean_interval(of.qualities(rung)) for rung in of.rungs]
+    color = PALETTE["full"]
+    axes.plot(costs, [i.mean for i in intervals], color=color, label=label, zorder=2)
+    axes.fill_between(costs, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.1, linewidth=0)
+    for rung, cost in zip(of.rungs, costs, strict=True):
+        axes.scatter([cost] * len(of.runs[rung]), of.qualities(rung), s=9, color=color, alpha=0.5, linewidths=0)
+    log_axis(axes)
+
+
+def draw_differences(axes: Axes, of: Comparison, pairs: list[tuple[str, str, str]]) -> None:
+    """A row per (method, baseline, name): their paired differences, with interval and points."""
+    for row, (method, baseline, _) in enumerate(pairs):
+        values = of.paired(method, baseline)
+        interval = mean_interval(values)
+        color = of.color(method)
+        axes.scatter(values, [row] * len(values), s=14, color=color, alpha=0.4, linewidths=0)
+        if np.isfinite(interval.low):
+            axes.plot([interval.low, interval.high], [row, row], color=color, lw=1.5)
+        axes.scatter([interval.mean], [row], color=color, s=40, zorder=3)
+    axes.set_yticks(range(len(pairs)), [name for *_, name in pairs])
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
+    axes.axvline(0, color="#000000", lw=1)
+
+
+def savings_figure(of: Comparison, baseline: str, limits: tuple[float, float] = SAVING_LIMITS) -> Figure:
+    """The saving of every method against the ladder, beside the number that reading two curves would give."""
+    shown = of.methods
+    table = of.curves([*shown, baseline])
+    drawn, axes = figure(columns=2, width=11, height=0.36 * len(shown) + 1.6)
+    ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
+    for panel, meter in zip(axes, ("flops", "seconds"), strict=True):
+        for row, arm in enumerate(shown):
+            found, interval = of.savings(arm, meter)
+            _draw_saving(panel, row, [s.value for s in found], (interval.low, interval.high), of.color(arm), limits)
+            read = of.read_two_curves(table, arm, baseline, meter)
+            # A curve that never reaches the baseline's end gives a bound, not a saving.
+            style = {**PUBLISHED, "marker": "<"} if any(s.censored == "below" for s in read) else PUBLISHED
+            panel.scatter([geometric_interval(read).mean], [row], **style, s=36, zorder=4)
+        panel.axvline(1, color="#000000", lw=1)
+        panel.set(xscale="log", xlabel=f"saving in {meter}, times", xlim=limits)
+        panel.set_xticks(ticks, [f"1/{1 / tick:g}" if tick < 1 else f"{tick:g}" for tick in ticks])
+        panel.minorticks_off()
+        panel.set_yticks(range(len(shown)), [of.label(arm) for arm in shown] if panel is axes[0] else [])
+        panel.set_ylim(len(shown) - 0.5, -0.5)
+    axes[0].scatter([], [], **PUBLISHED, s=36, label="reading two curves, the published way (a triangle: at most)")
+    axes[0].scatter([], [], s=40, color="#666666", label="against the ladder, 95 % interval")
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
+    return drawn
+
+
+def _draw_saving(
+    axes: Axes, row: int, values: list[float], ends: tuple[float, float], color: str, limits: tuple[float, float]
+) -> None:
+    """One row of the forest plot; open ends run to the border with an arrow."""
+    left, right = limits
+    low, high = max(ends[0], left), min(ends[1], right)
+    axes.plot([low, high], [row, row], color=color, lw=1.5)
+    for end, border, marker in ((ends[0], left, "<"), (ends[1], right, ">")):
+        if np.isfinite(end) and (end - border) * (1 if marker == "<" else -1) >= 0:
+            continue
+        axes.scatter([border], [row], marker=marker, color=color, s=24, clip_on=False)
+    axes.scatter(values, [row] * len(values), s=12, color=color, alpha=0.4, linewidths=0)
+    axes.scatter([float(np.exp(np.mean(np.log(values))))], [row], s=40, color=color, zorder=3)

@@ -1,0 +1,378 @@
+"""The figures and tables of the JEST study, made from the files of its runs, references and probes."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
+from PIL import Image
+
+from scrimp.claims.statistics import mean_interval
+from scrimp.config import Workspace
+from scrimp.files import read_json
+from scrimp.records import read_curves
+from scrimp.studies.comparison import Comparison, draw_differences, draw_ladder, savings_figure
+from scrimp.studies.plotting import PUBLISHED, error_bar, figure
+
+STUDY = "jest"
+RECALL = "test_r5"
+LIMITS = (0.08, 40.0)  # of savings: the report's reach to 13
+COLORS = {
+    "uniform": "#666666",
+    "jest": "#D55E00",
+    "independent": "#0072B2",
+    "top-k": "#E69F00",
+    "easy-reference": "#009E73",
+    "hard-learner": "#CC79A7",
+    "flexi": "#6A3D9A",
+}
+AXES_NAMES = {
+    "examples": "examples trained on",
+    "flops": "FLOPs, scoring included",
+    "seconds": "seconds, selection included",
+}
+
+
+class Colored(Comparison):
+    """All of JEST's arms share one selector: they are told apart by how they score, choose and train."""
+
+    def color(self, arm: str) -> str:
+        spec = self.config.arms[arm].selector
+        if "patches" in self.config.arms[arm].recipe or "scoring_patch" in spec:
+            return COLORS["flexi"]
+        if spec["name"] == "uniform":
+            return COLORS["uniform"]
+        return COLORS.get(spec.get("choice", ""), COLORS.get(spec.get("method", ""), COLORS["jest"]))
+
+
+def _load(workspace: Workspace, scale: str, amortised: bool = True) -> Comparison:
+    return Colored.of(workspace, STUDY, scale, RECALL, amortised)
+
+
+def _probe(workspace: Workspace, scale: str, name: str) -> pd.DataFrame:
+    return pd.read_parquet(workspace.results(scale, STUDY) / "probes" / f"{name}.parquet")
+
+
+def _published(workspace: Workspace, figure_name: str, series: str) -> pd.DataFrame:
+    table = pd.read_csv(workspace.root / "config" / "published" / "jest.csv")
+    return table[(table["figure"] == figure_name) & (table["series"] == series)]
+
+
+# ----------------------------------------------------------------------------------------------------------------- runs
+def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
+    """Recall against three costs: the ladder as a line, every method as one point; JEST++'s saving is marked."""
+    of, full = _load(workspace, scale), _load(workspace, scale, amortised=False)
+    drawn, axes = figure(columns=3, width=12, height=6.2)
+    markers = "osD^vP*Xh<>8pd"
+    for panel, (meter, name) in zip(axes, AXES_NAMES.items(), strict=True):
+        draw_ladder(panel, of, meter, "uniform, each point fully decayed")
+        for number, arm in enumerate(of.methods):
+            cost = float(np.mean(of.costs(arm, meter)))
+            marker = markers[number % len(markers)]
+            error_bar(panel, cost, of.qualities(arm), of.color(arm), of.label(arm), marker)
+            paid = float(np.mean(full.costs(arm, meter)))
+            if paid > cost:
+                panel.scatter([paid], [np.mean(of.qualities(arm))], marker="x", s=22, color=of.color(arm), alpha=0.7)
+        _mark_saving(panel, of, "jest-80-plus", meter)
+        panel.set_xlabel(name)
+    axes[0].set_ylabel("recall at 5, %")
+    axes[0].scatter([], [], marker="x", s=22, color="#444444", label="with the reference's cost")
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    return drawn
+
+
+def _mark_saving(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
+    """An arrow from a method to the ladder's cost at its quality, with the factor between them."""
+    if arm not in of.runs or len(of.rungs) < 2:
+        return
+    found, interval = of.savings(arm, meter)
+    cost, quality = float(np.mean(of.costs(arm, meter))), float(np.mean(of.qualities(arm)))
+    axes.annotate("", (cost * interval.mean, quality), (cost, quality), arrowprops={"arrowstyle": "->", "color": "#333333"})
+    bound = "at least " if any(s.censored == "above" for s in found) else ""
+    bound = "at most " if any(s.censored == "below" for s in found) else bound
+    axes.text(cost * interval.mean**0.5, quality, f"{bound}{interval.mean:.1f}x", va="bottom", ha="center", fontsize=9)
+
+
+def savings(workspace: Workspace, scale: str) -> Figure:
+    """The saving of every method against the ladder, beside the number that reading two curves would give."""
+    return savings_figure(_load(workspace, scale), "uniform", LIMITS)
+
+
+def curves(workspace: Workspace, scale: str) -> Figure:
+    """The published way of reading: recall while training."""
+    of = _load(workspace, scale)
+    wanted = ["uniform", "uniform-x4", "jest-80-plus", "flexi-jest-80", "independent-80"]
+    shown = [arm for arm in wanted if arm in of.runs]
+    table = of.curves(shown)
+    drawn, axes = figure(columns=2, width=9, height=4)
+    for panel, meter in zip(axes, ("examples", "seconds"), strict=True):
+        for arm in shown:
+            of_arm = table[table["arm"] == arm].copy()
+            of_arm["visit"] = of_arm.groupby("seed").cumcount()
+            mean = of_arm.groupby("visit")[[meter, "value"]].mean()
+            spread = of_arm.groupby("visit")["value"].agg(["min", "max"])
+            style = "--" if arm == "uniform-x4" else "-"
+            panel.plot(mean[meter], mean["value"], ls=style, color=of.color(arm), label=of.label(arm), marker="o", ms=3)
+            panel.fill_between(mean[meter], spread["min"], spread["max"], color=of.color(arm), alpha=0.15, linewidth=0)
+        panel.set_xlabel(AXES_NAMES[meter])
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes[0].set_ylabel("recall at 5, %")
+    axes[0].legend(fontsize=8)
+    return drawn
+
+
+def methods(workspace: Workspace, scale: str) -> Figure:
+    """How a sub-batch is scored and chosen, each against uniform training for as many steps."""
+    of = _load(workspace, scale)
+    wanted = ["jest-50", "jest-80", "jest-90", "independent-80", "rho-80", "easy-reference-80", "hard-learner-80"]
+    shown = [arm for arm in [*wanted, "uniform-softmax", "flexi-uniform"] if arm in of.runs]
+    drawn, (axes,) = figure(width=7, height=0.45 * len(shown) + 1.4)
+    draw_differences(axes, of, [(arm, "uniform", of.label(arm)) for arm in shown])
+    axes.set_xlabel("recall at 5 minus uniform training, points (points: seeds; bar: 95 % interval)")
+    return drawn
+
+
+def references(workspace: Workspace, scale: str) -> Figure:
+    """JEST by the pairs that its reference was trained on, and what the references themselves reach."""
+    of = _load(workspace, scale)
+    arms = {"raw": "jest-80-raw", "text-filtered": "jest-80-filtered", "curated": "jest-80", "curated++": "jest-80-plus"}
+    table = references_table(workspace, scale)
+    drawn, (axes,) = figure(width=7, height=4)
+    for place, (name, arm) in enumerate(arms.items()):
+        if arm in of.runs:
+            error_bar(axes, place, of.qualities(arm), COLORS["jest"], "JEST 80 % with it" if place == 0 else None)
+        reached = table.loc[table["reference"] == name, RECALL]
+        label = "the reference itself" if place == 0 else None
+        axes.scatter([place] * len(reached), reached, marker="_", s=500, color="#000000", label=label)
+    uniform = mean_interval(of.qualities("uniform"))
+    axes.axhline(uniform.mean, color=COLORS["uniform"], lw=1, label="uniform for as many steps")
+    axes.set_xticks(range(len(arms)), list(arms))
+    axes.set(xlabel="pairs the reference was trained on", ylabel="recall at 5, %", xlim=(-0.5, len(arms) - 0.5))
+    axes.legend(fontsize=9)
+    return drawn
+
+
+def flexi(workspace: Workspace, scale: str) -> Figure:
+    """One and two resolutions on the plane of FLOPs and quality; beside it the published models on theirs."""
+    of = _load(workspace, scale)
+    drawn, axes = figure(columns=2, width=10, height=4.6)
+    draw_ladder(axes[0], of, "flops", "uniform, each point fully decayed")
+    for arm, marker in (
+        ("flexi-uniform", "s"),
+        ("jest-80-plus", "o"),
+        ("flexi-jest-80-single", "^"),
+        ("flexi-jest-80", "D"),
+    ):
+        if arm in of.runs:
+            color = COLORS["jest"] if arm == "jest-80-plus" else COLORS["flexi"]
+            error_bar(axes[0], float(np.mean(of.costs(arm, "flops"))), of.qualities(arm), color, of.label(arm), marker)
+    axes[0].set(xlabel=AXES_NAMES["flops"], ylabel="recall at 5, %")
+    axes[0].set_title(f"measured, scale {scale}", fontsize=11)
+    axes[0].legend(fontsize=8)
+    table = pd.read_csv(workspace.root / "config" / "published" / "jest-table1.csv").dropna(subset=["coco_t2i_r1"])
+    axes[1].scatter(table["examples_billions"], table["coco_t2i_r1"], **PUBLISHED, s=40)
+    for _, row in table.iterrows():
+        axes[1].annotate(
+            row["model"],
+            (row["examples_billions"], row["coco_t2i_r1"]),
+            xytext=(5, 5),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    axes[1].set(xlabel="examples trained on, billions", ylabel="COCO text-to-image R@1, %", xscale="log", xlim=(2.5, 70))
+    axes[1].set_xticks([4, 10, 20, 40], ["4", "10", "20", "40"])
+    axes[1].minorticks_off()
+    axes[1].set_title("published, ViT-B", fontsize=11)
+    return drawn
+
+
+def chosen_sets(workspace: Workspace, scale: str) -> Figure:
+    """Which icon sets the chosen pairs come from, over training."""
+    shown = [("uniform", "uniform"), ("jest-80", "JEST 80 %"), ("hard-learner-80", "hard learner 80 %")]
+    table = read_curves(workspace, scale, STUDY, [arm for arm, _ in shown])
+    table = table[table["metric"].str.startswith("chosen_share:") & (table["seed"] == table["seed"].min())].copy()
+    table["set"] = table["metric"].str.removeprefix("chosen_share:")
+    present = [(arm, name) for arm, name in shown if arm in set(table["arm"])]
+    names = sorted(table["set"].unique(), key=lambda name: name == "other")
+    drawn, axes = figure(columns=max(1, len(present)), width=11, height=4.8)
+    palette = [*sns.color_palette("husl", max(1, len(names) - 1)).as_hex(), "#dddddd"]
+    for panel, (arm, title) in zip(axes, present, strict=False):
+        shares = table[table["arm"] == arm].pivot_table(index="step", columns="set", values="value").reindex(columns=names)
+        fractions = np.linspace(0, 1, len(shares) + 1)[1:]
+        panel.stackplot(fractions, 100 * shares.to_numpy().T, colors=palette, labels=names, linewidth=0)
+        panel.set(xlabel="share of the training", title=title, ylim=(0, 100), xlim=(fractions[0], 1))
+    axes[0].set_ylabel("chosen pairs, %")
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    return drawn
+
+
+# --------------------------------------------------------------------------------------------------------------- probes
+def matrix(workspace: Workspace, scale: str) -> Figure:
+    """The matrices as pictures, and what explains their variance."""
+    table = _probe(workspace, scale, "matrix")
+    names = ("learner", "reference", "learnability")
+    drawn, axes = figure(columns=4, width=13, height=4)
+    for panel, name in zip(axes, names, strict=False):
+        cells = table[(table["kind"] == "cell") & (table["matrix"] == name)]
+        values = cells.pivot_table(index="row", columns="column", values="value").to_numpy()
+        reach = float(np.abs(values).max())
+        style = {"cmap": "RdBu_r", "vmin": -reach, "vmax": reach} if name == "learnability" else {"cmap": "viridis"}
+        shown = panel.imshow(values, interpolation="nearest", **style)
+        drawn.colorbar(shown, ax=panel, shrink=0.8)
+        panel.set(title="learner minus reference" if name == "learnability" else f"loss, {name}", xlabel="caption")
+        panel.grid(visible=False)
+    axes[0].set_ylabel("image")
+    shares = table[table["kind"] == "variance"].groupby(["matrix", "part"])["share"].mean().unstack("part").reindex(names)
+    start = np.zeros(len(shares))
+    for part, color in (("diagonal", "#D55E00"), ("rows", "#0072B2"), ("columns", "#56B4E9"), ("rest", "#dddddd")):
+        axes[3].bar(range(len(names)), 100 * shares[part], bottom=start, color=color, label=part)
+        start = start + 100 * shares[part].to_numpy()
+    axes[3].set_xticks(range(len(names)), names, rotation=20)
+    axes[3].set_ylabel("variance explained, %")
+    axes[3].legend(fontsize=8)
+    return drawn
+
+
+def chunks(workspace: Workspace, scale: str) -> Figure:
+    """Learnability against chunks, beside Gibbs sampling against its iterations."""
+    table = _probe(workspace, scale, "chunks")
+    drawn, axes = figure(columns=2, width=9, height=4)
+    for panel, way, name in ((axes[0], "joint", "chunks"), (axes[1], "gibbs", "iterations of Gibbs sampling")):
+        found = table[table["way"] == way]
+        mean = found.groupby("at")["relative"].agg(["mean", "min", "max"])
+        panel.plot(mean.index, mean["mean"], color=COLORS["jest"], marker="o" if way == "joint" else "", label="measured")
+        panel.fill_between(mean.index, mean["min"], mean["max"], color=COLORS["jest"], alpha=0.15, linewidth=0)
+        published = _published(workspace, "chunks", way)
+        panel.scatter(published["x"], published["y"], **PUBLISHED, s=36, label="published")
+        panel.axhline(1, color="#000000", lw=1)
+        panel.set(xlabel=name)
+    axes[0].set_xscale("log", base=2)
+    axes[0].set_xticks([1, 2, 4, 8, 16, 32], ["1", "2", "4", "8", "16", "32"])
+    axes[0].set_ylabel("learnability: 0 uniform, 1 Gibbs' end")
+    axes[0].legend(fontsize=9)
+    return drawn
+
+
+def ratios(workspace: Workspace, scale: str) -> Figure:
+    """Learnability against the filter ratio, by how the sub-batch is chosen."""
+    table = _probe(workspace, scale, "ratios")
+    drawn, (axes,) = figure(width=6.5, height=4)
+    styles = (
+        ("gibbs", "#000000"),
+        ("joint", COLORS["jest"]),
+        ("independent", COLORS["independent"]),
+        ("top-k", COLORS["top-k"]),
+    )
+    for way, color in styles:
+        found = table[table["way"] == way].groupby("ratio")["relative"].agg(["mean", "min", "max"])
+        axes.plot(
+            found.index, found["mean"], color=color, marker="o", ms=4, label="Gibbs sampling" if way == "gibbs" else way
+        )
+        axes.fill_between(found.index, found["min"], found["max"], color=color, alpha=0.12, linewidth=0)
+    published = _published(workspace, "ratios", "joint")
+    axes.scatter(published["x"], published["y"], **PUBLISHED, s=36, label="published, joint")
+    axes.axhline(0, color="#000000", lw=1)
+    axes.set(xlabel="filter ratio", ylabel="learnability: 0 uniform, 1 joint at .5")
+    axes.legend(fontsize=9)
+    return drawn
+
+
+def extremes(workspace: Workspace, scale: str) -> Figure:
+    """Pictures of the most and the least learnable pairs, with their captions."""
+    table = _probe(workspace, scale, "extremes")
+    shown = int(table["place"].max()) + 1
+    columns = min(6, shown)
+    lines = -(-shown // columns)
+    drawn, axes = figure(columns=columns, rows=2 * lines, width=10, height=1.75 * 2 * lines)
+    for axis in axes:
+        axis.axis("off")
+    for side, first in (("most", 0), ("least", lines * columns)):
+        for _, row in table[table["side"] == side].iterrows():
+            axis = axes[first + int(row["place"])]
+            axis.imshow(Image.open(io.BytesIO(row["png"])), interpolation="nearest")
+            axis.set_title(_shortened(row["caption"]), fontsize=7, pad=2)
+            axis.text(0.5, -0.04, f"{row['learnability']:+.1f}", transform=axis.transAxes, ha="center", va="top", fontsize=7)
+        axes[first].text(-0.1, 1.35, f"{side} learnable", transform=axes[first].transAxes, fontsize=11, fontweight="bold")
+    return drawn
+
+
+def _shortened(caption: str, width: int = 22) -> str:
+    return caption if len(caption) <= width else f"{caption[: width - 1]}…"
+
+
+FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
+    "accuracy-cost": accuracy_cost,
+    "savings": savings,
+    "curves": curves,
+    "matrix": matrix,
+    "chunks": chunks,
+    "ratios": ratios,
+    "methods": methods,
+    "references": references,
+    "flexi": flexi,
+    "chosen-sets": chosen_sets,
+    "extremes": extremes,
+}
+
+
+# --------------------------------------------------------------------------------------------------------------- tables
+def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
+    """Every arm: what it reaches, its costs (the reference left out, and its seconds a step), and savings with intervals."""
+    of = _load(workspace, scale)
+    rows = []
+    for arm, by_seed in of.runs.items():
+        recall = mean_interval(of.qualities(arm))
+        row: dict[str, Any] = {"arm": arm, "label": of.label(arm), "seeds": len(by_seed)}
+        row |= {"r5_%": recall.mean, "low": recall.low, "high": recall.high}
+        for metric in ("test_r1", "test_r10", "test_mrr", "test_emoji_r5", "zero_shot_accuracy"):
+            row[metric] = float(np.mean([run.metrics.get(metric, np.nan) for run in by_seed.values()]))
+        for axis, unit, name in (("updates", 1, "updates"), ("flops", 1e12, "tflop"), ("seconds", 1, "seconds")):
+            row[name] = float(np.mean(of.costs(arm, axis))) / unit
+        row["seconds_a_step"] = row["seconds"] / row["updates"]
+        row |= of.saving_columns(arm)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def references_table(workspace: Workspace, scale: str) -> pd.DataFrame:
+    """Every reference: what it reaches on the held-out parts, and what it cost."""
+    folder = workspace.results(scale, STUDY) / "references"
+    summaries = [read_json(path) for path in sorted(folder.glob("*/summary.json"))]
+    kept = ("updates", "examples", "flops", "seconds")
+    return pd.DataFrame(
+        [
+            {"reference": s["reference"], **s["metrics"], **{name: s["cost"][name] for name in kept}}
+            for s in summaries
+            if s["reference"] in workspace.study(STUDY).scale(scale).references
+        ]
+    )
+
+
+def published_table(workspace: Workspace, scale: str) -> pd.DataFrame:
+    """The report's models beside this scale's arms: speed-ups in iterations and FLOPs, read off the ladder."""
+    of = _load(workspace, scale)
+    table = pd.read_csv(workspace.root / "config" / "published" / "jest-table1.csv")
+    found = []
+    for arm in table["arm"]:
+        row: dict[str, float] = {}
+        if arm in of.runs and arm not in of.config.ladder:
+            for meter in ("updates", "flops", "seconds"):
+                _, interval = of.savings(arm, meter)
+                row |= {f"measured_{meter}": interval.mean}
+                row |= {f"measured_{meter}_low": interval.low, f"measured_{meter}_high": interval.high}
+        found.append(row)
+    return pd.concat([table, pd.DataFrame(found)], axis=1)
+
+
+TABLES: dict[str, Callable[[Workspace, str], pd.DataFrame]] = {
+    "arms": arms_table,
+    "references": references_table,
+    "published": published_table,
+}

@@ -1,0 +1,201 @@
+"""The `run` stage for image-text studies: an arm, a seed, a scale in; curve, summary and provenance out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from scrimp.config import Arm, Workspace
+from scrimp.data.shards import read_manifest
+from scrimp.errors import ScrimpError
+from scrimp.files import digest_of
+from scrimp.measure.clock import Clock
+from scrimp.measure.code import code_digest
+from scrimp.measure.hardware import EnergyCounter, peak_memory
+from scrimp.measure.provenance import provenance
+from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
+from scrimp.selection import build_batch_selector, selector_module
+from scrimp.selection.batch import BatchSelector
+from scrimp.training import parallel
+from scrimp.training.budget import Budget
+from scrimp.training.classify import Trace
+from scrimp.training.contrast import Reference, train
+from scrimp.training.pair_costs import scoring_flops
+from scrimp.training.pair_task import PairTask, load_pair_task, test
+from scrimp.training.reference import ReferenceCost, load_reference
+from scrimp.training.runner import Progress, alone, choose_device, no_progress
+
+SETS_SHOWN = 12  # of the pool's sets, the largest: how much of each is chosen is worth a curve
+
+
+def run_pairs_arm(
+    workspace: Workspace,
+    study: str,
+    arm_name: str,
+    seed: int,
+    scale: str,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    on_progress: Progress = no_progress,
+) -> Path:
+    """Train one arm with one seed and write its folder; returns it. A killed run goes on from its checkpoint."""
+    config = workspace.study(study)
+    arm, setting = config.resolve(scale, arm_name)
+    torch.set_num_threads(config.scale(scale).threads)
+    torch.set_flush_denormal(True)
+    checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
+    selector = build_batch_selector(arm.selector, setting.recipe.batch_size, seed)
+    with parallel.joined(), alone(checkpoint):
+        place = choose_device(device, config.scale(scale).gpus)
+        for count, what in ((selector.batch_size, "batch"), (selector.super_batch, "super-batch")):
+            if count % parallel.world_size():
+                raise ScrimpError(f"{parallel.world_size()} processes do not share a {what} of {count} evenly")
+        resolved = config.run_spec(scale, arm_name)
+        energy, clock = EnergyCounter(place), Clock(place)
+        with clock.span("setup"):
+            task = load_pair_task(workspace, setting, place)
+            reference, cost = None, ReferenceCost()
+            if selector.reference is not None:
+                spec = config.scale(scale).references[selector.reference]
+                folder = workspace.reference_folder(scale, study, selector.reference)
+                reference, cost = load_reference(folder, task.model(spec.seed), selector.live, place)
+        digests = {
+            "config_digest": digest_of(resolved),
+            "code_digest": code_digest(__name__, selector_module(arm.selector["name"])),
+            "data_digests": {setting.dataset: read_manifest(workspace.shards(setting.dataset))["samples_sha256"]},
+        }
+        key = digest_of([digests, cost.digest, seed, str(place)])
+        trace, metrics = train_and_test(task, arm, selector, seed, clock, reference, checkpoint, key, on_progress)
+        folder = workspace.run_folder(scale, study, arm_name, seed)
+        if parallel.is_first():
+            command = f"scrimp run {study} {arm_name} --seed {seed} --scale {scale}"
+            meters = _meters(trace, task, selector, cost, clock, energy)
+            curve = _curve(trace, cost).assign(study=study, arm=arm_name, seed=seed, scale=scale)[CURVE_COLUMNS]
+            summary = Summary(
+                study=study,
+                arm=arm_name,
+                seed=seed,
+                scale=scale,
+                config=resolved,
+                config_digest=digests["config_digest"],
+                command=command,
+                meters=meters,
+                metrics=metrics,
+            )
+            details = {**digests, "reference_digest": cost.digest, "seed": seed, "command": command}
+            write_run(
+                folder, curve, summary, provenance(workspace.root, place, **details, kernels=None, bf16=task.place.bf16)
+            )
+            checkpoint.unlink(missing_ok=True)
+        return folder
+
+
+def train_and_test(
+    task: PairTask,
+    arm: Arm,
+    selector: BatchSelector,
+    seed: int,
+    clock: Clock,
+    reference: Reference | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_key: str = "",
+    on_progress: Progress = no_progress,
+    held_out: tuple[str, ...] = ("test", "validation", "test-emoji"),
+) -> tuple[Trace, dict[str, float]]:
+    """Train on the pool and measure the final model on the held-out parts; curves follow the first of them."""
+    recipe, patches = task.setting.recipe, task.patches
+    if task.setting.steps is None:
+        raise ScrimpError("an image-text recipe counts steps: give its setting `steps`")
+    scoring = scoring_flops(task.flops, selector, patches)
+    per_step = task.flops.training(recipe.batch_size, patches) + scoring
+    budget = Budget.of_steps(arm.horizon, task.setting.steps, recipe.batch_size, per_step)
+    model = task.model(seed)
+    trace = train(
+        model,
+        task.data.splits["pool"],
+        selector,
+        recipe,
+        budget,
+        seed,
+        flops=task.flops,
+        scoring_flops=scoring,
+        place=task.place,
+        clock=clock,
+        reference=reference,
+        evaluate=lambda model: test(model, task, held_out[:1], zero_shot=False),
+        evaluate_times=task.setting.evaluations,
+        on_choice=SetShares(task.data.samples.loc[task.data.samples["split"] == "pool", "set"]),
+        checkpoint=checkpoint,
+        checkpoint_key=checkpoint_key,
+        on_progress=lambda fraction: on_progress("training", fraction),
+    )
+    with clock.span("evaluation"):
+        metrics = test(model, task, held_out, zero_shot="test" in held_out)
+    return trace, {**metrics, "scale": float(model.log_scale.exp()), "bias": float(model.bias)}
+
+
+class SetShares:
+    """How much of what is chosen comes from each of the pool's largest sets, over each tenth of the budget."""
+
+    def __init__(self, sets: pd.Series) -> None:
+        shown = list(sets.value_counts().index[:SETS_SHOWN])
+        self.names = [*shown, "other"]
+        number = {name: place for place, name in enumerate(shown)}
+        self.group = torch.tensor([number.get(name, len(shown)) for name in sets])
+        self.counts = torch.zeros(len(self.names), dtype=torch.int64)
+        self.noted = 0
+
+    def __call__(self, indices: Tensor, fraction: float) -> dict[str, float]:
+        self.counts += torch.bincount(self.group[indices], minlength=len(self.names))
+        if int(fraction * 10 + 1e-9) <= self.noted:
+            return {}
+        self.noted = int(fraction * 10 + 1e-9)
+        shares = (self.counts / self.counts.sum()).tolist()
+        self.counts.zero_()
+        return {f"chosen_share:{name}": share for name, share in zip(self.names, shares, strict=True)}
+
+
+def _curve(trace: Trace, cost: ReferenceCost) -> pd.DataFrame:
+    """The trace with the reference's cost in every row: it was spent before the first."""
+    curve = pd.DataFrame(trace.rows)
+    return curve.assign(
+        step=curve["step"] + cost.updates,
+        examples=curve["examples"] + cost.examples,
+        flops=curve["flops"] + cost.flops,
+        seconds=curve["seconds"] + cost.seconds,
+    )
+
+
+def _meters(
+    trace: Trace,
+    task: PairTask,
+    selector: BatchSelector,
+    cost: ReferenceCost,
+    clock: Clock,
+    energy: EnergyCounter,
+) -> Meters:
+    spent = trace.spent
+    scored = spent.steps * scoring_flops(task.flops, selector, task.patches)
+    return Meters(
+        updates=spent.steps + cost.updates,
+        updates_reference=cost.updates,
+        examples=spent.examples + cost.examples,
+        examples_reference=cost.examples,
+        examples_scored=spent.steps * selector.super_batch if selector.needs_learner or selector.live else 0,
+        flops_train=spent.flops - scored,
+        flops_scoring=scored,
+        flops_reference=cost.flops,
+        flops=spent.flops + cost.flops,
+        seconds_train=clock["train"],
+        seconds_selection=clock["selection"],
+        seconds_reference=cost.seconds,
+        seconds=clock["train"] + clock["selection"] + cost.seconds,
+        seconds_evaluation=clock["evaluation"],
+        seconds_setup=clock["setup"],
+        peak_memory_bytes=peak_memory(task.place.device),
+        # The counter knows this process only: what a killed one drew is lost.
+        energy_joules=None if trace.resumed else energy.joules(),
+    )

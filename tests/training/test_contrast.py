@@ -1,0 +1,276 @@
+"""Training on image-text pairs: candidates, bit-identical repeats, resuming, costs, two processes that train as one."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from scrimp.config import Horizon, Recipe, Schedule
+from scrimp.data.pairs import Pairs
+from scrimp.measure.clock import Clock
+from scrimp.measure.retrieval import retrieval
+from scrimp.models.contrastive import TwoTowers, build_two_towers
+from scrimp.selection import build_batch_selector, jest
+from scrimp.selection.batch import BatchSelector
+from scrimp.training import parallel
+from scrimp.training.budget import Budget
+from scrimp.training.classify import Place, Trace
+from scrimp.training.contrast import Reference, candidates_of, embed, softmax_loss, train
+from scrimp.training.pair_costs import TowerFlops, scoring_flops, tower_flops
+
+CPU = Place(torch.device("cpu"))
+OPTIONS = {"size": 8, "length": 3, "patch": 2, "finest_patch": 2, "image": (16, 1, 2), "text": (16, 1, 2), "width_out": 8}
+FLOPS = TowerFlops({2: 100.0, 4: 30.0}, 10.0, 8)
+RECIPE = Recipe(optimizer="adamw", learning_rate=0.01, weight_decay=0.0, batch_size=8)
+# Plain gradient descent, whose steps are gradients: AdamW makes a step of the rounding of one that is zero.
+DESCENT = RECIPE.model_copy(
+    update={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.0, "schedule": Schedule(name="constant", warmup=0.0)}
+)
+
+
+def pairs(count: int = 40) -> Pairs:
+    """Distinct pictures, each with a caption of its own."""
+    draws = torch.Generator().manual_seed(3)
+    pixels = torch.randint(256, (count + 5, 8, 8, 3), dtype=torch.uint8, generator=draws)
+    rows = torch.randperm(count + 5, generator=draws)[:count]
+    tokens = torch.stack([1 + torch.arange(count) % 7, 8 + torch.arange(count) // 7, torch.zeros(count).long()], dim=1)
+    return Pairs(pixels, rows, tokens)
+
+
+def towers(seed: int = 0) -> TwoTowers:
+    return build_two_towers(20, seed, OPTIONS)
+
+
+def trained(
+    selector: BatchSelector, steps: int = 6, recipe: Recipe = RECIPE, seed: int = 0, **options: Any
+) -> tuple[TwoTowers, Trace]:
+    model = towers(seed)
+    budget = Budget.of_steps(Horizon(steps=1.0), steps, recipe.batch_size, 0.0)
+    common: dict[str, Any] = {"flops": FLOPS, "place": CPU, "clock": Clock(CPU.device), **options}
+    return model, train(model, pairs(), selector, recipe, budget, seed, **common)
+
+
+def joint(seed: int = 0, **changes: Any) -> BatchSelector:
+    return build_batch_selector({"name": "jest", "ratio": 0.5, "reference": "r", "chunks": 4, **changes}, 8, seed)
+
+
+def reference() -> Reference:
+    model = towers(77)
+    return Reference(embed(model, pairs(), torch.arange(40), None, CPU), model)
+
+
+def weights(model: TwoTowers) -> Tensor:
+    return torch.cat([value.flatten() for value in model.state_dict().values()])
+
+
+# ------------------------------------------------------------------------------------------------------------ candidates
+@pytest.mark.parametrize(("size", "count"), [(10, 3), (7, 7), (5, 12), (100, 30)])
+def test_candidates_walk_through_the_pool_and_every_pass_has_each_pair_once(size: int, count: int) -> None:
+    steps = -(-3 * size // count)
+    drawn = torch.cat([candidates_of(size, count, 4, step) for step in range(steps)])
+    for first in range(0, 3 * size, size):
+        assert sorted(drawn[first : first + size].tolist()) == list(range(size))
+    assert drawn[:size].tolist() != drawn[size : 2 * size].tolist()
+    assert torch.equal(candidates_of(size, count, 4, 1), candidates_of(size, count, 4, 1))
+    assert not torch.equal(candidates_of(100, 50, 4, 0), candidates_of(100, 50, 5, 0))
+
+
+# ------------------------------------------------------------------------------------------------------------- training
+def test_uniform_training_learns_to_tell_pairs_apart() -> None:
+    model, trace = trained(build_batch_selector({"name": "uniform"}, 8, 0), steps=150)
+    seen = embed(model, pairs(), torch.arange(40), None, CPU)
+    before = embed(towers(), pairs(), torch.arange(40), None, CPU)
+    assert retrieval(before.image, before.text)["r5"] < 30  # 12.5 by chance
+    assert retrieval(seen.image, seen.text)["r5"] > 90
+    assert (trace.spent.steps, trace.spent.examples) == (150, 1200)
+
+
+def test_the_same_run_gives_the_same_bits_and_another_seed_others() -> None:
+    first, second = (weights(trained(joint(), reference=reference())[0]) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, weights(trained(joint(seed=1), reference=reference(), seed=1)[0]))
+
+
+class StopHereError(Exception):
+    """Thrown after a step, as a kill would be."""
+
+
+@pytest.mark.parametrize("patches", [[], [2, 4]])
+def test_a_killed_run_ends_as_if_it_had_not_been_killed(tmp_path: Path, patches: list[int]) -> None:
+    recipe = RECIPE.model_copy(update={"patches": patches})
+    seen: list[list[int]] = []
+
+    def note(chosen: Tensor, fraction: float) -> dict[str, float]:
+        seen.append(chosen.tolist())
+        return {"noted": fraction}
+
+    options: dict[str, Any] = {"recipe": recipe, "reference": reference(), "on_choice": note}
+    options |= {"evaluate": lambda model: {"sum": float(weights(model).sum())}, "evaluate_times": 3}
+    whole, trace = trained(joint(), **options)
+    choices, seen[:] = list(seen), []
+
+    def stop(fraction: float) -> None:
+        if fraction > 0.6:
+            raise StopHereError
+
+    kept = {"checkpoint": tmp_path / "run.safetensors", "checkpoint_key": "k", "checkpoint_every": 0.0}
+    with pytest.raises(StopHereError):
+        trained(joint(), on_progress=stop, **options, **kept)
+    assert len(seen) == 4
+    resumed, again = trained(joint(), **options, **kept)
+    assert len(seen) == 4 + 3  # the fourth step was not saved
+    assert seen[4:] == choices[3:]
+    assert torch.equal(weights(whole), weights(resumed))
+    costless = [[{**row, "seconds": 0} for row in rows] for rows in (trace.rows, again.rows)]
+    assert costless[0] == costless[1]
+    assert (trace.resumed, again.resumed) == (False, True)
+    # A checkpoint of another recipe is not gone on from.
+    assert trained(joint(), **{**options, **kept, "checkpoint_key": "other"})[1].resumed is False
+
+
+def test_the_reference_live_or_cached_gives_the_same_choice() -> None:
+    cached = trained(joint(), reference=reference())[0]
+    assert torch.equal(weights(cached), weights(trained(joint(live=True), reference=reference())[0]))
+    # And it matters: without a reference other pairs are chosen.
+    alone = build_batch_selector({"name": "jest", "ratio": 0.5, "method": "hard-learner", "chunks": 4}, 8, 0)
+    assert not torch.equal(weights(cached), weights(trained(alone)[0]))
+
+
+def test_what_is_trained_on_is_what_the_selector_chose_by_the_learner_before_the_step() -> None:
+    seen: list[Tensor] = []
+
+    def keep(chosen: Tensor, _: float) -> dict[str, float]:
+        seen.append(chosen)
+        return {}
+
+    trained(joint(scoring_patch=4), steps=1, reference=reference(), on_choice=keep)
+    drawn = candidates_of(40, 16, 0, 0)
+    learner = embed(towers(), pairs(), drawn, 4, CPU)
+    known = embed(towers(77), pairs(), drawn, None, CPU)
+    expected = jest.select(learner, known, 8, 4, generator=jest.derived_generator(0, 0, "jest"))
+    assert torch.equal(seen[0], drawn[expected])
+
+
+def test_two_resolutions_share_every_batch_pair_by_pair() -> None:
+    """One step of plain gradient descent is the step on a loss whose odd pairs are embedded in coarse patches."""
+    recipe = DESCENT.model_copy(update={"patches": [2, 4]})
+    model, _ = trained(build_batch_selector({"name": "uniform"}, 8, 0), steps=1, recipe=recipe)
+    plain, data = towers(), pairs()
+    at = candidates_of(40, 8, 0, 0)
+    x = data.images(at).permute(0, 3, 1, 2).float() / 127.5 - 1
+    embedded = [plain.embed_images(x[n : n + 1], 4 if n % 2 else 2) for n in range(8)]
+    logits = plain.log_scale.exp() * torch.cat(embedded) @ plain.embed_texts(data.tokens[at]).T + plain.bias
+    signs = 2 * torch.eye(8) - 1
+    (torch.nn.functional.softplus(-signs * logits).sum() / 8).backward()
+    stepped = [parameter - 0.1 * parameter.grad for parameter in plain.parameters() if parameter.grad is not None]
+    for mine, expected in zip(model.parameters(), stepped, strict=True):
+        torch.testing.assert_close(mine, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_softmax_loss_is_clips() -> None:
+    draws = torch.Generator().manual_seed(0)
+    image, text = (torch.nn.functional.normalize(torch.randn(6, 4, generator=draws), dim=1) for _ in range(2))
+    of_rows = [-torch.log_softmax(5 * image[i] @ text.T, dim=0)[i] for i in range(6)]
+    of_columns = [-torch.log_softmax(5 * image @ text[i], dim=0)[i] for i in range(6)]
+    expected = (sum(of_rows) + sum(of_columns)) / 12
+    torch.testing.assert_close(softmax_loss(image, text, torch.tensor(5.0)), expected)
+    soft, _ = trained(build_batch_selector({"name": "uniform"}, 8, 0), recipe=RECIPE.model_copy(update={"loss": "softmax"}))
+    assert not torch.equal(weights(soft), weights(trained(build_batch_selector({"name": "uniform"}, 8, 0))[0]))
+
+
+# ---------------------------------------------------------------------------------------------------------------- costs
+def test_costs_are_counted_step_by_step() -> None:
+    uniform = build_batch_selector({"name": "uniform"}, 8, 0)
+    _, trace = trained(uniform, steps=5, evaluate=lambda _: {"x": 1.0}, evaluate_times=5)
+    assert trace.spent.flops == pytest.approx(5 * 3 * 8 * (100 + 10 + 2 * 8 * 8))
+    assert [row["examples"] for row in trace.rows if row["metric"] == "x"] == [8, 16, 24, 32, 40]
+    assert FLOPS.training(8, [2, 4]) == 3 * 8 * (65 + 10 + 128)
+    assert scoring_flops(FLOPS, uniform, [2]) == 0
+    chosen = joint(scoring_patch=4)
+    # 16 candidates in coarse patches; chunks of 2: 2 x (14 + 12 + 10) products both ways and 16 of the pairs, two models.
+    products = 2 * (2 * 2 * (14 + 12 + 10) + 16) * 2 * 8
+    assert scoring_flops(FLOPS, chosen, [2]) == 16 * (30 + 10) + products
+    assert scoring_flops(FLOPS, joint(live=True), [2]) == 2 * 16 * (100 + 10) + products
+    easy = joint(method="easy-reference")
+    assert scoring_flops(FLOPS, easy, [2]) == products / 2
+    once = joint(choice="independent")
+    assert scoring_flops(FLOPS, once, [2]) == 16 * 110 + 2 * 16 * 2 * 8
+    _, trace = trained(chosen, steps=5, reference=reference(), scoring_flops=7.0)
+    assert trace.spent.flops == pytest.approx(5 * (3 * 8 * (100 + 10 + 128) + 7))
+
+
+def test_forward_passes_are_counted_by_patch_side() -> None:
+    counted = tower_flops(towers(), 8, 3, [2, 4])
+    # Width 16, one block: per token 12 x 16^2 multiply-adds, attention 2 x L^2 x 16, patches 3 p^2 x 16, head 16 x 8.
+    for patch, tokens in ((2, 16), (4, 4)):
+        kernel = 0 if patch == 2 else 3 * 16 * 4 * 16 / 2  # PI-resizing it, shared by the two images that are counted
+        adds = tokens * (12 * 256 + 3 * patch**2 * 16) + 2 * tokens**2 * 16 + 128
+        assert counted.image[patch] == pytest.approx(2 * (adds + kernel), rel=1e-6)
+    assert counted.text == pytest.approx(2 * (3 * 12 * 256 + 2 * 9 * 16 + 128), rel=1e-6)
+    assert counted.width == 8
+
+
+@pytest.mark.parametrize(("axis", "amount"), [("steps", 20), ("examples", 160), ("epochs", 20), ("flops", 1000.0)])
+def test_horizons_of_a_recipe_of_steps(axis: str, amount: float) -> None:
+    assert Budget.of_steps(Horizon(**{axis: 2.0}), 10, 8, 50.0) == Budget(axis, amount)  # type: ignore[arg-type]
+
+
+# ------------------------------------------------------------------------------------------------------- two processes
+def together(rank: int, world: int, path: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    seen: list[list[int]] = []
+
+    def keep(chosen: Tensor, _: float) -> dict[str, float]:
+        seen.append(chosen.tolist())
+        return {}
+
+    recipe = RECIPE.model_copy(update={"patches": [2, 4]})
+    model, trace = trained(joint(), recipe=recipe, reference=reference(), on_choice=keep)
+    told = {"choices": seen, "examples": trace.spent.examples, "weights": weights(model).tolist()}
+    (Path(path) / f"rank{rank}.json").write_text(json.dumps(told))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_choose_alike_and_train_as_one(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(together, args=(2, str(tmp_path)), nprocs=2)
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    seen: list[list[int]] = []
+
+    def keep(chosen: Tensor, _: float) -> dict[str, float]:
+        seen.append(chosen.tolist())
+        return {}
+
+    # Each process interleaves the patch sides of its own part: 0, 2, 4, ... fine, coarse, fine; so the sides of pairs
+    # differ from one process's, but the choices and the amount do not hang on that in the first step.
+    trained(joint(), recipe=RECIPE.model_copy(update={"patches": [2, 4]}), reference=reference(), on_choice=keep)
+    assert first["choices"][0] == seen[0]
+    assert first["examples"] == 48
+
+
+def gathered(rank: int, world: int, path: str) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=world)
+    torch.set_num_threads(1)
+    batch = torch.arange(10.0).view(5, 2)[:4]
+    assert torch.equal(parallel.gathered_rows(batch[parallel.part_of(4)[0]]), batch)
+    model, _ = trained(joint(), recipe=DESCENT, reference=reference())
+    (Path(path) / f"rank{rank}.json").write_text(json.dumps(weights(model).tolist()))
+    dist.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_two_processes_at_one_resolution_end_with_one_processs_weights(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(gathered, args=(2, str(tmp_path)), nprocs=2)
+    first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
+    assert first == second
+    alone = weights(trained(joint(), recipe=DESCENT, reference=reference())[0])
+    assert float((alone - weights(towers())).abs().max()) > 0.01
+    torch.testing.assert_close(torch.tensor(first), alone, rtol=1e-4, atol=1e-6)
