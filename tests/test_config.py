@@ -17,6 +17,7 @@ from scrimp.data.cifar import CifarOptions
 from scrimp.errors import ScrimpError
 from scrimp.listing import check_code, check_config
 from scrimp.models import vision
+from scrimp.models.contrastive import build_two_towers
 
 SHIPPED = Workspace(Path(__file__).parents[1])
 Change = Callable[[dict[str, Any]], object]
@@ -45,7 +46,10 @@ def test_every_shipped_setting_names_a_model_that_can_be_built(study: str) -> No
         for setting in scale.settings.values()
     }
     for name, options in specs:
-        vision.build(name, 10, 0, yaml.safe_load(options))
+        if name == "two-towers":
+            build_two_towers(10, 0, yaml.safe_load(options))
+        else:
+            vision.build(name, 10, 0, yaml.safe_load(options))
     assert specs
 
 
@@ -103,6 +107,59 @@ def test_what_the_code_does_not_have_is_named(tmp_path: Path, change: Change, me
         check_code(Workspace(tmp_path))
 
 
+PAIR_MISTAKES: list[tuple[str, Change, str]] = [
+    (
+        "reference",
+        lambda c: c["arms"]["jest-80-plus"]["selector"].update(reference="curated+"),
+        r"unknown reference 'curated\+' in arms.jest-80-plus.selector, scale smoke: did you mean 'curated\+\+'\? known:",
+    ),
+    (
+        "method without a reference",
+        lambda c: c["arms"]["jest-80"]["selector"].pop("reference"),
+        "arms.jest-80.selector: .*learnability needs a `reference`",
+    ),
+    (
+        "selector of epochs",
+        lambda c: c["arms"]["uniform-softmax"].update(selector={"name": "rs2", "ratio": 0.5}),
+        "arms.uniform-softmax.selector: rs2 chooses no examples of image-text studies",
+    ),
+    (
+        "length",
+        lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(epochs=3, steps=None),
+        "scales.mini.settings.icon-pairs: recipes of image-text count steps",
+    ),
+    (
+        "recipe of an arm",
+        lambda c: c["arms"]["uniform-softmax"]["recipe"].update(los="softmax"),
+        "arms.uniform-softmax.recipe: los: unknown key; known here: augmentation",
+    ),
+    (
+        "zero-shot data",
+        lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(zero_shot="icons-1000"),
+        "unknown dataset 'icons-1000' in .*settings.icon-pairs.zero_shot: did you mean 'icons-100'",
+    ),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [m[1:] for m in PAIR_MISTAKES], ids=[m[0] for m in PAIR_MISTAKES])
+def test_a_mistake_in_an_image_text_study_is_named(tmp_path: Path, change: Change, message: str) -> None:
+    shutil.copytree(SHIPPED.root / "config", tmp_path / "config")
+    edit(Workspace(tmp_path), "studies/jest.yaml", change)
+    with pytest.raises(ScrimpError, match=message):
+        check_config(Workspace(tmp_path))
+
+
+def test_defaults_shape_no_run_and_an_arms_own_recipe_does() -> None:
+    config = SHIPPED.study("jest")
+    told = config.run_spec("mini", "uniform")
+    assert "ema_decay" not in told["setting"]["recipe"]
+    assert told["arm"] == {"selector": {"name": "uniform"}}
+    soft = config.run_spec("mini", "uniform-softmax")
+    assert soft["setting"]["recipe"] == {**told["setting"]["recipe"], "loss": "softmax"}
+    assert config.resolve("mini", "flexi-jest-80")[1].recipe.patches == [8, 16]
+    assert config.resolve("mini", "jest-80")[1].recipe.patches == []
+
+
 @pytest.mark.parametrize("study", SHIPPED.study_names())
 def test_every_ladder_and_claim_of_a_shipped_study_rests_on_arms_that_run(study: str) -> None:
     config = SHIPPED.study(study)
@@ -132,7 +189,7 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         STUDY,
         lambda c: at(c, *COLOURS, "recipe").update(learning_rat=1),
         "studies/tiny.yaml: scales.smoke.settings.colours.recipe.learning_rat: unknown key; known here: augmentation, "
-        "batch_size, ema_decay, label_smoothing, learning_rate, momentum,",
+        "batch_size, ema_decay, label_smoothing, learning_rate, loss, momentum,",
     ),
     (
         "unknown key at the top",

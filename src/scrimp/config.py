@@ -397,7 +397,7 @@ class StudyConfig(Closed):
             for setting_name, setting in scale.settings.items():
                 if (setting.steps is None) != (self.task == "classification"):
                     length = "epochs" if self.task == "classification" else "steps"
-                    raise ValueError(f"scales.{scale_name}.settings.{setting_name}: a {self.task} recipe counts {length}")
+                    raise ValueError(f"scales.{scale_name}.settings.{setting_name}: recipes of {self.task} count {length}")
                 for arm in setting.arms:
                     _must_know(arm, self.arms, f"scales.{scale_name}.settings.{setting_name}.arms", "arm")
                 for arm in setting.selectors:

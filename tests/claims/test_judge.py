@@ -94,6 +94,22 @@ def test_published_way_reads_two_curves(workspace: Workspace) -> None:
     assert found.verdict == "supported"
 
 
+def test_amortised_costs_leave_the_reference_out(workspace: Workspace) -> None:
+    full = judged(workspace, SAVING, published=2.0)
+    for seed in range(3):
+        run = make_summary("method", seed, 0.5, test_accuracy=75 + [0, 1, -1][seed])
+        meters = run.meters.model_copy(update={"flops": 2000.0, "flops_reference": 1500.0})
+        save(workspace.root, run.model_copy(update={"meters": meters}))
+    with_it = judged(workspace, SAVING, published=2.0)
+    without = judged(workspace, SAVING | {"axis": "flops-amortised"}, published=2.0)
+    assert without.measured == pytest.approx(full.measured)
+    assert with_it.measured == pytest.approx(without.measured / 4)  # type: ignore[operator]
+    # A curve carries the reference's cost in every row, and an amortised one gives it back.
+    curves = {"way": "curves", "baseline": "full"}
+    told = judged(workspace, SAVING | curves | {"axis": "flops-amortised"}, published=2.0)
+    assert "was not measured along its curve" in told.reason
+
+
 def test_difference_by_hand(workspace: Workspace) -> None:
     rule = {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5}
     found = judged(workspace, rule, published=5.0)

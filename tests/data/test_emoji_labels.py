@@ -68,6 +68,7 @@ def test_a_caption_is_the_label_and_three_tags_that_say_something_new() -> None:
     # "face" is in the label already, and "smile" would be the fourth.
     assert caption_of("grinning face", ["cheerful", "face", "grin", "happy", "smile"]) == "grinning face cheerful grin happy"
     assert caption_of("1st place medal", ["gold", "first place"]) == "1st place medal gold first place"
+    assert caption_of("pink heart", ["143", "ily", "OK", "like"]) == "pink heart ily like"
     assert caption_of("waving hand", []) == "waving hand"
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from scrimp.measure import code
-from scrimp.selection import selector_module, selector_names
+from scrimp.selection import selector_class, selector_module, selector_names
 
-RUNNER = "scrimp.training.runner"
+RUNNERS = {True: "scrimp.training.pairs_runner", False: "scrimp.training.runner"}
+OF_PAIRS = {name for name in selector_names() if selector_class(name).task == "image-text"}
 
 
 @pytest.fixture
@@ -29,10 +30,11 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def digests() -> dict[str, str]:
     code.imports_of.cache_clear()  # as a new process would
-    return {name: code.code_digest(RUNNER, selector_module(name)) for name in selector_names()}
+    return {name: code.code_digest(RUNNERS[name in OF_PAIRS], selector_module(name)) for name in selector_names()}
 
 
 EVERY = set(selector_names())
+OF_CLASSES = EVERY - OF_PAIRS
 EDITS = [
     ("selection/infobatch.py", {"infobatch"}),
     ("selection/rs2.py", {"rs2"}),
@@ -40,16 +42,28 @@ EDITS = [
     ("selection/ccs.py", {"ccs"}),
     ("selection/forgetting.py", {"forgetting", "ccs"}),
     ("selection/el2n.py", {"el2n", "forgetting", "ccs"}),  # both build on it
+    ("selection/jest.py", {"jest"}),
+    ("selection/uniform.py", {"uniform"}),
     ("selection/base.py", EVERY),
-    ("training/classify.py", EVERY),
-    ("training/proxy.py", EVERY),
-    ("models/vision.py", EVERY),
+    ("selection/batch.py", OF_PAIRS),
+    ("selection/pairs.py", OF_PAIRS),
+    ("training/classify.py", OF_CLASSES),
+    ("training/proxy.py", OF_CLASSES),
+    ("training/contrast.py", OF_PAIRS),
+    ("training/losses.py", OF_PAIRS),
+    ("training/reference.py", OF_PAIRS),
+    ("training/stage.py", EVERY),
+    ("models/vision.py", EVERY),  # the towers are built of its blocks
+    ("models/contrastive.py", OF_PAIRS),
     ("data/loading.py", EVERY),
-    ("measure/flops.py", EVERY),
+    ("data/pairs.py", OF_PAIRS),
+    ("measure/flops.py", OF_CLASSES),
+    ("measure/retrieval.py", OF_PAIRS),
     # What comes after a run, or beside it, changes no run.
     ("selection/dropin.py", set()),
     ("claims/judge.py", set()),
     ("studies/infobatch.py", set()),
+    ("studies/jest.py", set()),
     ("report/page.py", set()),
     ("data/icons.py", set()),
     ("data/sources.py", set()),
@@ -72,7 +86,8 @@ def test_the_same_sources_elsewhere_give_the_same_digest(package: Path) -> None:
     copied = digests()
     program = (
         "from scrimp.measure.code import code_digest\nfrom scrimp.selection import selector_module, selector_names\n"
-        f"for name in selector_names(): print(name, code_digest('{RUNNER}', selector_module(name)))"
+        f"runners = {RUNNERS}\npairs = {OF_PAIRS}\n"
+        "for name in selector_names(): print(name, code_digest(runners[name in pairs], selector_module(name)))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert dict(line.split() for line in done.stdout.splitlines()) == copied

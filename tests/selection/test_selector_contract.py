@@ -54,7 +54,8 @@ def as_lists(plans: list[Selection]) -> list[tuple[list[int], list[float]]]:
 
 
 def test_every_selector_is_tested_here() -> None:
-    assert selector_names() == sorted(SPECS)
+    of_epochs = [name for name in selector_names() if issubclass(selector_class(name), EpochSelector)]
+    assert of_epochs == sorted(SPECS)
 
 
 @each

@@ -22,7 +22,8 @@ from scrimp.selection import build_selector
 from scrimp.selection.base import derived_generator
 from scrimp.training.budget import Budget, Spent
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint
-from scrimp.training.classify import Place, Trace, evaluate, train
+from scrimp.training.classify import evaluate, train
+from scrimp.training.stage import Place, Trace
 
 CPU = torch.device("cpu")
 FLOPS = ExampleFlops(forward=10.0, training=30.0)

@@ -16,13 +16,13 @@ from scrimp.data.pairs import Pairs
 from scrimp.measure.clock import Clock
 from scrimp.measure.retrieval import retrieval
 from scrimp.models.contrastive import TwoTowers, build_two_towers
-from scrimp.selection import build_batch_selector, jest
-from scrimp.selection.batch import BatchSelector
+from scrimp.selection import jest
+from scrimp.selection.batch import BatchSelector, build_batch_selector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
-from scrimp.training.classify import Place, Trace
 from scrimp.training.contrast import Reference, candidates_of, embed, softmax_loss, train
 from scrimp.training.pair_costs import TowerFlops, scoring_flops, tower_flops
+from scrimp.training.stage import Place, Trace
 
 CPU = Place(torch.device("cpu"))
 OPTIONS = {"size": 8, "length": 3, "patch": 2, "finest_patch": 2, "image": (16, 1, 2), "text": (16, 1, 2), "width_out": 8}

@@ -13,8 +13,8 @@ from scrimp.measure.flops import ExampleFlops
 from scrimp.selection import build_selector
 from scrimp.selection.base import Scoring
 from scrimp.training import proxy
-from scrimp.training.classify import Place
 from scrimp.training.proxy import PROXY_SEEDS, Scores, score_examples
+from scrimp.training.stage import Place
 
 CPU = torch.device("cpu")
 COUNT = 600  # more than one batch of an evaluation

@@ -22,7 +22,8 @@ from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.measure.clock import Clock
 from scrimp.records import CURVE_COLUMNS, Summary, current_summaries, read_curves, read_summaries, read_summary
-from scrimp.training.runner import choose_device, load_task, run_arm, train_and_test
+from scrimp.training.runner import load_task, run_arm, train_and_test
+from scrimp.training.stage import choose_device
 from scrimp.training.tuning import tune_study
 
 TIMES = ["seconds", "seconds_train", "seconds_selection", "seconds_reference", "seconds_evaluation", "seconds_setup"]

@@ -123,6 +123,22 @@ def test_changing_or_adding_an_arm_runs_it_only(project: Path) -> None:
         path.write_text(before)
 
 
+def test_a_view_waits_for_everything_that_it_is_made_from(project: Path) -> None:
+    path = project / "config" / "datasets.yaml"
+    before = path.read_text()
+    datasets = yaml.safe_load(before)
+    view = {"title": "Pairs", "builder": "icon_pairs", "view_of": "icons", "also_reads": ["icons-2"]}
+    datasets["pairs"] = {**view, "options": {"curated_sets": ["alpha"]}, "licence": "none", "used_for": "tests"}
+    try:
+        path.write_text(yaml.safe_dump(datasets))
+        done = run_snakemake(project, "-n", "resources/shards/pairs/manifest.json")
+    finally:
+        path.write_text(before)
+    # One after the other: icons-2 looks at icons, and pairs at both.
+    sharded = re.findall(r"output: resources/shards/([^/]+)/manifest.json", done.stdout + done.stderr)
+    assert sharded == ["icons", "icons-2", "pairs"]
+
+
 def test_a_typo_in_the_configuration_stops_before_any_work(project: Path) -> None:
     path = project / "config" / "studies" / "tiny.yaml"
     before = path.read_text()

@@ -67,14 +67,14 @@ def plain(text: str) -> str:
 
 
 def caption_of(label: str, tags: Iterable[str]) -> str:
-    """A label and the first of its tags that say something new; codes such as a country's "NO" are no words.
+    """A label and the first of its tags that say something new; codes such as "NO" for Norway or "143" are no words.
 
     >>> caption_of("grinning face", ["cheerful", "face", "grin", "happy", "smile"])
     'grinning face cheerful grin happy'
     """
     words = plain(label).split()
-    added = [plain(tag) for tag in tags if not tag.isupper() and not set(plain(tag).split()) <= set(words)]
-    return " ".join([*words, *added[:MOST_TAGS]])
+    said = [plain(tag) for tag in tags if not tag.isupper() and not re.search(r"\d", tag)]
+    return " ".join([*words, *[tag for tag in said if not set(tag.split()) <= set(words)][:MOST_TAGS]])
 
 
 def captions(labels: pd.DataFrame) -> list[str]:

@@ -11,7 +11,6 @@ from scrimp.errors import ScrimpError
 
 if TYPE_CHECKING:
     from scrimp.selection.base import EpochSelector
-    from scrimp.selection.batch import BatchSelector
 
 NOT_SELECTORS = {"__init__", "base", "batch", "dropin", "pairs"}
 
@@ -29,10 +28,9 @@ def selector_module(name: str) -> str:
     return f"{__name__}.{name.replace('-', '_')}"
 
 
-def selector_class(name: str) -> type[EpochSelector] | type[BatchSelector]:
-    """The class of a selector, imported when first asked for."""
-    chosen: type[EpochSelector] | type[BatchSelector] = importlib.import_module(selector_module(name)).SELECTOR
-    return chosen
+def selector_class(name: str) -> Any:
+    """The class of a selector, of epochs or of batches, imported when first asked for."""
+    return importlib.import_module(selector_module(name)).SELECTOR
 
 
 def check_selector(spec: dict[str, Any], where: str, task: str | None = None) -> None:
@@ -40,10 +38,8 @@ def check_selector(spec: dict[str, Any], where: str, task: str | None = None) ->
 
     With a `task`, also that the selector is one for it: of epochs for classification, of batches for image-text pairs.
     """
-    from scrimp.selection.batch import BatchSelector
-
     chosen = selector_class(spec["name"])
-    if task is not None and issubclass(chosen, BatchSelector) != (task == "image-text"):
+    if task is not None and chosen.task != task:
         raise ScrimpError(f"{where}: {spec['name']} chooses no examples of {task} studies")
     params = {key: value for key, value in spec.items() if key != "name"}
     parse_model(params, chosen.Params, where)
@@ -54,10 +50,3 @@ def build_selector(spec: dict[str, Any], size: int, seed: int) -> EpochSelector:
     check_selector(spec, f"selector {spec['name']}", "classification")
     params = {key: value for key, value in spec.items() if key != "name"}
     return cast("EpochSelector", selector_class(spec["name"])(size, seed, **params))
-
-
-def build_batch_selector(spec: dict[str, Any], batch_size: int, seed: int) -> BatchSelector:
-    """A batch selector for sub-batches of `batch_size` from an arm's `selector` mapping."""
-    check_selector(spec, f"selector {spec['name']}", "image-text")
-    params = {key: value for key, value in spec.items() if key != "name"}
-    return cast("BatchSelector", selector_class(spec["name"])(batch_size, seed, **params))

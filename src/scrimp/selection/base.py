@@ -65,6 +65,7 @@ class EpochSelector:
     """
 
     Params: type[Closed] = Closed
+    task = "classification"
     needs_losses = False
 
     def __init__(self, size: int, seed: int, **params: Any) -> None:

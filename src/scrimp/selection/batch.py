@@ -5,12 +5,13 @@ A selector draws from generators derived from (seed, step) and never touches a g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from scrimp.config import Closed
+from scrimp.selection import check_selector, selector_class
 from scrimp.selection.pairs import Embedded
 
 
@@ -23,6 +24,7 @@ class BatchSelector:
     """
 
     Params: type[Closed] = Closed
+    task = "image-text"
 
     def __init__(self, batch_size: int, seed: int, **params: Any) -> None:
         self.batch_size = batch_size
@@ -41,3 +43,10 @@ class BatchSelector:
     def pair_flops(self, width: int) -> float:
         """FLOPs of one choice's products between embeddings of `width`, beside the forward passes."""
         return 0.0
+
+
+def build_batch_selector(spec: dict[str, Any], batch_size: int, seed: int) -> BatchSelector:
+    """A batch selector for sub-batches of `batch_size` from an arm's `selector` mapping."""
+    check_selector(spec, f"selector {spec['name']}", "image-text")
+    params = {key: value for key, value in spec.items() if key != "name"}
+    return cast(BatchSelector, selector_class(spec["name"])(batch_size, seed, **params))

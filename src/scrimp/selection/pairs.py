@@ -36,7 +36,9 @@ class Embedded(NamedTuple):
 
     def rows(self, at: Tensor) -> Embedded:
         """The pairs at some positions (int64 [n], or bool [B])."""
-        return Embedded(self.image[at], self.text[at], self.scale, self.bias)
+        if at.dtype == torch.bool:
+            at = at.nonzero()[:, 0]
+        return Embedded(self.image.index_select(0, at), self.text.index_select(0, at), self.scale, self.bias)
 
 
 Model = Embedded | tuple[Tensor, Tensor, float | Tensor, float | Tensor]
@@ -116,13 +118,13 @@ def chunk_scores(candidates: Embedded, chunk: Embedded, block: int | None = None
     count, width = len(candidates.image), len(chunk.image)
     exact = torch.float64 if candidates.image.dtype == torch.float64 else torch.float32
     sums = torch.empty(count, dtype=exact, device=candidates.image.device)
-    size = block or block_rows(candidates.image.device, width)
+    size = block or block_rows(candidates.image.device, 2 * width)
     with torch.autocast(candidates.image.device.type, enabled=False):  # the products are in the embeddings' own type
         for begin in range(0, count, size):
             part = slice(begin, begin + size)
-            rows = F.softplus(candidates.scale * (candidates.image[part] @ chunk.text.T).to(exact) + candidates.bias)
-            columns = F.softplus(candidates.scale * (candidates.text[part] @ chunk.image.T).to(exact) + candidates.bias)
-            sums[part] = rows.sum(dim=1) + columns.sum(dim=1)
+            both = [candidates.image[part] @ chunk.text.T, candidates.text[part] @ chunk.image.T]
+            logits = torch.cat(both, dim=1).to(exact)  # [rows, 2 c]
+            sums[part] = F.softplus(logits.mul_(candidates.scale).add_(candidates.bias)).sum(dim=1)
     return sums
 
 

@@ -11,9 +11,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,33 +28,9 @@ from scrimp.training.budget import Budget, Spent
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint
 from scrimp.training.optimizers import build_optimizer, optimizer_tensors, restore_optimizer, set_learning_rate
 from scrimp.training.schedules import learning_rate_factor
+from scrimp.training.stage import Place, Trace
 
 EVALUATION_BATCH = 512
-
-
-@dataclass
-class Trace:
-    """What a run has to tell: curve rows (step, examples, flops, seconds, metric, value) and what was spent."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    spent: Spent = field(default_factory=Spent)
-    resumed: bool = False
-
-    def note(self, **metrics: float) -> None:
-        """Add one row per metric at the present point of the run."""
-        at = {"step": self.spent.steps, "examples": self.spent.examples, "flops": self.spent.flops}
-        self.rows += [{**at, "seconds": self.spent.seconds, "metric": m, "value": v} for m, v in metrics.items()]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where and how precisely a run computes."""
-
-    device: torch.device
-    bf16: bool = False
-
-    def autocast(self) -> torch.autocast:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
 
 
 def evaluate(model: nn.Module, images: ImageSource, normalise: Normalisation, place: Place) -> tuple[float, float]:

@@ -8,6 +8,7 @@ candidates, all see all embeddings, and all choose alike.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable
@@ -29,11 +30,11 @@ from scrimp.selection.pairs import Embedded
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint
-from scrimp.training.classify import Place, Trace
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.optimizers import build_optimizer, optimizer_tensors, restore_optimizer, set_learning_rate
 from scrimp.training.pair_costs import TowerFlops
 from scrimp.training.schedules import learning_rate_factor
+from scrimp.training.stage import Place, Trace
 
 # Activations of so many pictures stay in a core's cache; a GPU wants larger batches.
 EMBEDDING_BATCH = {"cpu": 64}
@@ -57,9 +58,14 @@ def candidates_of(size: int, count: int, seed: int, step: int) -> Tensor:
     """
     first = step * count
     passes = range(first // size, (first + count - 1) // size + 1)
-    orders = torch.cat([epoch_order(size, seed, number) for number in passes])
     begin = first - passes[0] * size
-    return orders[begin : begin + count]
+    if len(passes) == 1:
+        return _order(size, seed, passes[0])[begin : begin + count]
+    return torch.cat([_order(size, seed, number) for number in passes])[begin : begin + count]
+
+
+# A pass of a large pool is many steps: shuffling it at each of them would cost more than choosing does.
+_order = functools.lru_cache(maxsize=4)(epoch_order)
 
 
 def train(

@@ -14,9 +14,9 @@ from scrimp.errors import ScrimpError
 from scrimp.measure.hardware import has_fast_bf16
 from scrimp.measure.retrieval import retrieval, zero_shot_accuracy
 from scrimp.models.contrastive import TwoTowers, build_two_towers
-from scrimp.training.classify import Place
 from scrimp.training.contrast import embed, embed_captions
 from scrimp.training.pair_costs import TowerFlops, tower_flops
+from scrimp.training.stage import Place
 
 
 @dataclasses.dataclass(frozen=True)

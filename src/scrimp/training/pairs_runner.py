@@ -18,16 +18,15 @@ from scrimp.measure.code import code_digest
 from scrimp.measure.hardware import EnergyCounter, peak_memory
 from scrimp.measure.provenance import provenance
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
-from scrimp.selection import build_batch_selector, selector_module
-from scrimp.selection.batch import BatchSelector
+from scrimp.selection import selector_module
+from scrimp.selection.batch import BatchSelector, build_batch_selector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
-from scrimp.training.classify import Trace
 from scrimp.training.contrast import Reference, train
 from scrimp.training.pair_costs import scoring_flops
 from scrimp.training.pair_task import PairTask, load_pair_task, test
 from scrimp.training.reference import ReferenceCost, load_reference
-from scrimp.training.runner import Progress, alone, choose_device, no_progress
+from scrimp.training.stage import Progress, Trace, alone, choose_device, no_progress
 
 SETS_SHOWN = 12  # of the pool's sets, the largest: how much of each is chosen is worth a curve
 
@@ -57,11 +56,7 @@ def run_pairs_arm(
         energy, clock = EnergyCounter(place), Clock(place)
         with clock.span("setup"):
             task = load_pair_task(workspace, setting, place)
-            reference, cost = None, ReferenceCost()
-            if selector.reference is not None:
-                spec = config.scale(scale).references[selector.reference]
-                folder = workspace.reference_folder(scale, study, selector.reference)
-                reference, cost = load_reference(folder, task.model(spec.seed), selector.live, place)
+            reference, cost = reference_of(workspace, study, scale, selector, task)
         digests = {
             "config_digest": digest_of(resolved),
             "code_digest": code_digest(__name__, selector_module(arm.selector["name"])),
@@ -91,6 +86,16 @@ def run_pairs_arm(
             )
             checkpoint.unlink(missing_ok=True)
         return folder
+
+
+def reference_of(
+    workspace: Workspace, study: str, scale: str, selector: BatchSelector, task: PairTask
+) -> tuple[Reference | None, ReferenceCost]:
+    """The reference that a selector scores against and what it cost; none and nothing where it needs none."""
+    if selector.reference is None:
+        return None, ReferenceCost()
+    folder = workspace.reference_folder(scale, study, selector.reference)
+    return load_reference(folder, task.model(0), selector.live, task.place.device)
 
 
 def train_and_test(
@@ -134,7 +139,7 @@ def train_and_test(
     )
     with clock.span("evaluation"):
         metrics = test(model, task, held_out, zero_shot="test" in held_out)
-    return trace, {**metrics, "scale": float(model.log_scale.exp()), "bias": float(model.bias)}
+    return trace, {**metrics, "scale": float(model.log_scale.detach().exp()), "bias": float(model.bias.detach())}
 
 
 class SetShares:

@@ -16,7 +16,8 @@ from scrimp.measure.flops import ExampleFlops
 from scrimp.selection.base import EpochSelector, Scoring
 from scrimp.training import parallel
 from scrimp.training.budget import Budget, Spent
-from scrimp.training.classify import EVALUATION_BATCH, Place, train
+from scrimp.training.classify import EVALUATION_BATCH, train
+from scrimp.training.stage import Place
 
 PROXY_SEEDS = 1_000_000  # proxies of seed k are seeded from here on, away from every learner's seed
 

@@ -28,7 +28,7 @@ from scrimp.selection.pairs import Embedded
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import Reference, embed, train
 from scrimp.training.pair_task import load_pair_task, test
-from scrimp.training.runner import Progress, alone, choose_device, no_progress
+from scrimp.training.stage import Progress, alone, choose_device, no_progress
 
 
 class ReferenceCost(Closed):

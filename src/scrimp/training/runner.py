@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -17,7 +16,7 @@ from scrimp.data.loading import ImageSource, Normalisation, load_classification
 from scrimp.data.shards import read_manifest
 from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of, held
+from scrimp.files import digest_of
 from scrimp.measure.clock import Clock
 from scrimp.measure.code import code_digest
 from scrimp.measure.flops import ExampleFlops, flops_per_example
@@ -29,14 +28,9 @@ from scrimp.selection import build_selector, check_selector, selector_module
 from scrimp.selection.base import EpochSelector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
-from scrimp.training.classify import Place, Trace, evaluate, train
+from scrimp.training.classify import evaluate, train
 from scrimp.training.proxy import Scores, score_examples
-
-Progress = Callable[[str, float], None]
-
-
-def no_progress(stage: str, fraction: float) -> None:
-    """For callers that show nothing."""
+from scrimp.training.stage import Place, Progress, Trace, alone, choose_device, no_progress
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,19 +60,6 @@ class Task:
         spec = self.setting.model
         built = vision.build(spec.name, self.classes, seed, spec.options)
         return built.to(self.place.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def choose_device(wanted: Literal["auto", "cpu", "cuda"], gpus: int) -> torch.device:
-    """The device a run computes on; `auto` takes CUDA where the scale asks for a GPU and one is there."""
-    if wanted == "cuda" and not torch.cuda.is_available():
-        raise ScrimpError(
-            "device is cuda, but torch sees no GPU: set `device: auto` in config/config.yaml, or use --device cpu"
-        )
-    use_cuda = wanted == "cuda" or (wanted == "auto" and gpus > 0 and torch.cuda.is_available())
-    if not use_cuda:
-        return torch.device("cpu")
-    torch.cuda.set_device(parallel.rank() % torch.cuda.device_count())
-    return torch.device("cuda", torch.cuda.current_device())
 
 
 def load_task(workspace: Workspace, setting: Setting, device: torch.device) -> Task:
@@ -156,11 +137,6 @@ def run_arm(
             write_run(folder, curve, summary, provenance(workspace.root, place, **details))
             checkpoint.unlink(missing_ok=True)
         return folder
-
-
-def alone(checkpoint: Path) -> AbstractContextManager[None]:
-    """Keep other commands away from a run: they would take turns at its checkpoint. One torchrun's processes are one."""
-    return held(checkpoint.with_suffix(".lock")) if parallel.is_first() else nullcontext()
 
 
 def train_and_test(

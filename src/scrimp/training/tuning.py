@@ -18,7 +18,12 @@ from scrimp.config import Arm, Setting, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, replacing
 from scrimp.measure.clock import Clock
-from scrimp.training.runner import choose_device, load_task, train_and_test
+from scrimp.selection.batch import build_batch_selector
+from scrimp.training.pair_task import load_pair_task
+from scrimp.training.pairs_runner import reference_of
+from scrimp.training.pairs_runner import train_and_test as train_on_pairs
+from scrimp.training.runner import load_task, train_and_test
+from scrimp.training.stage import choose_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +53,35 @@ def config_digest(workspace: Workspace, trial: Trial) -> str:
 
 
 def run_trial(workspace: Workspace, trial: Trial) -> dict[str, Any]:
-    """Train one trial; the test split is dropped before anything could look at it."""
-    sizes = workspace.study(trial.study).scale(trial.scale)
+    """Train one trial and measure it on the validation split alone."""
+    config = workspace.study(trial.study)
+    sizes = config.scale(trial.scale)
     torch.set_num_threads(sizes.threads)
     torch.set_flush_denormal(True)
     arm, setting = configured(workspace, trial)
-    task = load_task(workspace, setting, choose_device("auto", sizes.gpus))
+    place = choose_device("auto", sizes.gpus)
+    train = _train_classifier if config.task == "classification" else _train_on_pairs
+    metrics = train(workspace, trial, arm, setting, place)
+    return {**dataclasses.asdict(trial), **metrics, "config_digest": config_digest(workspace, trial)}
+
+
+def _train_classifier(
+    workspace: Workspace, trial: Trial, arm: Arm, setting: Setting, place: torch.device
+) -> dict[str, float]:
+    """The test split is dropped before anything could look at it."""
+    task = load_task(workspace, setting, place)
     if "validation" not in task.splits:
         raise ScrimpError(f"dataset {setting.dataset} has no validation split to tune on")
     blind = dataclasses.replace(task, splits={name: s for name, s in task.splits.items() if name != "test"})
-    clock = Clock(task.place.device)
-    _, _, metrics = train_and_test(blind, arm, trial.seed, clock)
-    return {**dataclasses.asdict(trial), **metrics, "config_digest": config_digest(workspace, trial)}
+    return train_and_test(blind, arm, trial.seed, Clock(place))[2]
+
+
+def _train_on_pairs(workspace: Workspace, trial: Trial, arm: Arm, setting: Setting, place: torch.device) -> dict[str, float]:
+    """Scored against the references as they are: theirs is the recipe of the study's file."""
+    task = load_pair_task(workspace, setting, place)
+    selector = build_batch_selector(arm.selector, setting.recipe.batch_size, trial.seed)
+    reference, _ = reference_of(workspace, trial.study, trial.scale, selector, task)
+    return train_on_pairs(task, arm, selector, trial.seed, Clock(place), reference, held_out=("validation",))[1]
 
 
 def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callable[[str, float], None]) -> Path:
