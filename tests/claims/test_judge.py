@@ -97,7 +97,7 @@ def test_published_way_reads_two_curves(workspace: Workspace) -> None:
 def test_amortised_costs_leave_the_reference_out(workspace: Workspace) -> None:
     full = judged(workspace, SAVING, published=2.0)
     for seed in range(3):
-        run = make_summary("method", seed, 0.5, test_accuracy=75 + [0, 1, -1][seed])
+        run = make_summary("method", seed, 0.5, test_accuracy=75 + seed + [0, 1, -1][seed])
         meters = run.meters.model_copy(update={"flops": 2000.0, "flops_reference": 1500.0})
         save(workspace.root, run.model_copy(update={"meters": meters}))
     with_it = judged(workspace, SAVING, published=2.0)

@@ -43,6 +43,7 @@ EDITS = [
     ("selection/forgetting.py", {"forgetting", "ccs"}),
     ("selection/el2n.py", {"el2n", "forgetting", "ccs"}),  # both build on it
     ("selection/jest.py", {"jest"}),
+    ("selection/drawing.py", {"jest"}),
     ("selection/uniform.py", {"uniform"}),
     ("selection/base.py", EVERY),
     ("selection/batch.py", OF_PAIRS),

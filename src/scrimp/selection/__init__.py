@@ -12,7 +12,7 @@ from scrimp.errors import ScrimpError
 if TYPE_CHECKING:
     from scrimp.selection.base import EpochSelector
 
-NOT_SELECTORS = {"__init__", "base", "batch", "dropin", "pairs"}
+NOT_SELECTORS = {"__init__", "base", "batch", "drawing", "dropin", "pairs"}
 
 
 def selector_names() -> list[str]:

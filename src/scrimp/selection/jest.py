@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from fractions import Fraction
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from pydantic import Field, PositiveFloat, PositiveInt
@@ -28,6 +28,7 @@ from scrimp.config import Closed
 from scrimp.errors import ScrimpError
 from scrimp.selection.base import derived_generator
 from scrimp.selection.batch import BatchSelector
+from scrimp.selection.drawing import First, Options, check_known, check_size, draw, first_logits, gumbel, noise_of
 from scrimp.selection.pairs import (
     Embedded,
     Method,
@@ -68,7 +69,6 @@ __all__ = [
 ]
 
 Choice = Literal["joint", "independent", "top-k"]
-First = Literal["exponential", "uniform", "linear"]
 
 
 # -------------------------------------------------------------------------------------------------------------- in a loop
@@ -98,9 +98,9 @@ def select(
     `generator` lives on the CPU, so that every device and both forms draw alike.
     Raises ValueError for sizes that do not fit, embeddings that are not finite, unknown options.
     """
-    _check_known("choice", choice, get_args(Choice))
-    _check_known("form", form, ("incremental", "dense"))
-    _check_known("loss", loss, ("sigmoid", "softmax"))
+    check_known("choice", choice, get_args(Choice))
+    check_known("form", form, ("incremental", "dense"))
+    check_known("loss", loss, ("sigmoid", "softmax"))
     models = signed_models(method, learner, reference)
     _check_embeddings(models)
     options = Options(size, chunks if choice == "joint" else 1, first, gain, replacement)
@@ -114,27 +114,6 @@ def select(
     if form == "dense":
         return dense(pairwise_scores(models), options, generator)
     return incremental(models, options, generator, dtype)
-
-
-class Options(NamedTuple):
-    """How a sub-batch is drawn: `size` pairs in `chunks` equal parts; the rest as in `select`."""
-
-    size: int
-    chunks: int = 16
-    first: First = "exponential"
-    gain: float = 1.0
-    replacement: bool = False
-
-    def check(self, count: int, generator: torch.Generator) -> None:
-        """Raise ValueError, naming what is wrong, where this cannot be drawn from `count` pairs."""
-        _check_size(count, self.size)
-        if self.chunks < 1 or self.size % self.chunks:
-            raise ValueError(f"{self.chunks} chunks do not divide a sub-batch of {self.size}: choose sizes that do")
-        _check_known("rule for the first chunk", self.first, get_args(First))
-        if not (math.isfinite(self.gain) and self.gain > 0):
-            raise ValueError(f"gain is a positive number, got {self.gain}")
-        if not isinstance(generator, torch.Generator) or generator.device.type != "cpu":
-            raise ValueError("give a torch.Generator that lives on the CPU: no global random state is touched")
 
 
 def sub_batch_size(super_batch: int, ratio: float, chunks: int = 1) -> int:
@@ -181,8 +160,8 @@ def dense(scores: Tensor, options: Options, generator: torch.Generator) -> Tenso
         logits = options.gain * (own + times @ scores + scores @ times)
         if number == 0:
             logits = first_logits(own, options.first, options.gain)
-        noise = _noise(len(own), options, generator).to(own.device)
-        drawn.append(_draw(logits.masked_fill(times > 0, -torch.inf), noise, options))
+        noise = noise_of(len(own), options, generator).to(own.device)
+        drawn.append(draw(logits.masked_fill(times > 0, -torch.inf), noise, options))
         times.index_add_(0, drawn[-1], torch.ones_like(own[: len(drawn[-1])]))
     return torch.cat(drawn)
 
@@ -206,8 +185,8 @@ def incremental(
     drawn: list[Tensor] = []
     for number in range(options.chunks):
         logits = options.gain * (own + sums) if number else first_logits(own, options.first, options.gain)
-        noise = _noise(count, options, generator).to(own.device)
-        at = _draw(logits, noise if options.replacement else noise[left], options)
+        noise = noise_of(count, options, generator).to(own.device)
+        at = draw(logits, noise if options.replacement else noise[left], options)
         drawn.append(left[at])
         if number == options.chunks - 1:
             break
@@ -227,12 +206,12 @@ def independent(own: Tensor, options: Options, generator: torch.Generator) -> Te
     at_once = options._replace(chunks=1)
     at_once.check(len(own), generator)
     logits = first_logits(_finite(own).double(), options.first, options.gain)
-    return _draw(logits, _noise(len(own), at_once, generator).to(own.device), at_once)
+    return draw(logits, noise_of(len(own), at_once, generator).to(own.device), at_once)
 
 
 def top_k(own: Tensor, size: int) -> Tensor:
     """The `size` pairs of highest score [B], best first; of equals the earlier (RHO-LOSS, arXiv 2206.07137)."""
-    _check_size(len(own), size)
+    check_size(len(own), size)
     return _finite(own).argsort(descending=True, stable=True)[:size]
 
 
@@ -261,7 +240,7 @@ def gibbs(
         is_member[leaving] = False
         conditional -= scores[leaving] + scores[:, leaving]
         logits = (gain * conditional).masked_fill(is_member, -torch.inf)
-        entering = int((logits + _gumbel(len(own), generator)).argmax())
+        entering = int((logits + gumbel(len(own), generator)).argmax())
         members[place] = entering
         is_member[entering] = True
         conditional += scores[entering] + scores[:, entering]
@@ -270,60 +249,7 @@ def gibbs(
     return members, trace
 
 
-# ---------------------------------------------------------------------------------------------------------------- drawing
-def first_logits(own: Tensor, rule: First, gain: float = 1.0) -> Tensor:
-    """Log weights of the first chunk's draw from the pairs' own scores [B].
-
-    `exponential` weighs by exp(gain score), as Algorithm 1 does; `uniform` not at all; `linear` by the distance from the
-    lowest score.
-    """
-    if rule == "exponential":
-        return gain * own
-    if rule == "uniform":
-        return torch.zeros_like(own)
-    _check_known("rule for the first chunk", rule, get_args(First))
-    distance = own - own.min()
-    return distance.clamp(min=torch.finfo(own.dtype).tiny).log()
-
-
-def _draw(logits: Tensor, noise: Tensor, options: Options) -> Tensor:
-    """One chunk by logits [n]: the largest of logits plus Gumbel noise [n], or, with replacement, by uniforms [c].
-
-    The largest c of perturbed logits are c draws without replacement (Kool et al. 2019, arXiv 1903.06059), and unlike
-    exp-and-normalise the sum cannot overflow.
-    """
-    count = options.size // options.chunks
-    if not options.replacement:
-        return (logits + noise).topk(count).indices
-    cumulative = logits.softmax(dim=0).cumsum(dim=0)
-    return torch.searchsorted(cumulative, noise * cumulative[-1], right=True).clamp(max=len(logits) - 1)
-
-
-def _noise(count: int, options: Options, generator: torch.Generator) -> Tensor:
-    """A chunk's noise over the whole super-batch, drawn or not, so that what was compacted away shifts nothing."""
-    if options.replacement:
-        return torch.rand(options.size // options.chunks, generator=generator, dtype=torch.float64)
-    return _gumbel(count, generator)
-
-
-def _gumbel(count: int, generator: torch.Generator) -> Tensor:
-    uniform = torch.rand(count, generator=generator, dtype=torch.float64)
-    return -(-uniform.clamp(min=torch.finfo(torch.float64).tiny).log()).log()
-
-
 # ---------------------------------------------------------------------------------------------------------------- checking
-def _check_size(count: int, size: int) -> None:
-    if size < 1:
-        raise ValueError(f"a sub-batch has at least 1 pair, got {size}")
-    if size > count:
-        raise ValueError(f"{size} pairs were asked for, but the super-batch has {count}")
-
-
-def _check_known(what: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ValueError(f"unknown {what} {value!r}; known: {', '.join(known)}")
-
-
 def _finite(scores: Tensor) -> Tensor:
     if not scores.isfinite().all():
         raise ValueError("the scores hold a number that is not finite")

@@ -36,17 +36,23 @@ class TowerFlops:
 
 
 def tower_flops(model: TwoTowers, size: int, length: int, patches: Iterable[int]) -> TowerFlops:
-    """Count the forward passes of one image of side `size`, at each patch side, and of one caption of `length` tokens."""
+    """Count the forward passes of one image of side `size`, at each patch side, and of one caption of `length` tokens.
+
+    What a batch pays once, however large (resizing the patch kernel), is left out.
+    """
     device = next(model.parameters()).device
+    images = torch.zeros(4, 3, size, size, device=device)
+    ids = torch.ones(4, length, dtype=torch.int64, device=device)
 
-    def counted(embed: Callable[..., Tensor], *given: object) -> float:
-        # The counter knows no formula for the CPU's fused attention and would count it as nothing: spell it out.
-        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
-            embed(*given)
-        return counter.get_total_flops() / 2
+    def counted(embed: Callable[..., Tensor], inputs: Tensor, *options: int) -> float:
+        totals = []
+        for count in (2, 4):
+            # The counter knows no formula for the CPU's fused attention and would count it as nothing: spell it out.
+            with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter, torch.no_grad():
+                embed(inputs[:count], *options)
+            totals.append(counter.get_total_flops())
+        return (totals[1] - totals[0]) / 2
 
-    images = torch.zeros(2, 3, size, size, device=device)
-    ids = torch.ones(2, length, dtype=torch.int64, device=device)
     by_patch = {patch: counted(model.embed_images, images, patch) for patch in patches}
     return TowerFlops(by_patch, counted(model.embed_texts, ids), model.image_head.out_features)
 

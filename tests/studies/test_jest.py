@@ -1,0 +1,35 @@
+"""The JEST study's probes: arithmetic that can be checked by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from scrimp.config import Workspace
+from scrimp.studies.jest import conventions, variance_shares
+
+
+def test_both_of_the_reports_conventions() -> None:
+    table = conventions(Workspace(Path()), "mini", {}).set_index(["method", "way"])
+    assert table.loc[("jest", "reused"), "step"] == pytest.approx(700 / 3)  # 233 %
+    assert table.loc[("jest", "repeated"), "step"] == pytest.approx(800 / 3)  # 267 %
+    assert table.loc[("flexi-jest", "repeated"), "step"] == pytest.approx(110, abs=1)
+    assert table.loc[("jest", "reused"), "total"] == pytest.approx(23, abs=0.5)
+    assert table.loc[("flexi-jest", "repeated"), "total"] == pytest.approx(11, abs=0.1)
+
+
+def test_variance_is_shared_out_between_diagonal_rows_columns_and_rest() -> None:
+    draws = torch.Generator().manual_seed(0)
+    rows, columns = (torch.randn(50, generator=draws, dtype=torch.float64) for _ in range(2))
+    only_rows = rows[:, None].expand(50, 50)
+    assert variance_shares(only_rows)["rows"] == pytest.approx(1)
+    assert variance_shares(only_rows.T)["columns"] == pytest.approx(1)
+    assert variance_shares(torch.eye(50, dtype=torch.float64))["diagonal"] == pytest.approx(1)
+    both = variance_shares(rows[:, None] + 2 * columns[None, :])
+    centred = [float((values - values.mean()).square().sum()) for values in (rows, 2 * columns)]
+    assert both["rows"] == pytest.approx(centred[0] / sum(centred), rel=0.05)
+    assert sum(both.values()) == pytest.approx(1)
+    noise = variance_shares(torch.randn(50, 50, generator=draws, dtype=torch.float64))
+    assert noise["rest"] > 0.9
