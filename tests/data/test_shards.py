@@ -98,6 +98,7 @@ def test_a_truncated_shard_is_named_with_the_remedy(tiny: Workspace) -> None:
     reach = int(last["offset"] + last["size"])
     os.truncate(tar, reach)  # the padding and the end marker are not needed
     load_classification(folder)
+    next(folder.glob("pixels-*.npy")).unlink()  # what was decoded once is not read again
     os.truncate(tar, reach - 1)
     with pytest.raises(ScrimpError, match=r"train-00000\.tar ends at byte \d+.*truncated.*scrimp shard colours"):
         load_classification(folder)
