@@ -22,14 +22,18 @@ def test_both_of_the_reports_conventions() -> None:
 
 def test_variance_is_shared_out_between_diagonal_rows_columns_and_rest() -> None:
     draws = torch.Generator().manual_seed(0)
-    rows, columns = (torch.randn(50, generator=draws, dtype=torch.float64) for _ in range(2))
-    only_rows = rows[:, None].expand(50, 50)
-    assert variance_shares(only_rows)["rows"] == pytest.approx(1)
-    assert variance_shares(only_rows.T)["columns"] == pytest.approx(1)
-    assert variance_shares(torch.eye(50, dtype=torch.float64))["diagonal"] == pytest.approx(1)
+    rows, columns, own = (torch.randn(60, generator=draws, dtype=torch.float64) for _ in range(3))
+    # A diagonal explains all of its entries, not their mean alone.
+    assert variance_shares(torch.diag(own))["diagonal"] == pytest.approx(1)
+    only_rows = rows[:, None].expand(60, 60)
+    assert variance_shares(only_rows)["rows"] == pytest.approx(1 - variance_shares(only_rows)["diagonal"], abs=0.01)
+    assert variance_shares(only_rows.T)["columns"] == pytest.approx(variance_shares(only_rows)["rows"])
     both = variance_shares(rows[:, None] + 2 * columns[None, :])
-    centred = [float((values - values.mean()).square().sum()) for values in (rows, 2 * columns)]
-    assert both["rows"] == pytest.approx(centred[0] / sum(centred), rel=0.05)
+    squares = [float((values - values.mean()).square().sum()) for values in (rows, 2 * columns)]
+    assert both["rows"] / both["columns"] == pytest.approx(squares[0] / squares[1], rel=0.1)
     assert sum(both.values()) == pytest.approx(1)
-    noise = variance_shares(torch.randn(50, 50, generator=draws, dtype=torch.float64))
+    noise = variance_shares(torch.randn(60, 60, generator=draws, dtype=torch.float64))
     assert noise["rest"] > 0.9
+    # By hand: off-diagonal mean 0, entries 3 and 4 on the diagonal, 1 and -1 off it: 25 of 27.
+    by_hand = variance_shares(torch.tensor([[3.0, 1.0], [-1.0, 4.0]], dtype=torch.float64))
+    assert by_hand["diagonal"] == pytest.approx(25 / 27)

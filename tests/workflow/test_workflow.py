@@ -152,3 +152,15 @@ def test_a_typo_in_the_configuration_stops_before_any_work(project: Path) -> Non
     unknown = run_snakemake(project, "-n", "--config", "scale=huge")
     assert unknown.returncode != 0
     assert "unknown scale 'huge'" in unknown.stdout + unknown.stderr
+
+
+def test_a_run_waits_for_the_reference_that_it_is_scored_against_and_for_no_other(tmp_path: Path) -> None:
+    for name in ("src", "workflow", "profiles", "envs", "config"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    shutil.copy(PROJECT / "Snakefile", tmp_path)
+    wanted = [f"results/smoke/jest/runs/{arm}/seed0/summary.json" for arm in ("uniform", "jest-80-plus")]
+    done = run_snakemake(tmp_path, "-n", "--config", "scale=smoke", "--", *wanted)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = re.findall(r"output: (results/smoke/jest/\S+?)/summary\.json", done.stdout + done.stderr)
+    assert sorted(found[1:]) == ["results/smoke/jest/runs/jest-80-plus/seed0", "results/smoke/jest/runs/uniform/seed0"]
+    assert found[0] == "results/smoke/jest/references/curated++"

@@ -71,9 +71,8 @@ def matrix(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Data
     """How much of a score matrix's variance its rows, its columns and its diagonal explain, and a corner of it to look at.
 
     Options: `reference`, `steps`, `super_batch`, `repeats`, `shown`. Rows of kind `variance`: per matrix (learner,
-    reference, learnability), repeat and part, the `share` of the total sum of squares. The diagonal is taken out first (one
-    mean for pairs, one for the others); rows and columns then explain their means; `rest` belongs to single combinations.
-    Rows of kind `cell`: `value` at (`row`, `column`) of the first super-batch's corner.
+    reference, learnability), repeat and part, the `share` of the sum of squares (see `variance_shares`). Rows of kind
+    `cell`: `value` at (`row`, `column`) of the first super-batch's corner.
     """
     bench = Bench(workspace, scale, options)
     rows: list[dict[str, Any]] = []
@@ -97,17 +96,23 @@ def matrix(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Data
 
 
 def variance_shares(values: Tensor) -> dict[str, float]:
-    """Shares of a matrix's [B, B] sum of squares about its mean: `diagonal`, `rows`, `columns` and `rest`, together 1."""
+    """Shares of a matrix's [B, B] sum of squares about its off-diagonal mean: `diagonal`, `rows`, `columns`, `rest`.
+
+    The diagonal explains its own entries, each with its own value; rows and columns the means of what lies off it. They
+    add up to 1.
+    """
     size = len(values)
-    centred = values - values.mean()
-    total = centred.square().sum()
     off = ~torch.eye(size, dtype=torch.bool)
-    of_pairs, of_others = centred.diagonal().mean(), centred[off].mean()
-    left = centred - torch.where(off, of_others, of_pairs)
-    diagonal = total - left.square().sum()
-    by_row = left.mean(dim=1, keepdim=True)
-    by_column = left.mean(dim=0, keepdim=True)
-    parts = {"diagonal": diagonal, "rows": size * by_row.square().sum(), "columns": size * by_column.square().sum()}
+    left = values - values[off].mean()
+    total = left.square().sum()
+    diagonal = left.diagonal().square().sum()
+    left = left.masked_fill(~off, 0.0)
+    by_row, by_column = (left.sum(dim=dim) / (size - 1) for dim in (1, 0))
+    parts = {
+        "diagonal": diagonal,
+        "rows": (size - 1) * by_row.square().sum(),
+        "columns": (size - 1) * by_column.square().sum(),
+    }
     shares = {name: float(part / total) for name, part in parts.items()}
     return {**shares, "rest": 1 - sum(shares.values())}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import torch
 from torch import Tensor
@@ -55,7 +56,9 @@ def load_pair_task(workspace: Workspace, setting: Setting, device: torch.device)
     model = build_two_towers(data.vocabulary, 0, setting.model.options)
     sides = {model.patch, 2 * model.patch, *setting.recipe.patches}
     usable = [side for side in sides if model.image_tower.size % side == 0]
-    flops = tower_flops(model, model.image_tower.size, data.length, usable)
+    # Padding is not computed, so a caption counts with the mean length of the pool's.
+    tokens = math.ceil(float((data.splits["pool"].tokens != 0).sum(dim=1).double().mean()))
+    flops = tower_flops(model, model.image_tower.size, tokens, usable)
     return PairTask(setting, data, zero_shot, place, flops)
 
 
