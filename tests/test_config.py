@@ -138,6 +138,16 @@ PAIR_MISTAKES: list[tuple[str, Change, str]] = [
         lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(zero_shot="icons-1000"),
         "unknown dataset 'icons-1000' in .*settings.icon-pairs.zero_shot: did you mean 'icons-100'",
     ),
+    (
+        "captioned data",
+        lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(coco="coco-caption"),
+        "unknown dataset 'coco-caption' in .*settings.icon-pairs.coco: did you mean 'coco-captions'",
+    ),
+    (
+        "a prompt without a place",
+        lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(templates=["a photo of {}", "a photo"]),
+        "templates: 'a photo' must hold {} once",
+    ),
 ]
 
 

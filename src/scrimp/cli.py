@@ -45,7 +45,9 @@ def fetch(name: str, path: Annotated[Path | None, typer.Option(help="your own co
 
 
 @app.command()
-def shard(name: str, path: Annotated[Path | None, typer.Option(help="your own copy of the source file")] = None) -> None:
+def shard(
+    name: str, path: Annotated[Path | None, typer.Option(help="your own file, folder, or tars: 'my/{000..099}.tar'")] = None
+) -> None:
     """Turn a fetched source into WebDataset shards and an index, in resources/shards."""
     from scrimp.data.stage import shard as shard_dataset
 

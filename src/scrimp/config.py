@@ -41,24 +41,42 @@ class NpmSource(Closed):
     integrity: str = Field(pattern=r"^sha512-[A-Za-z0-9+/=]+$")
 
 
-class UrlSource(Closed):
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class UrlFile(Closed):
     """A file behind a URL; `$SCRIMP_MIRROR/FILE` and a local `path` are looked at first."""
 
-    kind: Literal["url"]
     url: str
     file: str
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    sha256: Sha256 | None = None
+
+
+class UrlSource(UrlFile):
+    """A source of one file, whose digest is pinned."""
+
+    kind: Literal["url"]
+    sha256: Sha256
 
 
 class FolderSource(Closed):
-    """A user's own image folder, `SPLIT/CLASS/*.{jpg,jpeg,png}`, given by `scrimp shard NAME --path FOLDER`."""
+    """A user's own folder, given by `scrimp shard NAME --path FOLDER`: `SPLIT/CLASS/*.{jpg,jpeg,png}`, or COCO's."""
 
     kind: Literal["folder"]
     obtain: str = Field(description="how a user comes by the data")
     splits: dict[str, str] = Field({"train": "train", "test": "val"}, description="our split -> its folder")
 
 
-Source = Annotated[NpmSource | UrlSource | FolderSource, Field(discriminator="kind")]
+class TarsSource(Closed):
+    """WebDataset tars of pictures with captions: one's own (`scrimp shard NAME --path PATTERN`), or behind URLs."""
+
+    kind: Literal["tars"]
+    obtain: str = Field(description="how a user comes by the data")
+    urls: str | None = Field(None, description="with braces for many, as in https://HOST/{00000..00099}.tar")
+    sha256: dict[str, Sha256] = Field({}, description="file name -> digest; a file without one is not checked")
+
+
+Source = Annotated[NpmSource | UrlSource | FolderSource | TarsSource, Field(discriminator="kind")]
 
 
 class DatasetConfig(Closed):
@@ -193,6 +211,9 @@ class Setting(Closed):
     epochs: PositiveFloat | None = None
     steps: PositiveInt | None = Field(None, description="image-text studies")
     zero_shot: str | None = Field(None, description="image-text: a labelled dataset, its `test` classified by class names")
+    class_names: str | None = Field(None, description="zero-shot: a JSON file, class -> words, or a list of words")
+    templates: list[str] = Field(["{}"], min_length=1, description="zero-shot: prompts, `{}` being the class's words")
+    coco: str | None = Field(None, description="image-text: a set of pictures with several captions each, for retrieval")
     evaluations: PositiveInt = 6
     arms: list[str]
     selectors: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its selector that differ here")
@@ -201,6 +222,9 @@ class Setting(Closed):
     def _one_length(self) -> Setting:
         if (self.epochs is None) == (self.steps is None):
             raise ValueError("give exactly one of `epochs` and `steps`")
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"templates: {template!r} must hold {{}} once, where the class's words go")
         return self
 
     def with_recipe(self, changes: dict[str, Any], where: str) -> Setting:

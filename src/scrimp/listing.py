@@ -97,7 +97,8 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
             check_selector(arm.selector, f"{where}: arms.{arm_name}.selector", study.task)
         for scale_name, sizes in study.scales.items():
             for setting_name, setting in sizes.settings.items():
-                for key, dataset in (("dataset", setting.dataset), ("zero_shot", setting.zero_shot)):
+                for key in ("dataset", "zero_shot", "coco"):
+                    dataset = getattr(setting, key)
                     if dataset is not None and dataset not in datasets:
                         at = f"{where}: scales.{scale_name}.settings.{setting_name}.{key}"
                         raise ScrimpError(unknown("dataset", dataset, datasets, at))

@@ -16,9 +16,9 @@ from typing import Any
 
 import pytest
 
-from scrimp.config import DatasetConfig, NpmSource, UrlSource, Workspace
+from scrimp.config import DatasetConfig, NpmSource, TarsSource, UrlSource, Workspace
 from scrimp.data import sources
-from scrimp.data.sources import fetch, file_name, source_digest
+from scrimp.data.sources import fetch, fetch_tars, file_name, source_digest
 from scrimp.errors import ScrimpError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several reads of sources.CHUNK
@@ -87,7 +87,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return Workspace(tmp_path / "work")
 
 
-def a_dataset(source: UrlSource | NpmSource) -> DatasetConfig:
+def a_dataset(source: UrlSource | NpmSource | TarsSource) -> DatasetConfig:
     return DatasetConfig(title="A set", builder="cifar", source=source, licence="none", used_for="a test")
 
 
@@ -398,3 +398,47 @@ def test_two_fetches_at_once_download_once(workspace: Workspace, server: Server)
         thread.join()
     assert found == [CONTENT, CONTENT]
     assert server.asked == [None]
+
+
+# ----------------------------------------------------------------------------------------------------- tars by the dozen
+def tars(server: Server, **more: Any) -> TarsSource:
+    return TarsSource(kind="tars", obtain="Ask a friend.", urls=server.url.replace("set.bin", "{00..02}.tar?x=1"), **more)
+
+
+def test_tars_come_one_by_one_and_the_next_command_goes_on(workspace: Workspace, server: Server) -> None:
+    dataset = a_dataset(tars(server, sha256={"01.tar": SHA256}))
+    server.statuses = [404]
+    with pytest.raises(ScrimpError, match=r"set/00\.tar .*HTTP 404"):
+        fetch("set", dataset, workspace)
+    assert fetch_tars("set", tars(server), workspace) == [workspace.downloads / "set" / f"0{n}.tar" for n in range(3)]
+    (workspace.downloads / "set" / "02.tar").unlink()
+    server.asked.clear()
+    assert fetch("set", dataset, workspace) == workspace.downloads / "set"
+    assert len(server.asked) == 1
+    assert (workspace.downloads / "set" / "02.tar").read_bytes() == CONTENT
+
+
+def test_a_tar_with_another_digest_than_the_one_given_is_refused(workspace: Workspace, server: Server) -> None:
+    with pytest.raises(ScrimpError, match=r"set/01\.tar \(dataset set\), .* has the wrong digest"):
+        fetch("set", a_dataset(tars(server, sha256={"01.tar": "0" * 64})), workspace)
+    assert [path.name for path in (workspace.downloads / "set").glob("*.tar")] == ["00.tar"]
+
+
+def test_a_broken_tar_without_a_digest_goes_on_where_it_stopped(workspace: Workspace, server: Server) -> None:
+    server.breaks = [300_000]
+    assert [path.read_bytes() for path in fetch_tars("set", tars(server), workspace)] == [CONTENT] * 3
+    assert server.asked == [None, "bytes=300000-", None, None]
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"urls": None}, r"made from tars of your own, there is nothing to fetch: Ask a friend"),
+        ({"urls": "https://x/{0..1/a.tar"}, r"source\.urls: .* has a brace without its partner"),
+        ({"urls": "https://x/{0..1}/a.tar"}, r"source\.urls: .* must end in file names, each of them different"),
+        ({"urls": "https://x/{0..1}.tar", "sha256": {"2.tar": SHA256}}, r"unknown file '2\.tar' in .*source\.sha256"),
+    ],
+)
+def test_addresses_of_tars_that_make_no_sense(workspace: Workspace, source: dict[str, Any], message: str) -> None:
+    with pytest.raises(ScrimpError, match=message):
+        fetch("set", a_dataset(TarsSource(kind="tars", obtain="Ask a friend.", **source)), workspace)

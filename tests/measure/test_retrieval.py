@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scrimp.measure.retrieval import ranks, retrieval, zero_shot_accuracy
+from scrimp.measure.retrieval import ranks, retrieval, retrieval_many, zero_shot_accuracy
 
 
 def at_angles(*degrees: float) -> torch.Tensor:
@@ -41,3 +41,39 @@ def test_zero_shot_takes_the_nearest_name() -> None:
     names = at_angles(0, 120, 240)
     images, labels = at_angles(10, 100, 130, 250), torch.tensor([0, 0, 1, 2])
     assert zero_shot_accuracy(images, names, labels) == 75
+
+
+# ---------------------------------------------------------------------------------------------- several captions an image
+@pytest.mark.parametrize("block", [1, 3, 1024])
+def test_an_image_is_ranked_by_its_best_caption(block: int) -> None:
+    images, captions, owner = at_angles(0, 90), at_angles(10, 85, 60, 100), torch.tensor([0, 0, 1, 1])
+    # From the image at 0 degrees its caption at 10 is nearest; from 90 its nearest, 100, comes after the other's 85.
+    # Of the captions just 85 is nearer to the image that is not its own.
+    found = retrieval_many(images, captions, owner, block)
+    assert (found["i2t_r1"], found["t2i_r1"], found["r1"]) == (50, 75, 62.5)
+    assert (found["i2t_r5"], found["t2i_r5"]) == (100, 100)
+    assert found["mrr"] == pytest.approx(((1 + 1 / 2) / 2 + (1 + 1 / 2 + 1 + 1) / 4) / 2)
+
+
+def test_an_images_other_captions_do_not_stand_in_its_way() -> None:
+    images, captions = at_angles(0, 180), at_angles(1, 2, 3, 4, 5, 6, 170)
+    owner = torch.tensor([0, 0, 0, 0, 0, 0, 1])
+    assert retrieval_many(images, captions, owner)["i2t_r1"] == 100
+    far = retrieval_many(images, at_angles(1, 2, 3, 4, 5, 6, 7), torch.tensor([1, 1, 1, 1, 1, 1, 0]))
+    assert (far["i2t_r1"], far["i2t_r5"], far["i2t_r10"]) == (0, 50, 100)  # ranks 7 and 2
+
+
+def test_captions_that_tell_nothing_apart_earn_nothing() -> None:
+    same, owner = at_angles(*[30.0] * 20), torch.arange(4).repeat_interleave(5)
+    found = retrieval_many(same[:4], same, owner)
+    assert (found["i2t_r10"], found["t2i_r1"]) == (0, 0)  # ranks 16 and 4
+    assert found["mrr"] == pytest.approx((1 / 16 + 1 / 4) / 2)
+
+
+def test_with_one_caption_each_it_is_plain_retrieval() -> None:
+    draws = torch.Generator().manual_seed(0)
+    images, captions = (torch.nn.functional.normalize(torch.randn(60, 4, generator=draws), dim=1) for _ in range(2))
+    owner = torch.randperm(60, generator=draws)
+    expected = retrieval(images[owner], captions)
+    assert retrieval_many(images, captions, owner, block=7) == pytest.approx(expected)
+    assert 0 < expected["r5"] < 50

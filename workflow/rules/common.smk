@@ -93,7 +93,7 @@ def resolved(wildcards):
 def shards_of_setting(setting):
     return [
         f"resources/shards/{name}/manifest.json"
-        for name in (setting.dataset, setting.zero_shot)
+        for name in (setting.dataset, setting.zero_shot, setting.coco)
         if name
     ]
 

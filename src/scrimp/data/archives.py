@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -57,6 +58,36 @@ def iter_members(
         raise ScrimpError(
             f"{path} cannot be read to its end, it is truncated or damaged ({str(error) or type(error).__name__}); "
             "delete it and bring it again with `scrimp fetch`"
+        ) from error
+
+
+def iter_places(path: Path) -> Iterator[tuple[str, int, int]]:
+    """Yield `(name, offset, size)` of the regular files of a plain tar, in its order; no content is read.
+
+    Refuses what `iter_members` refuses, and a compressed tar, of which nothing can be read by its place.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(6)
+            if any(start.startswith(magic) for magic in OPENERS):
+                raise ScrimpError(f"{path} is compressed, but what it holds is read by its place: unpack it to a plain tar")
+            file.seek(0)
+            end = 0
+            with tarfile.open(fileobj=file, mode="r:") as tar:
+                for member in tar:
+                    name = _checked_name(path, member)
+                    end = member.offset_data + _padded(member.size if member.isfile() else 0)
+                    if member.isfile():
+                        yield name, member.offset_data, member.size
+            # tarfile takes a cut between two members, or a garbled header, for the end, and passes a cut in the last one.
+            if os.pread(file.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no end marker after byte {end:,} of the tar")
+    except FileNotFoundError as error:
+        raise ScrimpError(f"{path} does not exist; bring it there, or mend the path or pattern that names it") from error
+    except DAMAGE as error:
+        raise ScrimpError(
+            f"{path} cannot be read to its end, it is truncated or damaged ({str(error) or type(error).__name__}); "
+            "put a whole copy in its place and run the same command again"
         ) from error
 
 

@@ -6,14 +6,17 @@ The tokenizer is a byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2) trai
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor, from_numpy
 
 from scrimp.data.icon_classes import concept
+from scrimp.files import sha256_of
 
 PADDING = "[PAD]"  # id 0
 # How the curated sets say that a drawing is another style of the same thing. Fewer than the classes' STYLE_WORDS, of
@@ -21,6 +24,7 @@ PADDING = "[PAD]"  # id 0
 DRAWN = frozenset(["alt", "duotone", "fill", "filled", "outline", "outlined", "outlines", "solid", "variant"])
 BRANDS = frozenset(["brand", "brands", "ibm", "logo", "logos"])  # words that mark a name as a company's
 LINE_SHARE = 0.1
+CAPTIONS_AT_A_TIME = 100_000  # an encoding takes some kB: those of millions of captions would not fit into memory
 
 
 # ------------------------------------------------------------------------------------------------------------- cleaning
@@ -89,9 +93,37 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int, length: int) -> To
 
 def encoded(tokenizer: Tokenizer, captions: Sequence[str]) -> np.ndarray:
     """Token ids, cut and padded with 0: int16 [N, length]."""
-    return np.array([encoding.ids for encoding in tokenizer.encode_batch_fast(list(captions))], dtype=np.int16)
+    assert tokenizer.truncation is not None  # train_tokenizer sets it
+    ids = np.zeros((len(captions), tokenizer.truncation["max_length"]), dtype=np.int16)
+    for row, encoding in enumerate(_encodings(tokenizer, captions)):
+        ids[row] = encoding.ids
+    return ids
 
 
 def tokens_of(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
     """The same as int64, as embeddings look them up."""
     return from_numpy(encoded(tokenizer, captions).astype(np.int64))
+
+
+def write_tokens(folder: Path, texts: pd.Series, trained: pd.Series, vocabulary: int, length: int) -> dict[str, Any]:
+    """Write `tokenizer.json`, trained on the texts marked in `trained`, and `tokens.npy` of all; facts for a manifest."""
+    tokenizer = train_tokenizer(texts[trained], vocabulary, length)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    captions = list(texts)
+    np.save(folder / "tokens.npy", encoded(tokenizer, captions))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    lengths = np.array([len(encoding) for encoding in _encodings(tokenizer, captions)])
+    return {
+        "vocabulary": tokenizer.get_vocab_size(),
+        "length": length,
+        "captions_cut": int((lengths > length).sum()),
+        "mean": round(float(lengths.mean()), 3),
+        "tokens_sha256": sha256_of(folder / "tokens.npy"),
+        "tokenizer_sha256": sha256_of(folder / "tokenizer.json"),
+    }
+
+
+def _encodings(tokenizer: Tokenizer, captions: Sequence[str]) -> Iterator[Encoding]:
+    for begin in range(0, len(captions), CAPTIONS_AT_A_TIME):
+        yield from tokenizer.encode_batch_fast(list(captions[begin : begin + CAPTIONS_AT_A_TIME]))

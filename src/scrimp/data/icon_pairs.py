@@ -25,7 +25,6 @@ from scrimp.data.loading import load_pixels
 from scrimp.data.pairs import SPLITS, TESTS, TRAINED
 from scrimp.data.shards import read_manifest, read_samples
 from scrimp.errors import ScrimpError
-from scrimp.files import sha256_of
 
 SCHEMA = [
     "index",
@@ -103,7 +102,7 @@ def build(folder: Path, name: str, base: Path, also: dict[str, Path], options: O
             "zero_shot_test": len(read.zero_shot),
             "designers_of_test_emoji": int((split == "unseen designer").sum()),
         },
-        "tokens": _tokenize(folder, table["caption"], trained, options),
+        "tokens": captions.write_tokens(folder, table["caption"], trained, options.vocabulary, options.length),
         "base": {"dataset": base.name, "samples_sha256": read_manifest(base)["samples_sha256"]},
         "also_read": {other: read_manifest(at)["samples_sha256"] for other, at in also.items()},
     }
@@ -283,20 +282,3 @@ def _table(read: Read, options: Options, split: np.ndarray, shown: np.ndarray) -
             "base_index": kept["index"].to_numpy(),
         }
     )
-
-
-def _tokenize(folder: Path, texts: pd.Series, trained: pd.Series, options: Options) -> dict[str, Any]:
-    tokenizer = captions.train_tokenizer(texts[trained], options.vocabulary, options.length)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    np.save(folder / "tokens.npy", captions.encoded(tokenizer, list(texts)))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    lengths = np.array([len(encoding) for encoding in tokenizer.encode_batch_fast(list(texts))])
-    return {
-        "vocabulary": tokenizer.get_vocab_size(),
-        "length": options.length,
-        "captions_cut": int((lengths > options.length).sum()),
-        "mean": round(float(lengths.mean()), 3),
-        "tokens_sha256": sha256_of(folder / "tokens.npy"),
-        "tokenizer_sha256": sha256_of(folder / "tokenizer.json"),
-    }

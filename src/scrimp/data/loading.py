@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,17 @@ from scrimp.errors import ScrimpError
 from scrimp.files import replacing
 from scrimp.selection.base import derived_generator
 
+FORMATS = ("JPEG", "PNG", "WEBP")  # whatever a file is called: some of Pillow's readers run other programs
+# What Pillow raises for bytes that are no whole picture, or for one too large to be one.
+CORRUPT = (
+    UnidentifiedImageError,
+    Image.DecompressionBombError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+)
 Visit = tuple[Tensor, Tensor, Tensor]
 Part = Callable[[int], tuple[slice, float]]  # see training/parallel.py
 
@@ -160,14 +172,19 @@ def _decoded(folder: Path, samples: pd.DataFrame) -> np.ndarray[Any, np.dtype[np
 def decode(encoded: bytes, shard: Path, index: int) -> Image.Image:
     """An encoded picture as RGB; one that does not decode is an error that names its shard and the remedy."""
     try:
-        image = Image.open(io.BytesIO(encoded))
-        image.load()  # here, where what is wrong with it can be told
-        return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        return as_rgb(encoded)
+    except CORRUPT as error:
         raise ScrimpError(
             f"image {index} in {shard} is corrupt ({error}); delete {shard.resolve().parent} "
             f"and run `scrimp shard {shard.parent.name}` again"
         ) from error
+
+
+def as_rgb(encoded: bytes) -> Image.Image:
+    """An encoded picture, decoded to its end, as RGB; raises one of CORRUPT where that fails."""
+    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    image.load()  # here, where what is wrong with it can be told
+    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
@@ -23,6 +24,25 @@ from scrimp.errors import ScrimpError
 TRAINED = ("curated", "pool")  # splits that are trained on
 TESTS = ("validation", "test", "test-emoji")
 SPLITS = (*TRAINED, *TESTS)
+
+
+class PairSource(Protocol):
+    """Pairs that training and evaluation read from, wherever their pictures lie."""
+
+    @property
+    def tokens(self) -> Tensor:
+        """int64 [N, L], padded with 0."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def images(self, at: Tensor) -> Tensor:
+        """The pictures of the pairs `at` (int64 [n]): uint8 [n, S, S, 3]."""
+        ...
+
+    def subset(self, at: Tensor) -> PairSource:
+        """The pairs `at` (int64 [n]), in that order; no picture is copied."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,10 +72,10 @@ class Pairs:
 class PairData:
     """An image-text dataset: `pairs` are all of it, row for row those of the table `samples`."""
 
-    pairs: Pairs
+    pairs: PairSource
     samples: pd.DataFrame
     tokenizer: Tokenizer
-    splits: dict[str, Pairs]
+    splits: dict[str, PairSource]
 
     @property
     def vocabulary(self) -> int:
@@ -81,23 +101,35 @@ def load_pairs(folder: Path) -> PairData:
     manifest = read_manifest(folder)
     if "tokens" not in manifest:
         raise ScrimpError(f"{folder.name} has no captions; an image-text study needs a view such as icon-pairs")
-    base = folder.parent / manifest["base"]["dataset"]
-    if read_manifest(base)["samples_sha256"] != manifest["base"]["samples_sha256"]:
-        raise ScrimpError(f"{base} has changed since {folder} was made from it; run `scrimp shard {folder.name}` again")
+    base = check_base(folder, manifest)
+    if base is None:
+        raise ScrimpError(f"{folder.name} has pictures of many sizes: give the setting an `image_size`, to read them at")
     samples = read_samples(folder)
     rows = torch.from_numpy(samples["base_index"].to_numpy(np.int64, copy=True))
     pixels = load_pixels(base, read_samples(base))
-    tokenizer = _tokenizer(folder)
-    pairs = Pairs(pixels, rows, _tokens(folder, len(samples), tokenizer.get_vocab_size()))
-    splits = {split: pairs.subset(_positions(samples["split"] == split)) for split in SPLITS}
-    return PairData(pairs, samples, tokenizer, splits)
+    tokenizer = read_tokenizer(folder)
+    pairs = Pairs(pixels, rows, read_tokens(folder, len(samples), tokenizer.get_vocab_size()))
+    splits = {split: pairs.subset(positions(samples["split"] == split)) for split in SPLITS}
+    return PairData(pairs, samples, tokenizer, dict(splits))
 
 
-def _positions(marks: pd.Series) -> Tensor:
+def check_base(folder: Path, manifest: dict[str, Any]) -> Path | None:
+    """The folder of the base of a view, which must not have changed since; None for what is no view."""
+    if "base" not in manifest:
+        return None
+    base = folder.parent / manifest["base"]["dataset"]
+    if read_manifest(base)["samples_sha256"] != manifest["base"]["samples_sha256"]:
+        raise ScrimpError(f"{base} has changed since {folder} was made from it; run `scrimp shard {folder.name}` again")
+    return base
+
+
+def positions(marks: pd.Series) -> Tensor:
+    """Where a boolean column is true: int64 [n]."""
     return torch.from_numpy(np.flatnonzero(marks.to_numpy(bool)))
 
 
-def _tokens(folder: Path, count: int, vocabulary: int) -> Tensor:
+def read_tokens(folder: Path, count: int, vocabulary: int) -> Tensor:
+    """`tokens.npy` of an image-text dataset of `count` pairs: int64 [count, L]; ids beyond the vocabulary are an error."""
     path = folder / "tokens.npy"
     remedy = f"delete {folder} and run `scrimp shard {folder.name}` again"
     try:
@@ -112,7 +144,8 @@ def _tokens(folder: Path, count: int, vocabulary: int) -> Tensor:
     return torch.from_numpy(tokens.astype(np.int64))
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """`tokenizer.json` of an image-text dataset."""
     path = folder / "tokenizer.json"
     try:
         return Tokenizer.from_file(str(path))

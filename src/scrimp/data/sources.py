@@ -1,4 +1,4 @@
-"""Bringing a dataset's one source file to `resources/downloads`, with its digest checked before anything reads it."""
+"""Bringing a dataset's source to `resources/downloads`: one file, or tars by the hundred, with digests checked first."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ import subprocess
 import tempfile
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import cast
 
+from braceexpand import braceexpand
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -31,7 +33,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from scrimp.config import DatasetConfig, FolderSource, NpmSource, UrlSource, Workspace, unknown
+from scrimp.config import DatasetConfig, FolderSource, NpmSource, TarsSource, UrlFile, Workspace, unknown
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing, sha256_of
 
@@ -49,20 +51,59 @@ def fetch(name: str, dataset: DatasetConfig, workspace: Workspace, local_path: P
 
     Looked at in this order: the file already there, `local_path` (the file, or a folder that holds it), the folder in
     `$SCRIMP_MIRROR`, the source itself. A view brings the file of the dataset that it is a view of. Two fetches of one
-    file at once: the second waits for the first.
+    file at once: the second waits for the first. Of a dataset of many tars it brings all, and returns their folder.
 
     Raises `ScrimpError` when the file cannot be had, has the wrong digest, or does not fit on the disk. A file with a
     wrong digest does not stay in `resources/downloads`; the user's own copy and the mirror's are left as they are.
     """
     name, source = origin(name, dataset, workspace)
+    if isinstance(source, TarsSource):
+        return fetch_tars(name, source, workspace, local_path)[0].parent
+    return _fetch_file(name, source, workspace, local_path)
+
+
+def fetch_tars(name: str, source: TarsSource, workspace: Workspace, local_path: Path | None = None) -> list[Path]:
+    """Bring every tar of `source.urls` to `resources/downloads/NAME`, one by one; returns them in the pattern's order.
+
+    A tar is looked for where `fetch` looks, the mirror's and the user's in a folder NAME. Killed, the same command goes
+    on with the first tar that is not there yet, or not whole.
+    """
+    where = f"config/datasets.yaml: {name}: source"
+    if source.urls is None:
+        raise ScrimpError(f"dataset {name} is made from tars of your own, there is nothing to fetch: {source.obtain}")
+    urls = expanded(source.urls, f"{where}.urls")
+    names = [PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name for url in urls]
+    if "" in names or len(set(names)) < len(names):
+        raise ScrimpError(f"{where}.urls: {source.urls!r} must end in file names, each of them different")
+    for file in source.sha256:
+        if file not in names:
+            raise ScrimpError(unknown("file", file, names, f"{where}.sha256"))
+    if local_path is not None and not local_path.is_dir():
+        raise ScrimpError(f"{local_path} is not a folder; for {name}, --path takes the one that holds {name}/{names[0]}")
+    files = [
+        UrlFile(url=url, file=f"{name}/{file}", sha256=source.sha256.get(file))
+        for url, file in zip(urls, names, strict=True)
+    ]
+    return [_fetch_file(name, file, workspace, local_path) for file in files]
+
+
+def expanded(pattern: str, where: str) -> list[str]:
+    """What a pattern with braces stands for: `a{0..2}` gives a0, a1, a2, in that order."""
+    try:
+        return list(braceexpand(pattern))
+    except ValueError as error:  # its UnbalancedBracesError
+        raise ScrimpError(f"{where}: {pattern!r} has a brace without its partner: {error}") from error
+
+
+def _fetch_file(name: str, source: NpmSource | UrlFile, workspace: Workspace, local_path: Path | None) -> Path:
     target = workspace.downloads / file_name(source)
     with holding(target.with_name(f".{target.name}.lock")):
         there = target.exists()
-        if there and _digest(target, source) == source_digest(source):
+        if there and _digest(target, source) in (None, source_digest(source)):
             return target
         local = _local_copy(source, local_path)
         if there and not (local is not None and local.samefile(target)):
-            _say(f"{target} has the wrong digest: fetching it again")
+            say(f"{target} has the wrong digest: fetching it again")
             target.unlink()
         if local is not None:
             _copy(name, source, local, target)
@@ -73,7 +114,7 @@ def fetch(name: str, dataset: DatasetConfig, workspace: Workspace, local_path: P
     return target
 
 
-def origin(name: str, dataset: DatasetConfig, workspace: Workspace) -> tuple[str, NpmSource | UrlSource]:
+def origin(name: str, dataset: DatasetConfig, workspace: Workspace) -> tuple[str, NpmSource | UrlFile | TarsSource]:
     """The dataset that owns the bytes (itself, or what a view is a view of), by name, and its source."""
     seen = [name]
     while dataset.source is None:
@@ -106,7 +147,7 @@ def check_needs(datasets: dict[str, DatasetConfig]) -> None:
         visit(name, [])
 
 
-def file_name(source: NpmSource | UrlSource) -> str:
+def file_name(source: NpmSource | UrlFile) -> str:
     """The source's file name below `resources/downloads` and in a mirror; npm's as `npm pack` makes it."""
     if isinstance(source, NpmSource):
         return f"{source.package.removeprefix('@').replace('/', '-')}-{source.version}.tgz"
@@ -116,8 +157,8 @@ def file_name(source: NpmSource | UrlSource) -> str:
     return source.file
 
 
-def source_digest(source: NpmSource | UrlSource) -> str:
-    """The digest pinned for a source, as its kind writes it (npm's integrity, or a hex SHA-256)."""
+def source_digest(source: NpmSource | UrlFile) -> str | None:
+    """The digest pinned for a source, as its kind writes it (npm's integrity, or a hex SHA-256); None for none."""
     return source.integrity if isinstance(source, NpmSource) else source.sha256
 
 
@@ -135,15 +176,15 @@ def holding(lock: Path) -> Iterator[None]:
 
 
 # -------------------------------------------------------------------------------------------------- digests and copies
-def _digest(path: Path, source: NpmSource | UrlSource) -> str:
-    """The file's digest in the form in which its source pins it."""
-    if isinstance(source, UrlSource):
-        return sha256_of(path)
+def _digest(path: Path, source: NpmSource | UrlFile) -> str | None:
+    """The file's digest in the form in which its source pins it; None, and nothing is read, where it pins none."""
+    if isinstance(source, UrlFile):
+        return None if source.sha256 is None else sha256_of(path)
     with path.open("rb") as file:
         return "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
 
 
-def _check(name: str, source: NpmSource | UrlSource, path: Path, came_from: str, remedy: str) -> None:
+def _check(name: str, source: NpmSource | UrlFile, path: Path, came_from: str, remedy: str) -> None:
     """Raise unless the file has its pinned digest."""
     actual = _digest(path, source)
     if actual != source_digest(source):
@@ -153,7 +194,7 @@ def _check(name: str, source: NpmSource | UrlSource, path: Path, came_from: str,
         )
 
 
-def _local_copy(source: NpmSource | UrlSource, local_path: Path | None) -> Path | None:
+def _local_copy(source: NpmSource | UrlFile, local_path: Path | None) -> Path | None:
     """The user's own copy, else the mirror's, else None."""
     file = file_name(source)
     if local_path is not None:
@@ -170,7 +211,7 @@ def _local_copy(source: NpmSource | UrlSource, local_path: Path | None) -> Path 
     return local if local.is_file() else None
 
 
-def _copy(name: str, source: NpmSource | UrlSource, local: Path, target: Path) -> None:
+def _copy(name: str, source: NpmSource | UrlFile, local: Path, target: Path) -> None:
     """Copy a file that the user provides; it is checked on its way and never changed."""
     try:
         opened = local.open("rb")
@@ -181,7 +222,7 @@ def _copy(name: str, source: NpmSource | UrlSource, local: Path, target: Path) -
             shutil.copyfileobj(file, copy, CHUNK)
         remedy = f"Your file was left as it is. Replace it by the right one, or remove it to have Scrimp fetch {name}."
         _check(name, source, temporary, str(local), remedy)
-    _say(f"{target.name}: copied from {local.parent}")
+    say(f"{target.name}: copied from {local.parent}")
 
 
 # ----------------------------------------------------------------------------------------------------------------- npm
@@ -225,7 +266,7 @@ class _BrokenError(Exception):
     """A transfer that broke off or did not begin, and may succeed when tried again."""
 
 
-def _download(name: str, source: UrlSource, target: Path) -> None:
+def _download(name: str, source: UrlFile, target: Path) -> None:
     """Download to `TARGET.part`, going on where a broken transfer (of an earlier command, too) stopped."""
     if not source.url.startswith(("https://", "http://")):
         raise ScrimpError(f"config/datasets.yaml: {name}: source.url: {source.url!r} is not an https address")
@@ -243,7 +284,7 @@ def _download(name: str, source: UrlSource, target: Path) -> None:
         part.unlink(missing_ok=True)
 
 
-def _transfer(name: str, source: UrlSource, part: Path) -> None:
+def _transfer(name: str, source: UrlFile, part: Path) -> None:
     """Append to `part` until it holds the whole file, trying several times."""
     columns = (
         TextColumn("{task.description}"),
@@ -324,7 +365,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 # ------------------------------------------------------------------------------------------------------------ messages
-def _unavailable(name: str, source: NpmSource | UrlSource, place: str, reason: str) -> ScrimpError:
+def _unavailable(name: str, source: NpmSource | UrlFile, place: str, reason: str) -> ScrimpError:
     mirror = os.environ.get(MIRROR_VARIABLE)
     looked = f"\nThe mirror {mirror} has no such file." if mirror else ""
     return ScrimpError(
@@ -333,7 +374,7 @@ def _unavailable(name: str, source: NpmSource | UrlSource, place: str, reason: s
     )
 
 
-def _provide(name: str, source: NpmSource | UrlSource) -> str:
+def _provide(name: str, source: NpmSource | UrlFile) -> str:
     file = file_name(source)
     return f"  put {file} into a folder and set {MIRROR_VARIABLE} to that folder, or\n  scrimp fetch {name} --path {file}"
 
@@ -348,6 +389,6 @@ def _no_space(target: Path, needed: int | None, error: OSError | None = None) ->
     )
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """A line for the person at the keyboard, out of the way of what a verb prints."""
     Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)

@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL import Image
 
-from scrimp.config import Closed, DatasetConfig, FolderSource, Workspace, parse_model, unknown
-from scrimp.data import cifar, emoji_labels, icon_classes, icon_pairs, icons, image_folder
+from scrimp.config import Closed, DatasetConfig, FolderSource, TarsSource, Workspace, parse_model, unknown
+from scrimp.data import cifar, coco, emoji_labels, icon_classes, icon_pairs, icons, image_folder, web_tars
 from scrimp.data.shards import ShardWriter, building, read_manifest, write_manifest
-from scrimp.data.sources import check_needs, fetch, source_digest
+from scrimp.data.sources import check_needs, fetch, fetch_tars, source_digest
 from scrimp.errors import ScrimpError
 
 VIEWS: dict[str, type[Closed]] = {"icon_classes": icon_classes.Options, "icon_pairs": icon_pairs.Options}
@@ -26,6 +26,8 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
     if dataset.view_of is not None:
         return _shard_view(workspace, name, dataset)
     assert dataset.source is not None
+    if isinstance(dataset.source, TarsSource):
+        return _index_tars(workspace, name, dataset, dataset.source, local_path)
     if isinstance(dataset.source, FolderSource):
         if local_path is None:
             raise ScrimpError(
@@ -33,19 +35,22 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
             )
         archive, digest = local_path, "a folder of the user's own"
     else:
-        archive, digest = fetch(name, dataset, workspace, local_path), source_digest(dataset.source)
+        archive, digest = fetch(name, dataset, workspace, local_path), source_digest(dataset.source) or ""
+    where = f"config/datasets.yaml: {name}: options"
     details: dict[str, Any]
     with building(folder) as temporary:
         if dataset.builder == "emoji_labels":
-            parse_model(dataset.options, Closed, f"config/datasets.yaml: {name}: options")  # it takes none
+            parse_model(dataset.options, Closed, where)  # it takes none
             details = emoji_labels.build(temporary, archive)
             write_manifest(temporary, name, digest, emoji_labels.SCHEMA, **details)
             return folder
         writer = ShardWriter(temporary)
-        if isinstance(dataset.source, FolderSource):
+        if dataset.builder == "coco":
+            details, schema = coco.build(archive, parse_model(dataset.options, coco.Options, where), writer), coco.SCHEMA
+        elif isinstance(dataset.source, FolderSource):
             details, schema = image_folder.build(archive, dataset.source, writer), LABELLED_SCHEMA
         elif dataset.builder == "icons":
-            options = parse_model(dataset.options, icons.Options, f"config/datasets.yaml: {name}: options")
+            options = parse_model(dataset.options, icons.Options, where)
             details = icons.build(archive, writer, options, os.cpu_count() or 1)
             schema = icons.SCHEMA
         else:
@@ -53,6 +58,21 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
         writer.close()
         write_manifest(temporary, name, digest, schema, shards=writer.shards, **details)
     return folder
+
+
+def _index_tars(
+    workspace: Workspace, name: str, dataset: DatasetConfig, source: TarsSource, local_path: Path | None
+) -> Path:
+    if local_path is None and source.urls is None:
+        raise ScrimpError(
+            f"dataset {name} is made from tars of your own: `scrimp shard {name} --path PATTERN`. {source.obtain}"
+        )
+    tars = fetch_tars(name, source, workspace) if local_path is None else web_tars.tars_of(local_path, source.obtain)
+    options = parse_model(dataset.options, web_tars.Options, f"config/datasets.yaml: {name}: options")
+    with building(workspace.shards(name)) as temporary:
+        details = web_tars.build(temporary, name, tars, options, os.cpu_count() or 1)
+        write_manifest(temporary, name, web_tars.tars_digest(tars), web_tars.SCHEMA, **details)
+    return workspace.shards(name)
 
 
 def _shard_view(workspace: Workspace, name: str, dataset: DatasetConfig) -> Path:

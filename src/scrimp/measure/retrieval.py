@@ -28,10 +28,39 @@ def retrieval(image: Tensor, text: Tensor) -> dict[str, float]:
     `i2t_r5`: how often an image's caption is among the five nearest; `t2i_r5` the other way; `r5` the mean of both; `mrr`
     the mean of 1 / rank over both ways. Captions should be distinct, or a right answer counts as wrong.
     """
-    ways = {"i2t": ranks(image, text), "t2i": ranks(text, image)}
+    return _summary({"i2t": ranks(image, text), "t2i": ranks(text, image)})
+
+
+def retrieval_many(image: Tensor, text: Tensor, owner: Tensor, block: int = 1024) -> dict[str, float]:
+    """The same where images have several right captions, as in COCO: images [N, d], captions [M, d], whose image is `owner`.
+
+    `owner` is int64 [M] in 0..N-1, and every image has a caption. An image's rank is that of its best caption among the
+    wrong ones: its other captions do not stand in the way. Ties go to the wrong ones, as in `ranks`.
+    """
+    places = []
+    for begin in range(0, len(image), block):
+        scores = image[begin : begin + block] @ text.T  # [b, M]
+        right = owner == torch.arange(begin, begin + len(scores), device=owner.device).unsqueeze(1)
+        best = scores.masked_fill(~right, -torch.inf).amax(dim=1, keepdim=True)
+        places.append(1 + ((scores >= best) & ~right).sum(dim=1))
+    ways = {"i2t": torch.cat(places), "t2i": _ranks_of_owners(text, image, owner, block)}
+    return _summary(ways)
+
+
+def _ranks_of_owners(text: Tensor, image: Tensor, owner: Tensor, block: int) -> Tensor:
+    """The place, from 1, of a caption's image among all images: int64 [M]."""
+    places = []
+    for queries, own in zip(text.split(block), owner.split(block), strict=True):
+        scores = queries @ image.T  # [b, N]
+        places.append((scores >= scores.gather(1, own.unsqueeze(1))).sum(dim=1))
+    return torch.cat(places)
+
+
+def _summary(ways: dict[str, Tensor]) -> dict[str, float]:
+    """Recall in percent of each way and of both, and the mean of the ways' mean reciprocal ranks."""
     found = {f"{way}_r{k}": 100 * float((places <= k).double().mean()) for way, places in ways.items() for k in RANKS}
     both = {f"r{k}": (found[f"i2t_r{k}"] + found[f"t2i_r{k}"]) / 2 for k in RANKS}
-    return {**found, **both, "mrr": float(torch.stack([1 / places.double() for places in ways.values()]).mean())}
+    return {**found, **both, "mrr": float(torch.stack([(1 / places.double()).mean() for places in ways.values()]).mean())}
 
 
 def zero_shot_accuracy(image: Tensor, names: Tensor, labels: Tensor) -> float:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from scrimp.config import Recipe
 from scrimp.data.loading import Normalisation, augmented, epoch_order
-from scrimp.data.pairs import Pairs
+from scrimp.data.pairs import PairSource
 from scrimp.measure.clock import Clock
 from scrimp.models.contrastive import TwoTowers
 from scrimp.selection.base import derived_generator
@@ -70,7 +70,7 @@ _order = functools.lru_cache(maxsize=4)(epoch_order)
 
 def train(
     model: TwoTowers,
-    pool: Pairs,
+    pool: PairSource,
     selector: BatchSelector,
     recipe: Recipe,
     budget: Budget,
@@ -161,7 +161,7 @@ def softmax_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def embed(model: TwoTowers, pool: Pairs, at: Tensor, patch: int | None, place: Place) -> Embedded:
+def embed(model: TwoTowers, pool: PairSource, at: Tensor, patch: int | None, place: Place) -> Embedded:
     """Unit embeddings of the pairs `at` (int64 [n]), [n, d] each, without gradients and without augmentation."""
     normalise = NORMALISATION.to(place.device)
     with place.autocast():
@@ -195,7 +195,7 @@ def trimmed(tokens: Tensor) -> Tensor:
 
 def _score(
     model: TwoTowers,
-    pool: Pairs,
+    pool: PairSource,
     drawn: Tensor,
     selector: BatchSelector,
     reference: Reference | None,
@@ -223,7 +223,13 @@ def _shared(mine: Embedded) -> Embedded:
 
 
 def _embed(
-    model: TwoTowers, pool: Pairs, chosen: Tensor, patches: list[int], recipe: Recipe, draws: torch.Generator, place: Place
+    model: TwoTowers,
+    pool: PairSource,
+    chosen: Tensor,
+    patches: list[int],
+    recipe: Recipe,
+    draws: torch.Generator,
+    place: Place,
 ) -> tuple[Tensor, Tensor]:
     """The sub-batch embedded to be trained on: [b, d] each, every patch side taking its even share of the pairs.
 

@@ -7,13 +7,15 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from scrimp.config import Setting, Workspace
-from scrimp.data.loading import Images, load_classification
-from scrimp.data.pairs import PairData, Pairs, load_pairs
+from scrimp.data.benchmarks import Captioned, ZeroShot, load_captioned, load_zero_shot
+from scrimp.data.pairs import PairData, load_pairs
+from scrimp.data.web_pairs import load_web_pairs
 from scrimp.errors import ScrimpError
 from scrimp.measure.hardware import has_fast_bf16
-from scrimp.measure.retrieval import retrieval, zero_shot_accuracy
+from scrimp.measure.retrieval import retrieval, retrieval_many, zero_shot_accuracy
 from scrimp.models.contrastive import TwoTowers, build_two_towers
 from scrimp.training.contrast import embed, embed_captions
 from scrimp.training.pair_costs import TowerFlops, tower_flops
@@ -26,7 +28,8 @@ class PairTask:
 
     setting: Setting
     data: PairData
-    zero_shot: tuple[Images, Tensor] | None  # pictures with labels, and the class names' tokens [C, L]
+    zero_shot: ZeroShot | None
+    captioned: Captioned | None
     place: Place
     flops: TowerFlops
 
@@ -40,30 +43,47 @@ class PairTask:
 
 
 def load_pair_task(workspace: Workspace, setting: Setting, device: torch.device) -> PairTask:
-    """Map a setting's pictures, read its captions, and count the FLOPs of its model.
+    """Map a setting's pictures, or at its `image_size` leave them on disk, read its captions, count its model's FLOPs.
 
-    Raises ScrimpError for a model that is no two-tower model and for data without pairs.
+    Raises ScrimpError for a model that is no two-tower model or has no room for the data, and for data without pairs.
     """
     if setting.model.name != "two-towers":
         raise ScrimpError(f"an image-text study trains the model two-towers, not {setting.model.name}")
-    data = load_pairs(workspace.shards(setting.dataset))
-    zero_shot = None
-    if setting.zero_shot is not None:
-        splits, names = load_classification(workspace.shards(setting.zero_shot))
-        zero_shot = splits["test"], data.encode(names)
+    folder = workspace.shards(setting.dataset)
+    data = load_pairs(folder) if setting.image_size is None else load_web_pairs(folder, setting.image_size)
+    zero_shot = load_zero_shot(workspace, setting, data.encode)
+    captioned = load_captioned(workspace, setting, data.encode)
     precision = setting.recipe.precision
     place = Place(device, precision == "bf16" or (precision == "auto" and has_fast_bf16(device)))
     model = build_two_towers(data.vocabulary, 0, setting.model.options)
+    _check_room(setting, model, data)
     sides = {model.patch, 2 * model.patch, *setting.recipe.patches}
     usable = [side for side in sides if model.image_tower.size % side == 0]
     # Padding is not computed, so a caption counts with the mean length of the pool's.
     tokens = math.ceil(float((data.splits["pool"].tokens != 0).sum(dim=1).double().mean()))
     flops = tower_flops(model, model.image_tower.size, tokens, usable)
-    return PairTask(setting, data, zero_shot, place, flops)
+    return PairTask(setting, data, zero_shot, captioned, place, flops)
+
+
+def _check_room(setting: Setting, model: TwoTowers, data: PairData) -> None:
+    if setting.image_size not in (None, model.image_tower.size):
+        raise ScrimpError(
+            f"the setting's `image_size` is {setting.image_size}, but its model's `size` is {model.image_tower.size}: "
+            "make them the same"
+        )
+    if data.length > model.text_tower.positions.shape[1]:
+        raise ScrimpError(
+            f"captions of {setting.dataset} have {data.length} tokens, but the model's option `length` is "
+            f"{model.text_tower.positions.shape[1]}: raise it"
+        )
 
 
 def test(model: TwoTowers, task: PairTask, parts: tuple[str, ...], zero_shot: bool) -> dict[str, float]:
-    """Retrieval on held-out parts, as `PART_i2t_r1` and so on, and `zero_shot_accuracy`; at the finest patch side."""
+    """Retrieval on held-out parts, as `PART_i2t_r1` and so on; at the finest patch side.
+
+    Where `zero_shot` is set, also `zero_shot_accuracy` and retrieval on COCO, `coco_i2t_r1` and so on, if the setting has
+    data for them.
+    """
     model.eval()
     found: dict[str, float] = {}
     for part in parts:
@@ -73,10 +93,21 @@ def test(model: TwoTowers, task: PairTask, parts: tuple[str, ...], zero_shot: bo
         seen = embed(model, pairs, torch.arange(len(pairs)), task.patches[0], task.place)
         found |= {f"{part.replace('-', '_')}_{name}": value for name, value in retrieval(seen.image, seen.text).items()}
     if zero_shot and task.zero_shot is not None:
-        images, names = task.zero_shot
-        every = torch.arange(len(images))
-        shown = embed(model, Pairs(images.pixels, every, names[images.labels]), every, task.patches[0], task.place)
-        named = embed_captions(model, names, task.place)
-        found["zero_shot_accuracy"] = zero_shot_accuracy(shown.image, named, images.labels.to(task.place.device))
+        known = task.zero_shot
+        shown = embed(model, known.pairs, torch.arange(len(known.pairs)), task.patches[0], task.place)
+        named = prompted(model, known.prompts, task.place)
+        found["zero_shot_accuracy"] = zero_shot_accuracy(shown.image, named, known.labels.to(task.place.device))
+    if zero_shot and task.captioned is not None:
+        many = task.captioned
+        image = embed(model, many.pairs, torch.arange(len(many.pairs)), task.patches[0], task.place).image
+        text = embed_captions(model, many.captions, task.place)
+        scores = retrieval_many(image, text, many.owner.to(task.place.device))
+        found |= {f"coco_{name}": value for name, value in scores.items()}
     model.train()
     return found
+
+
+def prompted(model: TwoTowers, prompts: Tensor, place: Place) -> Tensor:
+    """Each class's mean embedding over its prompts [C, T, L], a unit vector: [C, d] (CLIP, arXiv 2103.00020, 3.1.4)."""
+    text = embed_captions(model, prompts.flatten(0, 1), place).unflatten(0, prompts.shape[:2])
+    return text[:, 0] if prompts.shape[1] == 1 else F.normalize(text.mean(dim=1), dim=1)

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from scrimp.config import Closed, Horizon, ReferenceSpec, Setting, StudyConfig, Workspace, unknown
-from scrimp.data.pairs import PairData, Pairs
+from scrimp.data.pairs import PairData, PairSource
 from scrimp.data.shards import read_manifest
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, read_json, replacing, sha256_of, write_json
@@ -142,7 +142,7 @@ def load_reference(folder: Path, model: TwoTowers, live: bool, place: torch.devi
     return Reference(Embedded(embedded["image"], embedded["text"], summary["scale"], summary["bias"])), cost
 
 
-def subset_of(data: PairData, name: str) -> Pairs:
+def subset_of(data: PairData, name: str) -> PairSource:
     """The pairs that a reference is trained on: `raw`, the pool as it is; `text-filtered`, those of the pool whose captions
     describe; `curated`; `curated++`, which adds the pool's cleaner sets."""
     samples = data.samples
@@ -154,7 +154,10 @@ def subset_of(data: PairData, name: str) -> Pairs:
     }
     if name not in subsets:
         raise ScrimpError(unknown("subset", name, subsets, "a reference"))
-    return data.pairs.subset(torch.from_numpy(np.flatnonzero(subsets[name].to_numpy(bool))))
+    chosen = np.flatnonzero(subsets[name].to_numpy(bool))
+    if len(chosen) == 0:
+        raise ScrimpError(f"no pair of the data belongs to {name!r}: give its options, or train the reference on another")
+    return data.pairs.subset(torch.from_numpy(chosen))
 
 
 def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:

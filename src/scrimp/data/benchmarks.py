@@ -1,0 +1,105 @@
+"""What trained towers are tested on beside held-out pairs: classes known by their names, pictures with many captions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scrimp.config import Setting, Workspace
+from scrimp.data.loading import load_classification
+from scrimp.data.pairs import Pairs, PairSource
+from scrimp.data.shards import read_manifest, read_samples
+from scrimp.data.web_pairs import streamed
+from scrimp.errors import ScrimpError
+from scrimp.files import read_json
+
+Encode = Callable[[list[str]], Tensor]  # captions to token ids, int64 [n, L]
+
+
+@dataclass(frozen=True)
+class ZeroShot:
+    """Pictures to be classified by the words of their classes: `labels` int64 [N], `prompts` int64 [C, T, L].
+
+    Each class has a prompt for every template. `pairs` goes with the tokens of the first.
+    """
+
+    pairs: PairSource
+    labels: Tensor
+    prompts: Tensor
+
+
+@dataclass(frozen=True)
+class Captioned:
+    """Pictures with several captions: `captions` int64 [M, L] are of the pictures `owner`, int64 [M]."""
+
+    pairs: PairSource
+    captions: Tensor
+    owner: Tensor
+
+
+def load_zero_shot(workspace: Workspace, setting: Setting, encode: Encode) -> ZeroShot | None:
+    """The split `test` of `setting.zero_shot`, a labelled dataset: in memory, or streamed at the setting's `image_size`."""
+    if setting.zero_shot is None:
+        return None
+    folder = workspace.shards(setting.zero_shot)
+    if setting.image_size is None:
+        splits, classes = load_classification(folder)
+        labels = splits["test"].labels
+    else:
+        samples = read_samples(folder)
+        if "label" not in samples.columns:
+            raise ScrimpError(f"{folder.name} has no labels; zero-shot classification needs a labelled dataset")
+        rows = samples[samples["split"] == "test"]
+        labels = torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True))
+        classes = list(read_manifest(folder)["classes"])
+    words = class_words(classes, None if setting.class_names is None else workspace.root / setting.class_names)
+    prompts = encode([template.replace("{}", name) for name in words for template in setting.templates])
+    prompts = prompts.unflatten(0, (len(words), len(setting.templates)))
+    tokens = prompts[labels, 0]
+    pairs: PairSource
+    if setting.image_size is None:
+        pairs = Pairs(splits["test"].pixels, torch.arange(len(labels)), tokens)
+    else:
+        pairs = streamed(folder, rows, tokens, setting.image_size)
+    return ZeroShot(pairs, labels, prompts)
+
+
+def class_words(classes: list[str], path: Path | None) -> list[str]:
+    """What each class is called in a prompt: as the JSON file `path` says, else its name without underscores and hyphens."""
+    if path is None:
+        if all(re.fullmatch(r"n\d{8}", name) for name in classes):
+            raise ScrimpError(f"{classes[0]} and the other classes are WordNet's numbers: give the setting `class_names`")
+        return [re.sub("[_-]", " ", name) for name in classes]
+    told = read_json(path)
+    if isinstance(told, list):
+        told = dict(zip(classes, told, strict=True)) if len(told) == len(classes) else {}
+    missing = [name for name in classes if not isinstance(told, dict) or not isinstance(told.get(name), str)]
+    if missing:
+        raise ScrimpError(
+            f"{path} must be a JSON object, class -> words, or a list of {len(classes)} words in the order of the classes; "
+            f"it has none for {', '.join(missing[:3])}{f' and {len(missing) - 3} more' if len(missing) > 3 else ''}"
+        )
+    return [told[name] for name in classes]
+
+
+def load_captioned(workspace: Workspace, setting: Setting, encode: Encode) -> Captioned | None:
+    """The dataset of `setting.coco`, streamed at the setting's `image_size`."""
+    if setting.coco is None:
+        return None
+    if setting.image_size is None:
+        raise ScrimpError(f"the pictures of {setting.coco} have different sizes: give the setting an `image_size`")
+    folder = workspace.shards(setting.coco)
+    samples = read_samples(folder)
+    if "captions" not in samples.columns:
+        raise ScrimpError(f"{folder.name} has no column of captions; `coco` takes a dataset such as coco-captions")
+    captions = encode([caption for row in samples["captions"] for caption in row])
+    counts = torch.tensor([len(row) for row in samples["captions"]])
+    owner = torch.repeat_interleave(torch.arange(len(samples)), counts)
+    first = counts.cumsum(0) - counts
+    return Captioned(streamed(folder, samples, captions[first], setting.image_size), captions, owner)

@@ -1,0 +1,257 @@
+"""WebDataset tars of pictures with captions (KEY.jpg, KEY.txt and perhaps KEY.json) as an image-text dataset.
+
+The tars stay where they are: what is written is a table of where each picture lies, its caption, and the tokens. The
+layout is that of img2dataset, and so of DataComp and of CC12M as it is usually fetched.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+import multiprocessing
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, PositiveInt, model_validator
+from rich.progress import track
+
+from scrimp.config import Closed
+from scrimp.data import captions
+from scrimp.data.archives import iter_places
+from scrimp.data.loading import CORRUPT, as_rgb
+from scrimp.data.pairs import SPLITS, TRAINED
+from scrimp.data.sources import expanded, say
+from scrimp.errors import ScrimpError
+from scrimp.files import digest_of
+
+SCHEMA = ["index", "split", "key", "caption", "set", "score", "descriptive", "extended", "shard", "offset", "size"]
+KINDS = {**dict.fromkeys(["jpg", "jpeg", "png", "webp"], "picture"), "txt": "caption", "json": "about"}
+LARGEST_TEXT = 2**20  # bytes of a caption or of what is told beside it; no real one has as many
+KEY = re.compile(r"(?P<key>(?:.*/)?[^./]+)\.(?P<extension>[^/]*)")  # as webdataset takes names apart
+
+
+class Options(Closed):
+    """How the pairs are split. Held-out pairs have captions that no other pair has, and are the last by a hash of the key.
+
+    `score` names a number of KEY.json that says how well picture and caption fit, such as `clip_l14_similarity_score` of
+    DataComp: pairs that have at least `curated_from` are the `curated` ones, which references are trained on and learners
+    are not; those of the pool with at least `extended_from` are added for `curated++`.
+    """
+
+    validation: PositiveInt = 5000
+    test: PositiveInt = 5000
+    vocabulary: int = Field(32_000, gt=256, lt=2**15)
+    length: PositiveInt = Field(64, description="tokens of a caption; longer ones are cut")
+    score: str | None = None
+    curated_from: float | None = None
+    extended_from: float | None = None
+    decode: bool = Field(False, description="decode every picture once and leave the corrupt out, which takes a while")
+
+    @model_validator(mode="after")
+    def _thresholds_have_a_score(self) -> Options:
+        if (self.score is None) != (self.curated_from is None):
+            raise ValueError("give both of `score` and `curated_from`, or neither")
+        if self.extended_from is not None and (self.curated_from is None or self.extended_from > self.curated_from):
+            raise ValueError("`extended_from` needs a `curated_from` that is no lower")
+        return self
+
+
+class Member(NamedTuple):
+    """Where a file lies in its tar, in bytes."""
+
+    offset: int
+    size: int
+
+
+def tars_of(pattern: Path, obtain: str) -> list[Path]:
+    """The tars that a folder, a glob, or a pattern with braces such as `cc12m/{00000..01242}.tar` stands for."""
+    text = str(pattern)
+    if pattern.is_dir():
+        found = sorted(pattern.glob("*.tar"))
+    elif pattern.is_file():
+        found = [pattern]
+    elif "{" in text or "}" in text:
+        found = [Path(path) for path in expanded(text, "--path")]
+    else:
+        found = [Path(path) for path in sorted(glob.glob(text))]
+    if not found:
+        raise ScrimpError(f"no tar at {pattern}: --path takes a folder of tars, a glob, or a pattern with braces. {obtain}")
+    missing = [path for path in found if not path.is_file()]
+    if missing:
+        raise ScrimpError(f"{missing[0]} does not exist; {len(missing)} of the {len(found)} tars of {pattern} are missing")
+    return found
+
+
+def build(folder: Path, name: str, tars: list[Path], options: Options, processes: int) -> dict[str, Any]:
+    """Write the table, tokens and tokenizer of all pairs of the tars into `folder`; returns counts for the manifest.
+
+    Pairs without a picture or a caption are left out and counted, by reason. Raises ScrimpError for a tar that is damaged
+    or holds links or paths that lead out of it, and where too few pairs are left to hold out.
+    """
+    tables, skipped = [], Counter[str]()
+    for table, left_out in _indexed(tars, options, min(processes, len(tars))):
+        tables.append(table)
+        skipped.update(left_out)
+    pairs = pd.concat(tables, ignore_index=True)
+    about = ", ".join(f"{count:,} with {reason}" for reason, count in sorted(skipped.items())) or "none"
+    say(f"{name}: {len(pairs):,} pairs in {len(tars):,} tars; left out: {about}")
+    pairs["shard"] = np.repeat([shard_name(tar, folder) for tar in tars], [len(table) for table in tables])
+    table = _split(name, pairs, options)
+    table.to_parquet(folder / "samples.parquet", index=False)
+    of_trained = table["split"].isin(TRAINED)
+    return {
+        "counts": {part: int((table["split"] == part).sum()) for part in SPLITS},
+        "trained_on_by": {flag: int(table[flag].sum()) for flag in ("descriptive", "extended")},
+        "without_score": int(table["score"].isna().sum()),
+        "left_out": dict(sorted(skipped.items())),
+        "tars": [{"file": shard_name(tar, folder), "bytes": tar.stat().st_size} for tar in tars],
+        "tokens": captions.write_tokens(folder, table["caption"], of_trained, options.vocabulary, options.length),
+    }
+
+
+def tars_digest(tars: list[Path]) -> str:
+    """Which tars a dataset was made from, by name and size: to read terabytes for a digest would take hours."""
+    return digest_of([[tar.name, tar.stat().st_size] for tar in tars])
+
+
+def shard_name(tar: Path, folder: Path) -> str:
+    """A tar as the table names it: absolute where it was given so, else relative to the dataset's folder."""
+    if tar.is_absolute():
+        return str(tar)
+    return os.path.relpath(tar.parent.resolve() / tar.name, folder.parent.resolve() / folder.name)
+
+
+# ------------------------------------------------------------------------------------------------------------- one tar
+def _indexed(tars: list[Path], options: Options, processes: int) -> Iterator[tuple[pd.DataFrame, Counter[str]]]:
+    """What `index_tar` gives for each tar, in their order."""
+    work = [(tar, options) for tar in tars]
+    with _mapping(processes) as mapped:
+        yield from track(mapped(_index, work), description="reading tars", total=len(tars))
+
+
+@contextmanager
+def _mapping(processes: int) -> Iterator[Any]:
+    if processes <= 1:
+        yield map
+        return
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        yield pool.imap
+
+
+def _index(work: tuple[Path, Options]) -> tuple[pd.DataFrame, Counter[str]]:
+    return index_tar(*work)
+
+
+def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, Counter[str]]:
+    """A row for each pair of a tar, in the order of their first files, and how many were left out for which reason."""
+    pairs: dict[str, dict[str, list[Member]]] = {}
+    for name, offset, size in iter_places(tar):
+        parts = KEY.fullmatch(name)
+        kind = KINDS.get(parts["extension"].lower()) if parts else None
+        if parts and kind:
+            pairs.setdefault(parts["key"], {}).setdefault(kind, []).append(Member(offset, size))
+    rows, skipped = [], Counter[str]()
+    with tar.open("rb") as file:
+        for key, files in pairs.items():
+            caption, reason = _caption(file.fileno(), files, options)
+            if reason:
+                skipped[reason] += 1
+                continue
+            about = _about(file.fileno(), files.get("about", []))
+            score = about.get(options.score) if options.score else None
+            score = float(score) if isinstance(score, (int, float)) and math.isfinite(score) else math.nan
+            where = files["picture"][0]
+            rows.append((key, caption, _host(about.get("url")), score, where.offset, where.size))
+    table = pd.DataFrame(rows, columns=["key", "caption", "set", "score", "offset", "size"])
+    return table.astype({"score": float, "offset": np.int64, "size": np.int64}), skipped  # also where it is empty
+
+
+def _caption(file: int, files: dict[str, list[Member]], options: Options) -> tuple[str, str]:
+    """A pair's caption and "", or "" and why the pair is of no use."""
+    for kind in ("picture", "caption"):
+        found = files.get(kind, [])
+        if len(found) != 1:
+            return "", f"more than one {kind}" if found else f"no {kind}"
+        if found[0].size == 0:
+            return "", f"an empty {kind}"
+    text = files["caption"][0]
+    try:
+        caption = " ".join(_content(file, text).decode().split()) if text.size <= LARGEST_TEXT else ""
+    except UnicodeDecodeError:
+        return "", "a caption that is not UTF-8"
+    if not caption:
+        return "", "an endless caption" if text.size > LARGEST_TEXT else "an empty caption"
+    if options.decode:
+        try:
+            as_rgb(_content(file, files["picture"][0]))
+        except CORRUPT:
+            return "", "a corrupt picture"
+    return caption, ""
+
+
+def _about(file: int, found: list[Member]) -> dict[str, Any]:
+    """What KEY.json tells; nothing where it is missing or damaged, since a pair is none the worse for it."""
+    if len(found) != 1 or found[0].size > LARGEST_TEXT:
+        return {}
+    try:
+        about = json.loads(_content(file, found[0]))
+    except ValueError:
+        return {}
+    return about if isinstance(about, dict) else {}
+
+
+def _host(url: object) -> str:
+    """The host that a picture came from: the groups in which a run counts what it chooses."""
+    try:
+        return (urlsplit(url).hostname if isinstance(url, str) else None) or "unknown"
+    except ValueError:
+        return "unknown"
+
+
+def _content(file: int, place: Member) -> bytes:
+    return os.pread(file, place.size, place.offset)
+
+
+# -------------------------------------------------------------------------------------------------------------- all tars
+def _split(name: str, pairs: pd.DataFrame, options: Options) -> pd.DataFrame:
+    """The table of the dataset: the splits one after the other, in the order of SPLITS."""
+    wanted = options.test + options.validation
+    alone = np.flatnonzero(~pairs["caption"].duplicated(keep=False).to_numpy())
+    if len(alone) < wanted or len(pairs) == wanted:
+        raise ScrimpError(
+            f"{name}: {len(pairs):,} pairs, {len(alone):,} of them with a caption of their own, are too few: test and "
+            f"validation want {wanted:,} of these; give more tars, or lower config/datasets.yaml: {name}: options"
+        )
+    if options.score is not None and bool(pairs["score"].isna().all()):
+        raise ScrimpError(
+            f"config/datasets.yaml: {name}: options.score: no KEY.json has the number {options.score!r}; name another, or "
+            "make the tars with it"
+        )
+    hashes = [hashlib.sha256(key.encode()).digest()[:8] for key in pairs["key"].iloc[alone]]
+    last = alone[np.argsort(np.array(hashes, dtype="S8"), kind="stable")[-wanted:]]
+    split = np.where(pairs["score"] >= _or_infinite(options.curated_from), "curated", "pool").astype(object)
+    split[last[: options.test]], split[last[options.test :]] = "test", "validation"
+    # DataComp's basic filter of captions: more than two words and more than five characters (arXiv 2304.14108).
+    told = (pairs["caption"].str.count(" ") >= 2) & (pairs["caption"].str.len() > 5)
+    trained = np.isin(split, TRAINED)
+    pairs = pairs.assign(
+        split=split,
+        descriptive=told & (split == "pool"),
+        extended=trained & ((split == "curated") | (pairs["score"] >= _or_infinite(options.extended_from))),
+    )
+    table = pd.concat([pairs[split == part] for part in SPLITS], ignore_index=True)
+    return table.assign(index=np.arange(len(table)))[SCHEMA]
+
+
+def _or_infinite(least: float | None) -> float:
+    return math.inf if least is None else least
