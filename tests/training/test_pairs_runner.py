@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,7 @@ def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
             writer.write("all", file.getvalue(), "png", about)
         writer.close()
         write_manifest(folder, "base", "digest", [])
-    options = icon_pairs.Options(curated_sets=["clear"], test=10, validation=10, vocabulary=300, length=6)
+    options = icon_pairs.Options(curated_sets=["clear"], test=10, validation=10, vocabulary=300, length=6, word_designers=2)
     with building(workspace.shards("view")) as folder:
         details = icon_pairs.build(folder, "view", workspace.shards("base"), {}, options)
         write_manifest(folder, "view", "digest", icon_pairs.SCHEMA, view_of="base", **details)
@@ -164,10 +165,13 @@ def test_subsets_are_what_their_names_say(pairs: Workspace) -> None:
     sizes = {name: len(subset_of(data, name)) for name in ("raw", "text-filtered", "curated", "curated++")}
     assert sizes["raw"] == 80
     assert sizes["curated"] == 30
-    assert sizes["text-filtered"] == int(data.samples.loc[data.samples["split"] == "pool", "descriptive"].sum())
+    assert sizes["text-filtered"] == int(data.samples.loc[data.samples["split"] == "pool", "descriptive"].sum()) > 0
     assert sizes["curated++"] == int(data.samples["extended"].sum()) >= 30
     with pytest.raises(ScrimpError, match="unknown subset 'curated--'"):
         subset_of(data, "curated--")
+    without = dataclasses.replace(data, samples=data.samples.assign(descriptive=False))
+    with pytest.raises(ScrimpError, match="no pair of the data belongs to 'text-filtered'"):
+        subset_of(without, "text-filtered")
 
 
 def test_shares_of_sets_are_counted_over_tenths_of_the_budget() -> None:
