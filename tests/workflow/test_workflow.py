@@ -162,5 +162,6 @@ def test_a_run_waits_for_the_reference_that_it_is_scored_against_and_for_no_othe
     done = run_snakemake(tmp_path, "-n", "--config", "scale=smoke", "--", *wanted)
     assert done.returncode == 0, done.stdout + done.stderr
     found = re.findall(r"output: (results/smoke/jest/\S+?)/summary\.json", done.stdout + done.stderr)
-    assert sorted(found[1:]) == ["results/smoke/jest/runs/jest-80-plus/seed0", "results/smoke/jest/runs/uniform/seed0"]
-    assert found[0] == "results/smoke/jest/references/curated++"
+    reference, run = "results/smoke/jest/references/curated++", "results/smoke/jest/runs/jest-80-plus/seed0"
+    assert sorted(found) == [reference, run, "results/smoke/jest/runs/uniform/seed0"]
+    assert found.index(reference) < found.index(run)

@@ -155,7 +155,7 @@ def references(workspace: Workspace, scale: str) -> Figure:
     axes.axhline(uniform.mean, color=COLORS["uniform"], lw=1, label="uniform for as many steps")
     axes.set_xticks(range(len(arms)), list(arms))
     axes.set(xlabel="pairs the reference was trained on", ylabel="recall at 5, %", xlim=(-0.5, len(arms) - 0.5))
-    axes.legend(fontsize=9)
+    axes.legend(fontsize=9, loc="upper left")
     return drawn
 
 
