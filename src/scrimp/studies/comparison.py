@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from scrimp.claims.judge import index_runs
 from scrimp.claims.statistics import Interval, Saving, curve_saving, geometric_interval, ladder_interval, mean_interval
@@ -149,6 +150,32 @@ def draw_differences(axes: Axes, of: Comparison, pairs: list[tuple[str, str, str
     axes.set_yticks(range(len(pairs)), [name for *_, name in pairs])
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.axvline(0, color="#000000", lw=1)
+
+
+def curves_figure(
+    of: Comparison, arms: list[str], names: dict[str, str], quality: str, styles: dict[str, str], **legend: Any
+) -> Figure:
+    """The published way of reading: the metric while training, over examples and seconds; bands reach over the seeds.
+
+    `names` are the axes' by meter, `quality` the metric's, `styles` lines of arms that are not drawn solid.
+    """
+    shown = [arm for arm in arms if arm in of.runs]
+    table = of.curves(shown)
+    drawn, axes = figure(columns=2, width=9, height=4)
+    for panel, meter in zip(axes, ("examples", "seconds"), strict=True):
+        for arm in shown:
+            of_arm = table[table["arm"] == arm].copy()
+            of_arm["visit"] = of_arm.groupby("seed").cumcount()
+            mean = of_arm.groupby("visit")[[meter, "value"]].mean()
+            spread = of_arm.groupby("visit")["value"].agg(["min", "max"])
+            color, style = of.color(arm), styles.get(arm, "-")
+            panel.plot(mean[meter], mean["value"], ls=style, color=color, label=of.label(arm), marker="o", ms=3)
+            panel.fill_between(mean[meter], spread["min"], spread["max"], color=color, alpha=0.15, linewidth=0)
+        panel.set_xlabel(names[meter])
+        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes[0].set_ylabel(quality)
+    axes[0].legend(**legend)
+    return drawn
 
 
 def savings_figure(of: Comparison, baseline: str, limits: tuple[float, float] = SAVING_LIMITS) -> Figure:

@@ -8,12 +8,11 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import MAIN_SEPARATOR, Workspace
 from scrimp.records import read_curves
-from scrimp.studies.comparison import Comparison, draw_differences, draw_ladder, savings_figure
+from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_ladder, savings_figure
 from scrimp.studies.plotting import PALETTE, PUBLISHED, error_bar, figure
 
 STUDY = "infobatch"
@@ -55,23 +54,9 @@ def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
 
 def curves(workspace: Workspace, scale: str) -> Figure:
     """The published way of reading: accuracy while training. The rates decay at different points: do not compare mid-way."""
+    arms = ["full", "infobatch-50", "rs2-50", "ucb-50"]
     of = _load(workspace, scale)
-    shown: list[str] = [arm for arm in ("full", "infobatch-50", "rs2-50", "ucb-50") if arm in of.runs]
-    table = of.curves(shown)
-    drawn, axes = figure(columns=2, width=9, height=4)
-    for panel, meter in zip(axes, ("examples", "seconds"), strict=True):
-        for arm in shown:
-            of_arm = table[table["arm"] == arm].copy()
-            of_arm["visit"] = of_arm.groupby("seed").cumcount()
-            mean = of_arm.groupby("visit")[[meter, "value"]].mean()
-            spread = of_arm.groupby("visit")["value"].agg(["min", "max"])
-            panel.plot(mean[meter], mean["value"], color=of.color(arm), label=of.label(arm), marker="o", ms=3)
-            panel.fill_between(mean[meter], spread["min"], spread["max"], color=of.color(arm), alpha=0.15, linewidth=0)
-        panel.set_xlabel(AXES_NAMES[meter])
-        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[0].set_ylabel("test accuracy, %")
-    axes[0].legend(loc="lower right", fontsize=9)
-    return drawn
+    return curves_figure(of, arms, AXES_NAMES, "test accuracy, %", {}, loc="lower right", fontsize=9)
 
 
 def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:

@@ -11,14 +11,13 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
 from PIL import Image
 
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import Workspace
 from scrimp.files import read_json
 from scrimp.records import read_curves
-from scrimp.studies.comparison import Comparison, draw_differences, draw_ladder, savings_figure
+from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_ladder, savings_figure
 from scrimp.studies.plotting import PUBLISHED, error_bar, figure
 
 STUDY = "jest"
@@ -107,25 +106,9 @@ def savings(workspace: Workspace, scale: str) -> Figure:
 
 def curves(workspace: Workspace, scale: str) -> Figure:
     """The published way of reading: recall while training."""
+    arms = ["uniform", "uniform-x4", "jest-80-plus", "flexi-jest-80", "independent-80"]
     of = _load(workspace, scale)
-    wanted = ["uniform", "uniform-x4", "jest-80-plus", "flexi-jest-80", "independent-80"]
-    shown = [arm for arm in wanted if arm in of.runs]
-    table = of.curves(shown)
-    drawn, axes = figure(columns=2, width=9, height=4)
-    for panel, meter in zip(axes, ("examples", "seconds"), strict=True):
-        for arm in shown:
-            of_arm = table[table["arm"] == arm].copy()
-            of_arm["visit"] = of_arm.groupby("seed").cumcount()
-            mean = of_arm.groupby("visit")[[meter, "value"]].mean()
-            spread = of_arm.groupby("visit")["value"].agg(["min", "max"])
-            style = "--" if arm == "uniform-x4" else "-"
-            panel.plot(mean[meter], mean["value"], ls=style, color=of.color(arm), label=of.label(arm), marker="o", ms=3)
-            panel.fill_between(mean[meter], spread["min"], spread["max"], color=of.color(arm), alpha=0.15, linewidth=0)
-        panel.set_xlabel(AXES_NAMES[meter])
-        panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes[0].set_ylabel("recall at 5, %")
-    axes[0].legend(fontsize=8)
-    return drawn
+    return curves_figure(of, arms, AXES_NAMES, "recall at 5, %", {"uniform-x4": "--"}, fontsize=8)
 
 
 def methods(workspace: Workspace, scale: str) -> Figure:

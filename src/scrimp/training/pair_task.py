@@ -32,6 +32,7 @@ class PairTask:
     captioned: Captioned | None
     place: Place
     flops: TowerFlops
+    patch: int  # the side of the patches that a model's kernel is stored for
 
     def model(self, seed: int) -> TwoTowers:
         return build_two_towers(self.data.vocabulary, seed, self.setting.model.options).to(self.place.device)
@@ -39,7 +40,7 @@ class PairTask:
     @property
     def patches(self) -> list[int]:
         """Patch sides that a step trains in; the first is the finest, in which models are tested."""
-        return self.setting.recipe.patches or [self.model(0).patch]
+        return self.setting.recipe.patches or [self.patch]
 
 
 def load_pair_task(workspace: Workspace, setting: Setting, device: torch.device) -> PairTask:
@@ -62,7 +63,7 @@ def load_pair_task(workspace: Workspace, setting: Setting, device: torch.device)
     # Padding is not computed, so a caption counts with the mean length of the pool's.
     tokens = math.ceil(float((data.splits["pool"].tokens != 0).sum(dim=1).double().mean()))
     flops = tower_flops(model, model.image_tower.size, tokens, usable)
-    return PairTask(setting, data, zero_shot, captioned, place, flops)
+    return PairTask(setting, data, zero_shot, captioned, place, flops, model.patch)
 
 
 def _check_room(setting: Setting, model: TwoTowers, data: PairData) -> None:
