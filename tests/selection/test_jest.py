@@ -72,12 +72,24 @@ def test_each_method_takes_the_models_it_names_with_their_own_scale_and_bias() -
     assert jest.select(learner, None, 2, 1, "hard-learner", generator=seeded()).shape == (2,)
 
 
-def test_a_chunks_rows_and_columns_are_summed_in_any_block() -> None:
-    some = model(9, 4, 3)
-    losses, chosen, left = jest.sigmoid_losses(some), torch.tensor([1, 4, 4]), torch.tensor([0, 2, 3, 5, 6, 7, 8])
-    expected = losses[chosen][:, left].sum(dim=0) + losses[left][:, chosen].sum(dim=1)
+@pytest.mark.parametrize("few", [0, 1 << 16])
+def test_a_chunks_rows_and_columns_are_summed_in_any_block(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "FEW_ELEMENTS", few)
+    models = [(model(9, 4, 3), 1.0), (model(9, 3, 4, 5.0, -2.0), -1.0)]  # of different widths
+    scores, chosen, left = jest.pairwise_scores(models), torch.tensor([1, 4, 4]), torch.tensor([0, 2, 3, 5, 6, 7, 8])
+    expected = scores[chosen][:, left].sum(dim=0) + scores[left][:, chosen].sum(dim=1)
+    both = jest.stacked(models)
     for block in (None, 1, 4):
-        torch.testing.assert_close(jest.chunk_scores(some.rows(left), some.rows(chosen), block), expected)
+        torch.testing.assert_close(jest.chunk_scores(both.at(left), both.at(chosen), block), expected)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 100])
+def test_grouped_softplus_keeps_small_and_survives_large_terms(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "FEW_ELEMENTS", 0)
+    for spread, shift in ((1.0, -10.0), (40.0, 0.0), (1.0, -17.0), (0.0, 0.0), (1.0, 90.0)):
+        logits = spread * torch.randn(3, rows, 50, generator=seeded(rows)) + shift
+        expected = F.softplus(logits.double(), threshold=1000).sum(dim=1)
+        torch.testing.assert_close(pairs.softplus_sums(logits).double(), expected, rtol=3e-6, atol=1e-30)
 
 
 def test_the_score_of_a_sub_batch_is_its_sub_matrix_over_its_size() -> None:
@@ -164,9 +176,10 @@ def test_the_incremental_form_makes_no_matrix_of_the_super_batch(monkeypatch: py
     learner.image.requires_grad_()  # must not make it keep anything
     with LargestTensor() as watched:
         jest.select(learner, reference, 64, 16, generator=seeded())
-        assert watched.largest <= 600 * 8
+        embeddings = 4 * 600 * 8  # of both models
+        assert watched.largest <= embeddings
         incremental(jest.signed_models("learnability", learner, reference), Options(64, 16), seeded())
-        assert watched.largest <= 600 * 8
+        assert watched.largest <= embeddings
         dense(jest.pairwise_scores(jest.signed_models("hard-learner", learner, None)), Options(64, 16), seeded())
         assert watched.largest == 600 * 600
 

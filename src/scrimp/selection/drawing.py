@@ -61,15 +61,18 @@ def draw(logits: Tensor, noise: Tensor, options: Options) -> Tensor:
 
 
 def noise_of(count: int, options: Options, generator: torch.Generator) -> Tensor:
-    """A chunk's noise over the whole super-batch, drawn or not, so that what was compacted away shifts nothing."""
+    """Every chunk's noise over the whole super-batch, drawn or not, so that what was compacted away shifts nothing.
+
+    float64 [chunks, count] of Gumbel noise; with replacement [chunks, size / chunks] of uniforms.
+    """
     if options.replacement:
-        return torch.rand(options.size // options.chunks, generator=generator, dtype=torch.float64)
-    return gumbel(count, generator)
+        return torch.rand(options.chunks, options.size // options.chunks, generator=generator, dtype=torch.float64)
+    return gumbel((options.chunks, count), generator)
 
 
-def gumbel(count: int, generator: torch.Generator) -> Tensor:
-    uniform = torch.rand(count, generator=generator, dtype=torch.float64)
-    return -(-uniform.clamp(min=torch.finfo(torch.float64).tiny).log()).log()
+def gumbel(shape: int | tuple[int, ...], generator: torch.Generator) -> Tensor:
+    uniform = torch.rand(shape, generator=generator, dtype=torch.float64)
+    return uniform.clamp_(min=torch.finfo(torch.float64).tiny).log_().neg_().log_().neg_()
 
 
 def check_size(count: int, size: int) -> None:

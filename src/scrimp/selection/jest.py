@@ -42,6 +42,7 @@ from scrimp.selection.pairs import (
     sigmoid_losses,
     signed_models,
     softmax_losses,
+    stacked,
 )
 
 __all__ = [
@@ -63,12 +64,14 @@ __all__ = [
     "sigmoid_losses",
     "signed_models",
     "softmax_losses",
+    "stacked",
     "sub_batch_size",
     "super_batch_size",
     "top_k",
 ]
 
 Choice = Literal["joint", "independent", "top-k"]
+COMPACTED_SHARE = 8  # drawn rows are compacted away when they reach this part of all
 
 
 # -------------------------------------------------------------------------------------------------------------- in a loop
@@ -154,14 +157,14 @@ def dense(scores: Tensor, options: Options, generator: torch.Generator) -> Tenso
     scores = _finite(scores).double()
     options.check(len(scores), generator)
     own = scores.diagonal()
+    noise = noise_of(len(own), options, generator).to(own.device)
     times = torch.zeros_like(own)  # how often each pair was drawn
     drawn: list[Tensor] = []
     for number in range(options.chunks):
         logits = options.gain * (own + times @ scores + scores @ times)
         if number == 0:
             logits = first_logits(own, options.first, options.gain)
-        noise = noise_of(len(own), options, generator).to(own.device)
-        drawn.append(draw(logits.masked_fill(times > 0, -torch.inf), noise, options))
+        drawn.append(draw(logits.masked_fill(times > 0, -torch.inf), noise[number], options))
         times.index_add_(0, drawn[-1], torch.ones_like(own[: len(drawn[-1])]))
     return torch.cat(drawn)
 
@@ -172,30 +175,33 @@ def incremental(
 ) -> Tensor:
     """The same choice without the matrix: a chunk's rows and columns are added once, when it is drawn, and forgotten.
 
-    What was drawn is compacted away, and the last chunk's sums, which nobody reads, are left out. Sums, and the pairs' own
-    scores, are kept in float64; products between pairs are computed in `dtype`.
+    What was drawn is masked, and compacted away whenever it makes up an eighth of the rows, as moving the rows costs what
+    a small chunk's products do; the last chunk's sums, which nobody reads, are left out. Sums, and the pairs' own scores,
+    are kept in float64; products between pairs are computed in `dtype`.
     """
     models = list(models)
     own = diagonal_scores(models)
-    left_models = [(model if dtype is None else model.to(dtype), sign) for model, sign in models]
+    candidates = stacked(models, dtype)
     count = len(own)
     options.check(count, generator)
+    noise = noise_of(count, options, generator).to(own.device)
     left = torch.arange(count, device=own.device)
     sums = torch.zeros_like(own)
     drawn: list[Tensor] = []
     for number in range(options.chunks):
         logits = options.gain * (own + sums) if number else first_logits(own, options.first, options.gain)
-        noise = noise_of(count, options, generator).to(own.device)
-        at = draw(logits, noise if options.replacement else noise[left], options)
+        at = draw(logits, noise[number] if options.replacement else noise[number, left], options)
         drawn.append(left[at])
         if number == options.chunks - 1:
             break
-        chunks = [model.rows(at) for model, _ in left_models]
-        stays = torch.ones(len(left), dtype=torch.bool, device=own.device).index_fill_(0, at, False).nonzero()[:, 0]
-        left, own, sums = left[stays], own[stays], sums[stays]
-        left_models = [(model.rows(stays), sign) for model, sign in left_models]
-        for (model, sign), chunk in zip(left_models, chunks, strict=True):
-            sums += sign * chunk_scores(model, chunk)
+        chunk = candidates.at(at)
+        own = own.index_fill(0, at, -torch.inf)  # drawn
+        waiting = (number + 1) * len(at) - (count - len(left))
+        if waiting * COMPACTED_SHARE >= len(left):
+            stays = own.isfinite().nonzero()[:, 0]
+            left, own, sums = left[stays], own[stays], sums[stays]
+            candidates = candidates.at(stays)
+        sums += chunk_scores(candidates, chunk)
     return torch.cat(drawn)
 
 
@@ -206,7 +212,7 @@ def independent(own: Tensor, options: Options, generator: torch.Generator) -> Te
     at_once = options._replace(chunks=1)
     at_once.check(len(own), generator)
     logits = first_logits(_finite(own).double(), options.first, options.gain)
-    return draw(logits, noise_of(len(own), at_once, generator).to(own.device), at_once)
+    return draw(logits, noise_of(len(own), at_once, generator)[0].to(own.device), at_once)
 
 
 def top_k(own: Tensor, size: int) -> Tensor:
@@ -275,7 +281,9 @@ def _check_embeddings(models: list[Signed]) -> None:
                 f"text {tuple(model.text.shape)}"
             )
         for part in ("image", "text", "scale", "bias"):
-            if not torch.as_tensor(getattr(model, part)).isfinite().all():
+            value = torch.as_tensor(getattr(model, part))
+            # A sum that is finite has only finite terms, and is far cheaper than looking at each.
+            if not (value.sum().isfinite() or value.isfinite().all()):
                 raise ValueError(f"the {name}'s {part} holds a number that is not finite")
 
 

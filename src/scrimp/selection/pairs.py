@@ -7,6 +7,7 @@ a loss of its own, softplus(-y (scale z_i . t_j + bias)) with y = 1 on the diago
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
@@ -18,6 +19,7 @@ Method = Literal["learnability", "easy-reference", "hard-learner"]
 # Of a block of losses in float32: 2 MiB, which stay in a core's cache; a GPU wants fewer, larger launches.
 BLOCK_ELEMENTS = {"cpu": 1 << 19}
 LARGE_BLOCK_ELEMENTS = 1 << 26
+FEW_ELEMENTS = 1 << 16  # below, one call for all softplus costs less than many cheaper ones
 
 
 class Embedded(NamedTuple):
@@ -109,23 +111,89 @@ def diagonal_scores(models: Iterable[Signed], loss: Literal["sigmoid", "softmax"
     return torch.stack(parts).sum(dim=0)
 
 
-def chunk_scores(candidates: Embedded, chunk: Embedded, block: int | None = None) -> Tensor:
-    """What a newly chosen chunk adds to one model's losses of each candidate: float32 or float64 [n].
+class Stacked(NamedTuple):
+    """A super-batch as M models see it, for one product to serve all: each model's images, then its texts.
+
+    `rows` [2 M, n, d], of models of different widths padded with zeros, which change no product; `scale` and `bias`
+    [2 M, 1, 1] and `sign` [2 M, 1] are those of the model that a layer of `rows` belongs to, in float32 or float64.
+    """
+
+    rows: Tensor
+    scale: Tensor
+    bias: Tensor
+    sign: Tensor
+
+    def at(self, positions: Tensor) -> Stacked:
+        """The pairs at some positions (int64 [m])."""
+        return self._replace(rows=self.rows.index_select(1, positions))
+
+
+def stacked(models: Iterable[Signed], dtype: torch.dtype | None = None) -> Stacked:
+    """Models side by side; `dtype` is that of the embeddings (None: the widest of theirs)."""
+    models = list(models)
+    dtype = dtype or functools.reduce(torch.promote_types, (model.image.dtype for model, _ in models))
+    first = models[0][0].image
+    width = max(model.image.shape[1] for model, _ in models)
+    rows = torch.zeros(2 * len(models), len(first), width, dtype=dtype, device=first.device)
+    for number, (model, _) in enumerate(models):
+        rows[2 * number, :, : model.image.shape[1]] = model.image
+        rows[2 * number + 1, :, : model.text.shape[1]] = model.text
+    exact = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def of_layers(values: Iterable[float | Tensor]) -> Tensor:
+        each = torch.stack([torch.as_tensor(value, dtype=exact, device=first.device).reshape(()) for value in values])
+        return each.repeat_interleave(2)
+
+    return Stacked(
+        rows,
+        of_layers(model.scale for model, _ in models).view(-1, 1, 1),
+        of_layers(model.bias for model, _ in models).view(-1, 1, 1),
+        of_layers(sign for _, sign in models).view(-1, 1),
+    )
+
+
+def chunk_scores(candidates: Stacked, chunk: Stacked, block: int | None = None) -> Tensor:
+    """What a newly chosen chunk adds to each candidate's score: float32 or float64 [n].
 
     For candidate j the sum over k in the chunk of the losses of (image k, text j) and (image j, text k), none of which
-    is a matching pair. Candidates are taken in blocks; nothing larger than a block times the chunk is ever held.
+    is a matching pair, over the models by their signs. Candidates are taken in blocks; nothing larger than a block times
+    the chunk is ever held.
     """
-    count, width = len(candidates.image), len(chunk.image)
-    exact = torch.float64 if candidates.image.dtype == torch.float64 else torch.float32
-    sums = torch.empty(count, dtype=exact, device=candidates.image.device)
-    size = block or block_rows(candidates.image.device, 2 * width)
-    with torch.autocast(candidates.image.device.type, enabled=False):  # the products are in the embeddings' own type
+    layers, width, _ = chunk.rows.shape
+    count = candidates.rows.shape[1]
+    sums = torch.empty(count, dtype=candidates.scale.dtype, device=candidates.rows.device)
+    size = block or block_rows(sums.device, layers * width)
+    # Images meet texts: layers of a model change places.
+    keys = chunk.rows.view(layers // 2, 2, width, -1).flip(1).view(chunk.rows.shape)
+    with torch.autocast(sums.device.type, enabled=False):  # the products are in the embeddings' own type
         for begin in range(0, count, size):
-            part = slice(begin, begin + size)
-            both = [candidates.image[part] @ chunk.text.T, candidates.text[part] @ chunk.image.T]
-            logits = torch.cat(both, dim=1).to(exact)  # [rows, 2 c]
-            sums[part] = F.softplus(logits.mul_(candidates.scale).add_(candidates.bias)).sum(dim=1)
+            part = candidates.rows[:, begin : begin + size].transpose(1, 2)
+            logits = torch.bmm(keys, part).to(sums.dtype)  # [2 M, c, rows]: sums run along whole rows of memory
+            logits = torch.addcmul(candidates.bias, logits, candidates.scale)
+            sums[begin : begin + size] = (softplus_sums(logits) * candidates.sign).sum(dim=0)
     return sums
+
+
+def softplus_sums(logits: Tensor) -> Tensor:
+    """The sums of softplus over the rows of logits [M, c, n], which may be overwritten: [M, n].
+
+    With t = exp(-|y|), softplus(y) is relu(y) + log(1 + t), and the logarithms of up to 32 rows are taken as one of the
+    product of their 1 + t: an exponential is several times cheaper than a logarithm. What is kept is the product less 1,
+    lest a small t vanish beside the 1; 32 factors of at most 2 cannot overflow.
+    """
+    if logits.numel() < FEW_ELEMENTS:
+        return F.softplus(logits).sum(dim=1)
+    sums = logits.clamp(min=0).sum(dim=1)
+    excess = logits.abs_().neg_().exp_()  # [M, c, n]
+    for _ in range(5):
+        half = excess.shape[1] // 2
+        if half == 0:
+            break
+        if excess.shape[1] % 2:
+            sums += excess[:, -1].log1p()
+        one, other = excess[:, :half], excess[:, half : 2 * half]
+        excess = (one + other).addcmul_(one, other)
+    return sums.add_(excess.log1p_().sum(dim=1))
 
 
 def block_rows(device: torch.device, width: int) -> int:

@@ -36,8 +36,8 @@ from scrimp.training.pair_costs import TowerFlops
 from scrimp.training.schedules import learning_rate_factor
 from scrimp.training.stage import Place, Trace
 
-# Activations of so many pictures stay in a core's cache; a GPU wants larger batches.
-EMBEDDING_BATCH = {"cpu": 64}
+# Fewer pictures at a time pay more for every call, more than these no longer fit a core's cache; a GPU wants large batches.
+EMBEDDING_BATCH = {"cpu": 320}
 LARGE_EMBEDDING_BATCH = 1024
 # Pictures are mostly white: to [-1, 1], as SigLIP does, whatever the data.
 NORMALISATION = Normalisation(torch.full((3,), 0.5), torch.full((3,), 0.5))

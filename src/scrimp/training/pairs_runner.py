@@ -139,7 +139,7 @@ def train_and_test(
     )
     with clock.span("evaluation"):
         metrics = test(model, task, held_out, zero_shot="test" in held_out)
-    return trace, {**metrics, "scale": float(model.log_scale.detach().exp()), "bias": float(model.bias.detach())}
+    return trace, {**metrics, "logit_scale": float(model.log_scale.detach().exp()), "logit_bias": float(model.bias.detach())}
 
 
 class SetShares:
