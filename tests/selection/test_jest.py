@@ -14,6 +14,8 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scrimp import jest
+from scrimp.kernels import learnability
+from scrimp.kernels.blocks import BLOCK_ELEMENTS
 from scrimp.selection import pairs
 from scrimp.selection.jest import Embedded, Options, dense, gibbs, incremental
 
@@ -74,22 +76,13 @@ def test_each_method_takes_the_models_it_names_with_their_own_scale_and_bias() -
 
 @pytest.mark.parametrize("few", [0, 1 << 16])
 def test_a_chunks_rows_and_columns_are_summed_in_any_block(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "FEW_ELEMENTS", few)
+    monkeypatch.setattr(learnability, "FEW_ELEMENTS", few)
     models = [(model(9, 4, 3), 1.0), (model(9, 3, 4, 5.0, -2.0), -1.0)]  # of different widths
     scores, chosen, left = jest.pairwise_scores(models), torch.tensor([1, 4, 4]), torch.tensor([0, 2, 3, 5, 6, 7, 8])
     expected = scores[chosen][:, left].sum(dim=0) + scores[left][:, chosen].sum(dim=1)
     both = jest.stacked(models)
     for block in (None, 1, 4):
         torch.testing.assert_close(jest.chunk_scores(both.at(left), both.at(chosen), block), expected)
-
-
-@pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 100])
-def test_grouped_softplus_keeps_small_and_survives_large_terms(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pairs, "FEW_ELEMENTS", 0)
-    for spread, shift in ((1.0, -10.0), (40.0, 0.0), (1.0, -17.0), (0.0, 0.0), (1.0, 90.0)):
-        logits = spread * torch.randn(3, rows, 50, generator=seeded(rows)) + shift
-        expected = F.softplus(logits.double(), threshold=1000).sum(dim=1)
-        torch.testing.assert_close(pairs.softplus_sums(logits).double(), expected, rtol=3e-6, atol=1e-30)
 
 
 def test_the_score_of_a_sub_batch_is_its_sub_matrix_over_its_size() -> None:
@@ -171,7 +164,9 @@ class LargestTensor(TorchDispatchMode):
 
 
 def test_the_incremental_form_makes_no_matrix_of_the_super_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(pairs.BLOCK_ELEMENTS, "cpu", 4096)
+    monkeypatch.setitem(BLOCK_ELEMENTS, "cpu", 4096)
+    # The op by what it is made of: its own inside cannot be watched.
+    monkeypatch.setattr(pairs, "pairwise_learnability_update", learnability.blocked)
     learner, reference = model(600, 8, 0), model(600, 8, 1)
     learner.image.requires_grad_()  # must not make it keep anything
     with LargestTensor() as watched:

@@ -22,15 +22,6 @@ def cpu_model() -> str:
     return platform.processor() or platform.machine()
 
 
-def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bf16 arithmetic is native: on CUDA from compute capability 8, on x86 with AVX512-BF16 or AMX."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device)[0] >= 8
-    info = Path("/proc/cpuinfo")
-    flags = info.read_text() if info.exists() else ""
-    return "avx512_bf16" in flags or "amx_bf16" in flags
-
-
 def peak_memory(device: torch.device) -> int:
     """Bytes: the CUDA allocator's peak, or the process's largest resident set."""
     if device.type == "cuda":

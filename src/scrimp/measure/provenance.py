@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from scrimp.files import sha256_of
+from scrimp.kernels.dispatch import used
 from scrimp.measure.hardware import describe
 
 VERSIONS_OF = ("scrimp", "torch", "numpy", "pandas", "scipy", "webdataset", "resvg-py", "pillow", "snakemake")
@@ -59,6 +60,7 @@ def provenance(root: Path, device: torch.device, **details: Any) -> dict[str, An
         **describe(device),
         "device": str(device),
         "threads": torch.get_num_threads(),
+        "kernels": used(),
         "written": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         **details,
     }

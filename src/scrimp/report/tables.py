@@ -39,7 +39,7 @@ def format_number(value: float | None, decimals: int | None = None) -> str:
         return "∞" if value > 0 else f"{_MINUS}∞"
     if value == 0:
         return "0"
-    if not 1e-4 <= abs(value) < 1e9:
+    if abs(value) >= 1e9 or (decimals is None and abs(value) < 1e-4):
         mantissa, exponent = f"{value:.2e}".split("e")
         text = f"{mantissa}{_SPACE}×{_SPACE}10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
     elif decimals is not None:

@@ -10,14 +10,16 @@ kept and does not enter the threshold, where the official code starts all scores
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from scrimp.config import Closed
+from scrimp.kernels import prune_and_rescale
+from scrimp.kernels.prune import mean_threshold
 from scrimp.selection.base import EpochSelector, Selection, derived_generator, share_of
 
 
@@ -37,32 +39,18 @@ def below_threshold(scores: Tensor, threshold: Literal["mean"] | float = "mean")
     An infinite loss is kept out of the threshold, which it would lift above all others.
     """
     if threshold == "mean":
-        return scores < finite_mean(scores)
+        return scores < mean_threshold(scores)
+    return scores < quantile(scores, float(threshold))
+
+
+def quantile(scores: Tensor, share: float) -> float:
+    """The smallest finite score that has `share` of them below it; minus infinity if none was seen."""
     seen = scores[scores.isfinite()]
     if len(seen) == 0:
-        return torch.zeros(len(scores), dtype=torch.bool)
+        return -math.inf
     # torch.quantile stops at 2^24 elements; kthvalue does not.
-    rank = max(1, min(len(seen), share_of(len(seen), float(threshold)) + 1))
-    return scores < seen.kthvalue(rank).values
-
-
-def finite_mean(scores: Tensor) -> Tensor:
-    """The mean of the finite scores (float [N]), NaN if there is none: a float64 scalar.
-
-    float64, because a float32 sum of 1e6 equal scores is off, and would split them into below and above.
-    """
-    total = scores.sum(dtype=torch.float64)
-    if total.isfinite():
-        return total / len(scores)  # the common case, in one pass and without a copy
-    return scores[scores.isfinite()].mean(dtype=torch.float64)
-
-
-def positions(chosen: Tensor) -> Tensor:
-    """Where a mask (bool [N], on the CPU) is true: int64 [n].
-
-    By numpy: 1.6 ms against torch's 14 ms for N = 1,281,167, on one core of a 2.8 GHz Xeon.
-    """
-    return torch.from_numpy(np.flatnonzero(chosen.numpy()))
+    rank = max(1, min(len(seen), share_of(len(seen), share) + 1))
+    return float(seen.kthvalue(rank).values)
 
 
 def prune(
@@ -77,15 +65,10 @@ def prune(
     All examples at or above the threshold are kept with weight 1. Of the n below it, int((1 - ratio) n) are kept,
     uniformly, with weight 1 / (1 - ratio). Source: section 2.2, equations 3 and 4.
     """
-    low = below_threshold(scores, threshold)
-    candidates = positions(low)
-    kept = share_of(len(candidates), 1 - ratio)
-    chosen = candidates[torch.randperm(len(candidates), generator=generator)[:kept]]
-    indices = torch.cat([positions(~low), chosen])
-    weights = torch.ones(len(indices))
-    if rescale and kept > 0:
-        weights[-kept:] = 1 / (1 - ratio)
-    return Selection(indices, weights)
+    scores = scores.float()
+    limit = None if threshold == "mean" else quantile(scores, float(threshold))
+    seed = int(torch.randint(torch.iinfo(torch.int64).max, (), generator=generator))
+    return Selection(*prune_and_rescale(scores, ratio, seed, limit, rescale))
 
 
 class InfoBatchSelector(EpochSelector):

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from scrimp.kernels import pairwise_learnability_update
+from scrimp.kernels.blocks import block_rows
+
 Method = Literal["learnability", "easy-reference", "hard-learner"]
-# Of a block of losses in float32: 2 MiB, which stay in a core's cache; a GPU wants fewer, larger launches.
-BLOCK_ELEMENTS = {"cpu": 1 << 19}
-LARGE_BLOCK_ELEMENTS = 1 << 26
-FEW_ELEMENTS = 1 << 16  # below, one call for all softplus costs less than many cheaper ones
 
 
 class Embedded(NamedTuple):
@@ -114,8 +113,8 @@ def diagonal_scores(models: Iterable[Signed], loss: Literal["sigmoid", "softmax"
 class Stacked(NamedTuple):
     """A super-batch as M models see it, for one product to serve all: each model's images, then its texts.
 
-    `rows` [2 M, n, d], of models of different widths padded with zeros, which change no product; `scale` and `bias`
-    [2 M, 1, 1] and `sign` [2 M, 1] are those of the model that a layer of `rows` belongs to, in float32 or float64.
+    `rows` [2 M, n, d], of models of different widths padded with zeros, which change no product; `scale`, `bias` and
+    `sign` [2 M] are those of the model that a layer of `rows` belongs to, in float32 or float64.
     """
 
     rows: Tensor
@@ -141,14 +140,14 @@ def stacked(models: Iterable[Signed], dtype: torch.dtype | None = None) -> Stack
     exact = torch.float64 if dtype == torch.float64 else torch.float32
 
     def of_layers(values: Iterable[float | Tensor]) -> Tensor:
-        each = torch.stack([torch.as_tensor(value, dtype=exact, device=first.device).reshape(()) for value in values])
-        return each.repeat_interleave(2)
+        each = [torch.as_tensor(value, dtype=exact, device=first.device).reshape(()) for value in values]
+        return torch.stack(each).repeat_interleave(2)
 
     return Stacked(
         rows,
-        of_layers(model.scale for model, _ in models).view(-1, 1, 1),
-        of_layers(model.bias for model, _ in models).view(-1, 1, 1),
-        of_layers(sign for _, sign in models).view(-1, 1),
+        of_layers(model.scale for model, _ in models),
+        of_layers(model.bias for model, _ in models),
+        of_layers(sign for _, sign in models),
     )
 
 
@@ -156,49 +155,12 @@ def chunk_scores(candidates: Stacked, chunk: Stacked, block: int | None = None) 
     """What a newly chosen chunk adds to each candidate's score: float32 or float64 [n].
 
     For candidate j the sum over k in the chunk of the losses of (image k, text j) and (image j, text k), none of which
-    is a matching pair, over the models by their signs. Candidates are taken in blocks; nothing larger than a block times
-    the chunk is ever held.
+    is a matching pair, over the models by their signs (`scrimp.kernels.pairwise_learnability_update`).
     """
-    layers, width, _ = chunk.rows.shape
-    count = candidates.rows.shape[1]
-    sums = torch.empty(count, dtype=candidates.scale.dtype, device=candidates.rows.device)
-    size = block or block_rows(sums.device, layers * width)
-    # Images meet texts: layers of a model change places.
-    keys = chunk.rows.view(layers // 2, 2, width, -1).flip(1).view(chunk.rows.shape)
-    with torch.autocast(sums.device.type, enabled=False):  # the products are in the embeddings' own type
-        for begin in range(0, count, size):
-            part = candidates.rows[:, begin : begin + size].transpose(1, 2)
-            logits = torch.bmm(keys, part).to(sums.dtype)  # [2 M, c, rows]: sums run along whole rows of memory
-            logits = torch.addcmul(candidates.bias, logits, candidates.scale)
-            sums[begin : begin + size] = (softplus_sums(logits) * candidates.sign).sum(dim=0)
+    sums: Tensor = pairwise_learnability_update(
+        candidates.rows, chunk.rows, candidates.scale, candidates.bias, candidates.sign, block or 0
+    )
     return sums
-
-
-def softplus_sums(logits: Tensor) -> Tensor:
-    """The sums of softplus over the rows of logits [M, c, n], which may be overwritten: [M, n].
-
-    With t = exp(-|y|), softplus(y) is relu(y) + log(1 + t), and the logarithms of up to 32 rows are taken as one of the
-    product of their 1 + t: an exponential is several times cheaper than a logarithm. What is kept is the product less 1,
-    lest a small t vanish beside the 1; 32 factors of at most 2 cannot overflow.
-    """
-    if logits.numel() < FEW_ELEMENTS:
-        return F.softplus(logits).sum(dim=1)
-    sums = logits.clamp(min=0).sum(dim=1)
-    excess = logits.abs_().neg_().exp_()  # [M, c, n]
-    for _ in range(5):
-        half = excess.shape[1] // 2
-        if half == 0:
-            break
-        if excess.shape[1] % 2:
-            sums += excess[:, -1].log1p()
-        one, other = excess[:, :half], excess[:, half : 2 * half]
-        excess = (one + other).addcmul_(one, other)
-    return sums.add_(excess.log1p_().sum(dim=1))
-
-
-def block_rows(device: torch.device, width: int) -> int:
-    """How many rows of `width` losses to hold at a time."""
-    return max(1, BLOCK_ELEMENTS.get(device.type, LARGE_BLOCK_ELEMENTS) // max(1, width))
 
 
 def batch_score(scores: Tensor, indices: Tensor) -> float:

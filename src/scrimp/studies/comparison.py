@@ -18,6 +18,7 @@ from scrimp.records import Summary, current_summaries, read_curves
 from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, figure, log_axis
 
 CURVE_COLUMN = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
+METER_NAMES = {"updates": "updates", "examples": "examples", "flops": "FLOPs", "seconds": "seconds"}
 SAVING_LIMITS = (0.2, 5.0)
 Line = tuple[list[float], list[float]]
 
@@ -88,14 +89,14 @@ class Comparison:
         ]
         return ladder_interval(lines, [(self.cost(arm, seed, meter), self.quality(arm, seed)) for seed in seeds])
 
-    def saving_columns(self, arm: str) -> dict[str, float]:
-        """Savings in FLOPs and seconds with their intervals, where a ladder is trained in the arm's setting."""
+    def saving_columns(self, arm: str, meters: tuple[str, ...] = ("flops", "seconds")) -> dict[str, float]:
+        """Savings along some costs with their intervals, where a ladder is trained in the arm's setting."""
         name, _, setting = arm.partition(MAIN_SEPARATOR)
         rungs = [f"{rung}{MAIN_SEPARATOR}{setting}" if setting else rung for rung in self.config.ladder]
         if name in self.config.ladder or not all(rung in self.runs for rung in rungs):
             return {}
         found: dict[str, float] = {}
-        for meter in ("flops", "seconds"):
+        for meter in meters:
             _, interval = self.savings(arm, meter, rungs)
             found |= {f"saving_{meter}": interval.mean}
             found |= {f"saving_{meter}_low": interval.low, f"saving_{meter}_high": interval.high}
@@ -178,13 +179,18 @@ def curves_figure(
     return drawn
 
 
-def savings_figure(of: Comparison, baseline: str, limits: tuple[float, float] = SAVING_LIMITS) -> Figure:
+def savings_figure(
+    of: Comparison,
+    baseline: str,
+    limits: tuple[float, float] = SAVING_LIMITS,
+    meters: tuple[str, ...] = ("flops", "seconds"),
+) -> Figure:
     """The saving of every method against the ladder, beside the number that reading two curves would give."""
     shown = of.methods
     table = of.curves([*shown, baseline])
-    drawn, axes = figure(columns=2, width=11, height=0.36 * len(shown) + 1.6)
+    drawn, axes = figure(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
     ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
-    for panel, meter in zip(axes, ("flops", "seconds"), strict=True):
+    for panel, meter in zip(axes, meters, strict=True):
         for row, arm in enumerate(shown):
             found, interval = of.savings(arm, meter)
             _draw_saving(panel, row, [s.value for s in found], (interval.low, interval.high), of.color(arm), limits)
@@ -193,7 +199,7 @@ def savings_figure(of: Comparison, baseline: str, limits: tuple[float, float] = 
             style = {**PUBLISHED, "marker": "<"} if any(s.censored == "below" for s in read) else PUBLISHED
             panel.scatter([geometric_interval(read).mean], [row], **style, s=36, zorder=4)
         panel.axvline(1, color="#000000", lw=1)
-        panel.set(xscale="log", xlabel=f"saving in {meter}, times", xlim=limits)
+        panel.set(xscale="log", xlabel=f"saving in {METER_NAMES[meter]}, times", xlim=limits)
         panel.set_xticks(ticks, [f"1/{1 / tick:g}" if tick < 1 else f"{tick:g}" for tick in ticks])
         panel.minorticks_off()
         panel.set_yticks(range(len(shown)), [of.label(arm) for arm in shown] if panel is axes[0] else [])

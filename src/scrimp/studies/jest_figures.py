@@ -101,14 +101,14 @@ def _mark_saving(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
 
 def savings(workspace: Workspace, scale: str) -> Figure:
     """The saving of every method against the ladder, beside the number that reading two curves would give."""
-    return savings_figure(_load(workspace, scale), "uniform", LIMITS)
+    return savings_figure(_load(workspace, scale), "uniform", LIMITS, ("examples", "flops", "seconds"))
 
 
 def curves(workspace: Workspace, scale: str) -> Figure:
     """The published way of reading: recall while training."""
-    arms = ["uniform", "uniform-x4", "jest-80-plus", "flexi-jest-80", "independent-80"]
+    arms = ["uniform", "uniform-x4", "jest-80", "jest-80-plus", "flexi-jest-80"]
     of = _load(workspace, scale)
-    return curves_figure(of, arms, AXES_NAMES, "recall at 5, %", {"uniform-x4": "--"}, fontsize=8)
+    return curves_figure(of, arms, AXES_NAMES, "recall at 5, %", {"uniform-x4": "--", "jest-80-plus": ":"}, fontsize=8)
 
 
 def methods(workspace: Workspace, scale: str) -> Figure:
@@ -118,7 +118,7 @@ def methods(workspace: Workspace, scale: str) -> Figure:
     shown = [arm for arm in [*wanted, "uniform-softmax", "flexi-uniform"] if arm in of.runs]
     drawn, (axes,) = figure(width=7, height=0.45 * len(shown) + 1.4)
     draw_differences(axes, of, [(arm, "uniform", of.label(arm)) for arm in shown])
-    axes.set_xlabel("recall at 5 minus uniform training, points (points: seeds; bar: 95 % interval)")
+    axes.set_xlabel("recall at 5 minus uniform training, points (95 % interval)")
     return drawn
 
 
@@ -219,7 +219,7 @@ def matrix(workspace: Workspace, scale: str) -> Figure:
         start = start + 100 * shares[part].to_numpy()
     axes[3].set_xticks(range(len(names)), names, rotation=20)
     axes[3].set_ylabel("variance explained, %")
-    axes[3].legend(fontsize=8)
+    axes[3].legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return drawn
 
 
@@ -319,7 +319,7 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
         for axis, unit, name in (("updates", 1, "updates"), ("flops", 1e12, "tflop"), ("seconds", 1, "seconds")):
             row[name] = float(np.mean(of.costs(arm, axis))) / unit
         row["seconds_a_step"] = row["seconds"] / row["updates"]
-        row |= of.saving_columns(arm)
+        row |= of.saving_columns(arm, ("examples", "flops", "seconds"))
         rows.append(row)
     return pd.DataFrame(rows)
 

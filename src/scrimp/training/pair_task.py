@@ -14,7 +14,7 @@ from scrimp.data.benchmarks import Captioned, ZeroShot, load_captioned, load_zer
 from scrimp.data.pairs import PairData, load_pairs
 from scrimp.data.web_pairs import load_web_pairs
 from scrimp.errors import ScrimpError
-from scrimp.measure.hardware import has_fast_bf16
+from scrimp.kernels.dispatch import has_fast_bf16
 from scrimp.measure.retrieval import retrieval, retrieval_many, zero_shot_accuracy
 from scrimp.models.contrastive import TwoTowers, build_two_towers
 from scrimp.training.contrast import embed, embed_captions

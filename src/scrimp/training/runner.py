@@ -17,10 +17,11 @@ from scrimp.data.shards import read_manifest
 from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of
+from scrimp.kernels.dispatch import has_fast_bf16
 from scrimp.measure.clock import Clock
 from scrimp.measure.code import code_digest
 from scrimp.measure.flops import ExampleFlops, flops_per_example
-from scrimp.measure.hardware import EnergyCounter, has_fast_bf16, peak_memory
+from scrimp.measure.hardware import EnergyCounter, peak_memory
 from scrimp.measure.provenance import provenance
 from scrimp.models import vision
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run

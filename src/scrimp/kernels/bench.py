@@ -1,0 +1,284 @@
+"""How fast the ops are on this machine, against what a user would write instead.
+
+On a CPU: a whole selection of JEST against Algorithm 1 as printed, written in torch; an epoch's pruning against the
+algorithm of InfoBatch's official code, written in numpy and lists. Peak memory is measured in a process of its own.
+On a GPU: device events, several sets of inputs in turn, medians; against chunked torch, compiled torch, and the framework's
+bare matrix product of the same shape, whose speed is the ceiling.
+"""
+
+from __future__ import annotations
+
+import functools
+import gc
+import multiprocessing
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from scrimp.kernels import cuda, pairwise_learnability_update, prune_and_rescale
+from scrimp.kernels.check import forcing
+from scrimp.kernels.dispatch import Implementation, has_fast_bf16
+from scrimp.kernels.learnability import blocked, softplus
+
+Row = dict[str, Any]
+Select = Callable[..., Tensor]
+CPU_SHAPE = (8192, 2048, 128, 16)  # super-batch, sub-batch, width, chunks
+GPU_SHAPES = [(65_536, 32_768), (163_840, 32_768), (327_680, 32_768)]
+IMAGENET = 1_281_167
+
+
+def bench(select: Select, on_row: Callable[[Row], None], quick: bool = False) -> list[Row]:
+    """All measurements that this machine can make; `quick` takes small sizes, to see that everything runs.
+
+    `select` is `scrimp.jest.select`, which lies above this package: a whole selection is timed, draws included.
+    """
+    rows: list[Row] = []
+
+    def note(row: Row) -> None:
+        rows.append(row)
+        on_row(row)
+
+    shape = (512, 128, 32, 16) if quick else CPU_SHAPE
+    for row in cpu_selection(select, shape):
+        note(row)
+    for row in cpu_pruning(20_000 if quick else IMAGENET):
+        note(row)
+    for index in range(torch.cuda.device_count()):
+        for row in gpu_selection(torch.device("cuda", index), [(4096, 2048)] if quick else GPU_SHAPES):
+            note(row)
+    return rows
+
+
+# ------------------------------------------------------------------------------------------------------ a whole selection
+def embeddings(count: int, width: int, dtype: torch.dtype, device: torch.device, seed: int) -> list[Tensor]:
+    """Two models' unit embeddings as the op takes them, [4, B, d], with scale, bias and sign."""
+    generator = torch.Generator(device).manual_seed(seed)
+    rows = torch.empty(4, count, width, dtype=dtype, device=device)
+    for layer in rows:
+        layer.copy_(F.normalize(torch.randn(count, width, generator=generator, device=device), dim=1))
+    scalars = ([12.0, 12.0, 20.0, 20.0], [-9.0, -9.0, -10.0, -10.0], [1.0, 1.0, -1.0, -1.0])
+    return [rows, *(torch.tensor(values, device=device) for values in scalars)]
+
+
+def selected(
+    inputs: list[Tensor], size: int, chunks: int, update: Callable[..., Tensor], generator: torch.Generator
+) -> Tensor:
+    """The update's part of a selection: chunks at random in place of draws, each compacted away, the last one's left out."""
+    rows, *scalars = inputs
+    part = size // chunks
+    order = torch.randperm(rows.shape[1], generator=generator).to(rows.device)
+    sums = torch.zeros(len(order), device=rows.device)
+    for number in range(chunks - 1):
+        chunk = rows[:, order[number * part : (number + 1) * part]]
+        left = order[(number + 1) * part :]
+        sums[left] += update(rows[:, left], chunk, *scalars)
+    return sums
+
+
+def published(inputs: list[Tensor], size: int, chunks: int, generator: torch.Generator) -> Tensor:
+    """Algorithm 1 of the JEST paper as printed: two matrices B x B, and masked sums over all of it for every chunk."""
+    rows, scale, bias, _ = inputs
+    signs = 2 * torch.eye(rows.shape[1]) - 1
+    losses = [F.softplus(-signs * (scale[2 * m] * rows[2 * m] @ rows[2 * m + 1].T + bias[2 * m])) for m in range(2)]
+    scores = losses[0] - losses[1]
+    own = scores.diagonal()
+    chosen = torch.multinomial(own.softmax(dim=0), size // chunks, generator=generator)
+    for _ in range(chunks - 1):
+        marks = torch.zeros(len(own)).index_fill_(0, chosen, 1.0)
+        by_column = (scores * marks[:, None]).sum(dim=0)
+        by_row = (scores * marks[None, :]).sum(dim=1)
+        logits = own + by_column + by_row - marks * 1e8
+        chosen = torch.cat([chosen, torch.multinomial(logits.softmax(dim=0) + 1e-30, size // chunks, generator=generator)])
+    return chosen
+
+
+def cpu_selection(select: Select, shape: tuple[int, int, int, int]) -> list[Row]:
+    """Seconds and memory of one selection on the CPU, by the published pseudo-code and by ours."""
+    dtypes = [torch.float32, *([torch.bfloat16] if has_fast_bf16(torch.device("cpu")) else [])]
+    variants = [("published pseudo-code", torch.float32), *(("ours", dtype) for dtype in dtypes)]
+    rows = []
+    for name, dtype in variants:
+        seconds, memory = _apart(_cpu_selection, select, name, dtype, shape)
+        what = f"selection, B = {shape[0]:,}, b = {shape[1]:,}, d = {shape[2]}, {shape[3]} chunks"
+        rows.append(_row("cpu", what, f"{name}, {str(dtype).removeprefix('torch.')}", seconds, memory))
+    return _against(rows)
+
+
+def _cpu_selection(
+    select: Select, name: str, dtype: torch.dtype, shape: tuple[int, int, int, int]
+) -> tuple[list[float], int]:
+    count, size, width, chunks = shape
+    inputs = embeddings(count, width, dtype, torch.device("cpu"), 0)
+    rows, scale, bias, _ = inputs
+    models = [(rows[2 * m], rows[2 * m + 1], float(scale[2 * m]), float(bias[2 * m])) for m in range(2)]
+    generator = torch.Generator().manual_seed(0)
+
+    def ours() -> Tensor:
+        return select(models[0], models[1], size, chunks, generator=generator)
+
+    run = functools.partial(published, inputs, size, chunks, generator) if name == "published pseudo-code" else ours
+    return _timed(run, 3 if name == "published pseudo-code" else 7)
+
+
+# ---------------------------------------------------------------------------------------------------------------- pruning
+def official_pruning(scores: np.ndarray, ratio: float, generator: np.random.Generator) -> tuple[list[int], np.ndarray]:
+    """An epoch's choice by the algorithm of InfoBatch's official code: lists, a choice without replacement, a shuffle."""
+    below = scores < scores.mean()
+    remained = np.where(~below)[0].tolist()
+    candidates = np.where(below)[0]
+    weights = np.ones(len(scores))
+    kept = generator.choice(candidates, int((1 - ratio) * len(candidates)), replace=False)
+    weights[kept] = 1 / (1 - ratio)
+    remained.extend(kept.tolist())
+    generator.shuffle(remained)
+    return remained, weights
+
+
+def cpu_pruning(count: int) -> list[Row]:
+    """Seconds and memory of one epoch's pruning on the CPU."""
+    rows = []
+    for name in ("official algorithm", "ours"):
+        seconds, memory = _apart(_cpu_pruning, name, count)
+        rows.append(_row("cpu", f"pruning, N = {count:,}", name, seconds, memory))
+    return _against(rows)
+
+
+def _cpu_pruning(name: str, count: int) -> tuple[list[float], int]:
+    scores = torch.rand(count, generator=torch.Generator().manual_seed(0)).square()
+    if name == "ours":
+        return _timed(lambda: prune_and_rescale(scores, 0.5, 1), 15)
+    generator = np.random.default_rng(0)
+    return _timed(lambda: official_pruning(scores.numpy(), 0.5, generator), 7)
+
+
+# -------------------------------------------------------------------------------------------------------------------- GPU
+def gpu_selection(device: torch.device, shapes: list[tuple[int, int]]) -> list[Row]:
+    """A whole selection of 16 chunks for two models, by each implementation, and the bare products of the same shape."""
+    rows = []
+    kernels: list[Implementation] = ["cuda"] if cuda.why_unavailable(device) is None else []
+    compiled = torch.compile(blocked_eagerly, dynamic=True)
+    for count, size in shapes:
+        for width in (256, 512, 768):
+            sets = [embeddings(count, width, torch.bfloat16, device, seed) for seed in range(2)]
+            ways: dict[str, Callable[..., Tensor]] = {
+                "bare products": _bare_products,
+                "chunked torch": blocked,
+                "compiled torch": compiled,
+            }
+            for implementation in kernels:
+                ways[implementation] = functools.partial(_forced, implementation)
+            flops = 2 * 2.0 * width * 2 * sum(size // 16 * (count - size // 16 * number) for number in range(1, 16))
+            what = f"selection, B = {count:,}, b = {size:,}, d = {width}, 16 chunks"
+            group: list[Row] = []
+            for name, update in ways.items():
+                try:
+                    seconds, memory = _timed_on_gpu(sets, size, update, device)
+                except Exception as error:  # a compiler that is missing, memory that does not suffice: said, not hidden
+                    group.append(
+                        {"device": _name(device), "what": what, "way": name, "error": str(error).splitlines()[0][:200]}
+                    )
+                    continue
+                row = _row(_name(device), what, name, seconds, memory)
+                group.append({**row, "tflops": flops / row["seconds"] / 1e12})
+            ceiling = next((row.get("tflops") for row in group if row["way"] == "bare products"), None)
+            for row in group:
+                if ceiling and "tflops" in row:
+                    row["share_of_products"] = row["tflops"] / ceiling
+            rows += group
+            del sets
+            torch.cuda.empty_cache()
+    return rows
+
+
+def blocked_eagerly(candidates: Tensor, chunk: Tensor, scale: Tensor, bias: Tensor, sign: Tensor) -> Tensor:
+    """What a compiler gets to fuse: products, softplus and sums, 4,096 candidates at a time."""
+    sums = []
+    for part in candidates.split(4096, dim=1):
+        logits = torch.bmm(part, chunk.unflatten(0, (-1, 2)).flip(1).flatten(0, 1).transpose(1, 2)).float()
+        losses = softplus(logits * scale[:, None, None] + bias[:, None, None]).sum(dim=2)
+        sums.append((losses * sign[:, None]).sum(dim=0))
+    return torch.cat(sums)
+
+
+def _bare_products(candidates: Tensor, chunk: Tensor, *_: Tensor) -> Tensor:
+    """The products alone, 8,192 candidates at a time, so that they fit any card."""
+    for part in candidates.split(8192, dim=1):
+        last = torch.bmm(part, chunk.transpose(1, 2))
+    return last[0, 0, 0].float().expand(candidates.shape[1])
+
+
+def _forced(implementation: Implementation, *inputs: Tensor) -> Tensor:
+    with forcing(implementation):
+        sums: Tensor = pairwise_learnability_update(*inputs)
+    return sums
+
+
+def _timed_on_gpu(
+    sets: list[list[Tensor]], size: int, update: Callable[..., Tensor], device: torch.device
+) -> tuple[list[float], int]:
+    generator = torch.Generator().manual_seed(0)
+    selected(sets[0], size, 16, update, generator)
+    torch.cuda.synchronize(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    before = torch.cuda.memory_allocated(device)
+    seconds = []
+    for turn in range(6):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        selected(sets[turn % len(sets)], size, 16, update, generator)
+        end.record()
+        torch.cuda.synchronize(device)
+        seconds.append(begin.elapsed_time(end) / 1e3)
+    return seconds, torch.cuda.max_memory_allocated(device) - before
+
+
+# ---------------------------------------------------------------------------------------------------------------- timing
+def _timed(run: Callable[[], Any], repeats: int) -> tuple[list[float], int]:
+    """Seconds of each repeat after one to warm up, and by how many bytes the process grew."""
+    gc.collect()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    run()
+    seconds = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - begin)
+    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+
+
+def _apart(function: Callable[..., tuple[list[float], int]], *arguments: Any) -> tuple[list[float], int]:
+    """In a fresh process: the largest resident set of this one may be older than what is measured."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, arguments)
+
+
+def _row(device: str, what: str, way: str, seconds: list[float], memory: int) -> Row:
+    return {
+        "device": device,
+        "what": what,
+        "way": way,
+        "seconds": statistics.median(seconds),
+        "fastest": min(seconds),
+        "slowest": max(seconds),
+        "memory": memory,
+    }
+
+
+def _against(rows: list[Row]) -> list[Row]:
+    """How many times as fast as the first, and which part of its memory."""
+    first = rows[0]
+    return [
+        {**row, "times_as_fast": first["seconds"] / row["seconds"], "memory_share": row["memory"] / max(1, first["memory"])}
+        for row in rows
+    ]
+
+
+def _name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device)

@@ -1,0 +1,144 @@
+"""The sigmoid contrastive loss in bounded memory: its logits are made block by block, and made again for the gradients.
+
+Source: Zhai, Mustafa, Kolesnikov, Beyer 2023 (arXiv 2303.15343), section 3.1. Work: 2 B^2 d FLOPs forward and 6 B^2 d
+backward, B^2 softplus and sigmoids; bytes: the embeddings once.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import register_flop_formula
+
+from scrimp.kernels import cuda
+from scrimp.kernels.blocks import as_multiplied, block_rows, exact_type
+from scrimp.kernels.dispatch import implementation_for
+from scrimp.kernels.learnability import softplus
+
+
+@torch.library.custom_op("scrimp::chunked_sigmoid_loss", mutates_args=())
+def chunked_sigmoid_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int = 0) -> Tensor:
+    """The sum of softplus(-y_ij (scale z_i . t_j + bias)) over all combinations, over B: a scalar, float32 or float64.
+
+    `image` and `text` are unit embeddings [B, d]; y is 1 on the diagonal and -1 off it; `scale` and `bias` are scalars.
+    `block` rows of logits are held at a time (0: as many as suit the device). Differentiable by all four. Raises
+    ValueError for embeddings that are not two matrices of one shape and type.
+    """
+    if image.ndim != 2 or image.shape != text.shape or len(image) == 0:
+        raise ValueError(f"embeddings must be two matrices [B, d], got {tuple(image.shape)} and {tuple(text.shape)}")
+    if image.dtype != text.dtype or not image.is_floating_point():
+        raise ValueError(f"embeddings must be of one float type, got {image.dtype} and {text.dtype}")
+    exact = exact_type(image)
+    chosen = implementation_for("chunked_sigmoid_loss", image.device)
+    if chosen == "reference":
+        return reference(image, text, scale, bias).to(exact)
+    scale, bias = scale.to(exact), bias.to(exact)
+    if chosen == "cuda" and exact == torch.float32:
+        return _on_gpu(image, text, scale, bias)
+    return blocked(image, text, scale, bias, block)
+
+
+def blocked(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int = 0) -> Tensor:
+    """The loss by torch, a block of rows of logits at a time."""
+    exact = exact_type(image)
+    image, text = as_multiplied(image), as_multiplied(text)
+    total = torch.zeros((), dtype=exact, device=image.device)
+    size = block or block_rows(image.device, len(image))
+    with torch.autocast(image.device.type, enabled=False):
+        for begin in range(0, len(image), size):
+            logits = scale * (image[begin : begin + size] @ text.T).to(exact) + bias  # [b, B]
+            logits.diagonal(begin).neg_()  # the matching pairs'
+            total += softplus(logits).sum()
+    return total / len(image)
+
+
+def reference(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    """The specification: a float64 scalar, from all logits at once."""
+    logits = scale.double() * (image.double() @ text.double().T) + bias.double()
+    signs = 2 * torch.eye(len(logits), dtype=torch.float64, device=logits.device) - 1
+    return softplus(-signs * logits).sum() / len(image)
+
+
+def _on_gpu(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+    rows, columns = cuda.as_bf16(image, text)
+    count, width = rows.shape
+    tiles = -(-count // cuda.TILE)
+    parts, tiles_a_part = cuda.splits(count, tiles, rows.device)
+    sums = torch.empty(parts, count, dtype=torch.float32, device=rows.device)
+    arguments = (rows, columns, scale.contiguous(), bias.contiguous(), sums, count, count, width, 0, tiles_a_part)
+    cuda.run("rowwise.cu", "sigmoid_rows", (tiles, 1, parts), *arguments, device=rows.device)
+    return sums.sum() / count
+
+
+@torch.library.custom_op("scrimp::chunked_sigmoid_loss_backward", mutates_args=())
+def _backward(
+    gradient: Tensor, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return gradients(gradient, image, text, scale, bias, block)
+
+
+def gradients(
+    gradient: Tensor, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int = 0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of the embeddings, the scale and the bias; a block of rows of logits at a time."""
+    exact = exact_type(image)
+    of_image, of_text = torch.empty_like(image, dtype=exact), torch.zeros_like(text, dtype=exact)
+    of_scale, of_bias = torch.zeros((), dtype=exact, device=image.device), torch.zeros((), dtype=exact, device=image.device)
+    size = block or block_rows(image.device, len(image))
+    factor = gradient.to(exact) / len(image)
+    # Products of bf16 come rounded to bf16, which the scale would blow up in the slopes.
+    rows, columns = image.to(exact), text.to(exact)
+    with torch.autocast(image.device.type, enabled=False):
+        for begin in range(0, len(rows), size):
+            part = rows[begin : begin + size]
+            products = part @ columns.T
+            slope = torch.sigmoid(scale.to(exact) * products + bias.to(exact))  # [b, B], of the loss by its logit
+            slope.diagonal(begin).sub_(1)
+            of_scale += (slope * products).sum()
+            of_bias += slope.sum()
+            of_image[begin : begin + len(part)] = slope @ columns
+            of_text += slope.T @ part
+    steep = scale.to(exact) * factor
+    return (
+        (of_image * steep).to(image.dtype),
+        (of_text * steep).to(text.dtype),
+        (of_scale * factor).to(scale.dtype),
+        (of_bias * factor).to(bias.dtype),
+    )
+
+
+@chunked_sigmoid_loss.register_fake
+def _fake(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int = 0) -> Tensor:
+    return image.new_empty((), dtype=exact_type(image))
+
+
+@_backward.register_fake
+def _fake_backward(
+    gradient: Tensor, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return torch.empty_like(image), torch.empty_like(text), torch.empty_like(scale), torch.empty_like(bias)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    image, text, scale, bias, block = inputs
+    ctx.save_for_backward(image, text, scale, bias)
+    ctx.block = block
+
+
+def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    return (*_backward(gradient, *ctx.saved_tensors, ctx.block), None)
+
+
+chunked_sigmoid_loss.register_autograd(_differentiate, setup_context=_keep)
+
+
+@register_flop_formula(torch.ops.scrimp.chunked_sigmoid_loss)
+def _flops(image: torch.Size, *_: object, **__: object) -> int:
+    return 2 * image[0] * image[0] * image[1]
+
+
+@register_flop_formula(torch.ops.scrimp.chunked_sigmoid_loss_backward)
+def _backward_flops(gradient: torch.Size, image: torch.Size, *_: object, **__: object) -> int:
+    return 6 * image[0] * image[0] * image[1]

@@ -1,0 +1,227 @@
+"""The ops' CPU paths against the specification, autograd, fake tensors, FLOP counts, and bad input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+from scrimp.errors import ScrimpError
+from scrimp.kernels import (
+    check,
+    chunked_sigmoid_loss,
+    cross_entropy,
+    learnability,
+    nearest_prototype,
+    pairwise_learnability_update,
+    prune,
+    prune_and_rescale,
+    rowwise_cross_entropy,
+    topk,
+    topk_mask,
+)
+from scrimp.kernels.dispatch import implementation_for, used
+
+CPU = torch.device("cpu")
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def layers(count: int, chunk: int, width: int, dtype: torch.dtype = torch.float64) -> list[torch.Tensor]:
+    """Arguments of the chunk update for two models."""
+    rows, some = (torch.randn(4, n, width, generator=seeded(n), dtype=dtype) for n in (count, chunk))
+    scalars = ([9.0, 9.0, 3.0, 3.0], [-5.0, -5.0, -1.0, -1.0], [1.0, 1.0, -1.0, -1.0])
+    return [rows, some, *(torch.tensor(values, dtype=dtype) for values in scalars)]
+
+
+@pytest.mark.parametrize("implementation", ["cpu", "reference"])
+def test_every_case_of_the_self_check_passes(implementation: Any) -> None:
+    outcomes = list(check.cases(CPU, implementation, seeded(7)))
+    assert {outcome.op for outcome in outcomes} == {
+        "pairwise_learnability_update",
+        "chunked_sigmoid_loss",
+        "rowwise_cross_entropy",
+        "nearest_prototype",
+        "prune_and_rescale",
+        "topk_mask",
+    }
+    assert [outcome for outcome in outcomes if not outcome.passed] == []
+
+
+def test_the_self_check_finds_an_error_and_a_difference_between_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = learnability.blocked
+    monkeypatch.setattr(learnability, "blocked", lambda *inputs: 1.001 * true(*inputs))
+    args = (CPU, "cpu", torch.float32, (7, 3, 64), check.PRODUCT["sum"], seeded())
+    assert not check._learnability(*args).passed
+    noise = iter(range(1, 9))
+    monkeypatch.setattr(learnability, "blocked", lambda *inputs: true(*inputs) * (1 + next(noise) * 1e-7))
+    outcome = check._learnability(*args)
+    assert outcome.largest < outcome.bound
+    assert not outcome.repeatable
+    assert not outcome.passed
+
+
+# ------------------------------------------------------------------------------------------------------------ by hand
+def test_a_chunk_of_one_pair_by_hand() -> None:
+    """One model, one candidate: softplus of both crossed products."""
+    candidates = torch.tensor([[[1.0, 0.0]], [[0.6, 0.8]]])  # its image, its text
+    chunk = torch.tensor([[[0.0, 1.0]], [[0.8, 0.6]]])
+    scale, bias, sign = torch.tensor([2.0, 2.0]), torch.tensor([-1.0, -1.0]), torch.ones(2)
+    # image . text of the chunk: .8; text . image of the chunk: .8. Both logits are 2 * .8 - 1 = .6.
+    expected = 2 * torch.log1p(torch.tensor(0.6).exp())
+    got = pairwise_learnability_update(candidates, chunk, scale, bias, sign)
+    torch.testing.assert_close(got, expected[None])
+
+
+@pytest.mark.parametrize("rows", [1, 2, 31, 32, 33, 100])
+def test_grouped_softplus_keeps_small_and_survives_large_terms(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learnability, "FEW_ELEMENTS", 0)
+    for spread, shift in ((1.0, -10.0), (40.0, 0.0), (1.0, -17.0), (0.0, 0.0), (1.0, 90.0)):
+        logits = spread * torch.randn(3, rows, 50, generator=seeded(rows)) + shift
+        expected = torch.nn.functional.softplus(logits.double(), threshold=1000).sum(dim=1)
+        torch.testing.assert_close(learnability.softplus_sums(logits).double(), expected, rtol=3e-6, atol=1e-30)
+
+
+@pytest.mark.parametrize("block", [0, 1, 3])
+def test_cross_entropy_and_its_gradients_are_torchs_in_any_block(block: int) -> None:
+    hidden, weight = (torch.randn(n, 5, generator=seeded(n), dtype=torch.float64).requires_grad_() for n in (7, 11))
+    labels = torch.tensor([0, 10, 3, -100, 5, 5, 1])
+    factors = torch.arange(7.0, dtype=torch.float64)
+    losses = rowwise_cross_entropy(hidden, weight, labels, block)
+    expected = torch.nn.functional.cross_entropy(hidden @ weight.T, labels, reduction="none")
+    torch.testing.assert_close(losses, expected)
+    for got, known in zip(
+        torch.autograd.grad((losses * factors).sum(), (hidden, weight)),
+        torch.autograd.grad((expected * factors).sum(), (hidden, weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(got, known)
+
+
+def test_ops_obey_torchs_rules() -> None:
+    """Schemas, fake tensors, autograd registration: `opcheck` runs each op eagerly and traced."""
+    rows = layers(6, 4, 3, torch.float32)
+    torch.library.opcheck(pairwise_learnability_update, (*rows,))
+    image, text = (torch.randn(5, 3, generator=seeded(n)).requires_grad_() for n in range(2))
+    scalars = (torch.tensor(3.0, requires_grad=True), torch.tensor(-2.0, requires_grad=True))
+    torch.library.opcheck(chunked_sigmoid_loss, (image, text, *scalars))
+    torch.library.opcheck(rowwise_cross_entropy, (image, text, torch.tensor([0, 1, 2, 3, 4])))
+    torch.library.opcheck(nearest_prototype, (image.detach(), text.detach()))
+    torch.library.opcheck(topk_mask, (image.detach(), 4))
+    torch.library.opcheck(prune_and_rescale, (torch.rand(20, generator=seeded()), 0.5, 3))
+
+
+def test_flops_are_counted() -> None:
+    rows = layers(6, 4, 3, torch.float32)
+    image, text = (torch.randn(5, 3, generator=seeded(n)).requires_grad_() for n in range(2))
+    cases: list[tuple[Callable[[], Any], int]] = [
+        (lambda: pairwise_learnability_update(*rows), 2 * 4 * 6 * 4 * 3),
+        (lambda: nearest_prototype(image.detach(), text.detach()), 2 * 5 * 5 * 3),
+        (lambda: rowwise_cross_entropy(image, text, torch.arange(5)).sum().backward(), (2 + 6) * 5 * 5 * 3),
+        (lambda: chunked_sigmoid_loss(image, text, torch.tensor(1.0), torch.tensor(0.0)).backward(), (2 + 6) * 5 * 5 * 3),
+    ]
+    for run, expected in cases:
+        with FlopCounterMode(display=False) as counter:
+            run()
+        assert counter.get_total_flops() == expected
+
+
+# ------------------------------------------------------------------------------------------------------------- pruning
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.floats(0, 10, width=32) | st.just(float("nan")), max_size=60), st.floats(0, 0.95), st.integers(0, 2**63 - 1)
+)
+def test_pruning_keeps_what_the_specification_keeps(values: list[float], ratio: float, seed: int) -> None:
+    scores = torch.tensor(values, dtype=torch.float32)
+    indices, weights = prune_and_rescale(scores, ratio, seed)
+    high, low = prune.reference(scores, ratio, seed)
+    assert indices.tolist() == high.tolist() + low.tolist()
+    assert torch.equal(weights[: len(high)], torch.ones(len(high)))
+    torch.testing.assert_close(weights[len(high) :], torch.full((len(low),), 1 / (1 - ratio)))
+
+
+def test_keys_choose_uniformly_and_anew_for_every_seed() -> None:
+    scores = torch.cat([torch.zeros(1000), torch.ones(1000)])
+    times = torch.zeros(1000)
+    for seed in range(400):
+        indices, _ = prune_and_rescale(scores, 0.7, seed)
+        assert len(indices) == 1000 + 300
+        times[indices[1000:]] += 1
+    # Each of the thousand is kept 120 times in 400, give or take a binomial's 9.2: the sum of squares is a chi square's.
+    spread = float(((times - 120) ** 2).mean())
+    assert 75 < spread < 94
+    assert abs(float(times[:500].mean()) - 120) < 1.5
+
+
+def test_equal_scores_are_all_kept() -> None:
+    """Their mean is themselves, whatever a float32 sum of a million of them would say."""
+    indices, weights = prune_and_rescale(torch.full((1_000_003,), 0.1), 0.5, 0)
+    assert len(indices) == 1_000_003
+    assert float(weights.max()) == 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(-4, 4, width=16), min_size=1, max_size=50), st.data())
+def test_masks_are_those_of_a_stable_sort(values: list[float], data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, len(values)))
+    for dtype in (torch.float32, torch.float64, torch.bfloat16):
+        numbers = torch.tensor(values, dtype=dtype)
+        mask = topk_mask(numbers, count)
+        assert int(mask.sum()) == count
+        if count:
+            assert torch.equal(mask[None], topk.reference(numbers[None], count))
+        assert torch.equal(topk_mask(torch.stack([numbers, -numbers.flip(0)]), count, rowwise=True)[0], mask)
+
+
+# ------------------------------------------------------------------------------------------------------------ bad input
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (lambda: pairwise_learnability_update(torch.zeros(3, 2, 4), *layers(2, 2, 4, torch.float32)[1:]), "2 M, n, d"),
+        (lambda: pairwise_learnability_update(*layers(2, 2, 4)[:2], *[torch.ones(3)] * 3), "one for each layer"),
+        (lambda: chunked_sigmoid_loss(torch.zeros(2, 3), torch.zeros(2, 4), torch.ones(()), torch.ones(())), "two matrices"),
+        (lambda: rowwise_cross_entropy(torch.zeros(2, 3), torch.zeros(4, 3), torch.tensor([0, 4])), "labels must be"),
+        (
+            lambda: rowwise_cross_entropy(torch.zeros(2, 3), torch.zeros(4, 3).double(), torch.tensor([0, 1])),
+            "one float type",
+        ),
+        (lambda: nearest_prototype(torch.zeros(2, 3), torch.zeros(0, 3)), "prototypes must be"),
+        (lambda: prune_and_rescale(torch.zeros(2, 3), 0.5, 0), "scores must be"),
+        (lambda: prune_and_rescale(torch.zeros(3), 1.0, 0), "ratio"),
+        (lambda: topk_mask(torch.zeros(3), 4), "4 of 3"),
+        (lambda: topk_mask(torch.tensor([1.0, torch.nan]), 1), "NaN"),
+        (lambda: topk_mask(torch.zeros(3, dtype=torch.int32), 1), "float"),
+    ],
+)
+def test_bad_input_is_named(run: Callable[[], Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        run()
+
+
+# ------------------------------------------------------------------------------------------------------------- dispatch
+def test_a_forced_implementation_is_taken_or_refused_and_noted_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SCRIMP_KERNELS", raising=False)
+    topk_mask(torch.ones(3), 1)
+    assert used()["topk_mask"] == "cpu"
+    monkeypatch.setenv("SCRIMP_KERNELS", "reference")
+    topk_mask(torch.ones(3), 1)
+    assert used()["topk_mask"] == "reference"
+    monkeypatch.setenv("SCRIMP_KERNELS", "cuda")
+    with pytest.raises(ScrimpError, match="lie on cpu"):
+        topk_mask(torch.ones(3), 1)
+    monkeypatch.setenv("SCRIMP_KERNELS", "gpu")
+    with pytest.raises(ScrimpError, match="reference, cpu, cuda"):
+        implementation_for("topk_mask", CPU)
+
+
+def test_labels_that_are_ignored_cost_nothing() -> None:
+    hidden = torch.randn(3, 4, generator=seeded())
+    losses = rowwise_cross_entropy(hidden, torch.randn(5, 4, generator=seeded(1)), torch.full((3,), cross_entropy.IGNORED))
+    assert torch.equal(losses, torch.zeros(3))
