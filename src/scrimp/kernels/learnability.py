@@ -19,6 +19,7 @@ from scrimp.kernels.dispatch import implementation_for
 
 HOPPER_SHARED = 232_448  # bytes a block can have
 HOPPER_WIDTH = 512  # 128 rows of more leave no room for three slices of columns
+LARGEST_WHOLE = 2.5  # (1 + exp(2.5))^32 is a float32
 FEW_ELEMENTS = 1 << 16  # below, one call for all softplus costs less than many cheaper ones
 
 
@@ -53,14 +54,21 @@ def blocked(candidates: Tensor, chunk: Tensor, scale: Tensor, bias: Tensor, sign
     exact = exact_type(candidates)
     layers, count, _ = candidates.shape
     sums = torch.empty(count, dtype=exact, device=candidates.device)
-    size = block or block_rows(candidates.device, layers * chunk.shape[1])
+    size = min(count, block or block_rows(candidates.device, layers * chunk.shape[1]))
     keys = as_multiplied(partners(chunk))
     scale, bias, sign = scale.to(exact).view(-1, 1, 1), bias.to(exact).view(-1, 1, 1), sign.to(exact).view(-1, 1)
+    into_keys = keys.dtype == exact  # bf16 would be rounded a second time
+    keys = keys * scale if into_keys else keys
+    room = torch.empty(layers * chunk.shape[1] * size, dtype=exact, device=candidates.device)
     with torch.autocast(candidates.device.type, enabled=False):
         for begin in range(0, count, size):
-            part = candidates[:, begin : begin + size].transpose(1, 2)
-            logits = torch.bmm(keys, part.to(keys.dtype)).to(exact)  # [2 M, c, rows]: sums run along whole rows of memory
-            sums[begin : begin + size] = (softplus_sums(torch.addcmul(bias, logits, scale)) * sign).sum(dim=0)
+            part = candidates[:, begin : begin + size].transpose(1, 2).to(keys.dtype)
+            logits = room[: layers * chunk.shape[1] * part.shape[2]].view(layers, -1, part.shape[2])
+            if into_keys:  # [2 M, c, rows]: sums run along whole rows of memory
+                torch.baddbmm(bias, keys, part, out=logits)
+            else:
+                torch.addcmul(bias, torch.bmm(keys, part).to(exact), scale, out=logits)
+            sums[begin : begin + size] = (softplus_sums(logits) * sign).sum(dim=0)
     return sums
 
 
@@ -69,12 +77,17 @@ def softplus_sums(logits: Tensor) -> Tensor:
 
     With t = exp(-|y|), softplus(y) is relu(y) + log(1 + t), and the logarithms of up to 32 rows are taken as one of the
     product of their 1 + t: an exponential is several times cheaper than a logarithm. What is kept is the product less 1,
-    lest a small t vanish beside the 1; 32 factors of at most 2 cannot overflow.
+    lest a small t vanish beside the 1; 32 factors of at most 2 cannot overflow, nor can those of exp(y) itself while y is
+    small, as it is where few pairs match.
     """
     if logits.numel() < FEW_ELEMENTS:
         return softplus(logits).sum(dim=1)
-    sums = logits.clamp(min=0).sum(dim=1)
-    excess = logits.abs_().neg_().exp_()  # [M, c, n]
+    if logits.device.type == "cpu" and float(logits.amax()) < LARGEST_WHOLE:
+        sums = torch.zeros_like(logits[:, 0])
+        excess = logits.exp_()  # [M, c, n]
+    else:
+        sums = logits.clamp(min=0).sum(dim=1)
+        excess = logits.abs_().neg_().exp_()
     for _ in range(5):
         half = excess.shape[1] // 2
         if half == 0:
@@ -82,7 +95,7 @@ def softplus_sums(logits: Tensor) -> Tensor:
         if excess.shape[1] % 2:
             sums += excess[:, -1].log1p()
         one, other = excess[:, :half], excess[:, half : 2 * half]
-        excess = (one + other).addcmul_(one, other)
+        excess = one.addcmul_(one, other).add_(other)
     return sums.add_(excess.log1p_().sum(dim=1))
 
 
