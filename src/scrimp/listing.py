@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -54,9 +56,19 @@ def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
             for name, study in studies.items()
             for scale, sizes in study.scales.items()
         ],
-        # Scoring kernels come with the study that needs them; so far every selector is plain torch.
-        "kernels": [],
+        "kernels": _kernels(),
     }
+
+
+def _kernels() -> list[dict[str, str]]:
+    """The scoring ops, read off their files: importing them would import torch, and this is to answer at once."""
+    found = []
+    for path in sorted((Path(__file__).parent / "kernels").glob("*.py")):
+        text = path.read_text()
+        what = text.removeprefix('"""').partition("\n")[0].rstrip(".:")
+        names = re.findall(r"^@op\ndef (\w+)", text, re.MULTILINE)
+        found += [{"id": name, "computes": what} for name in names if not name.endswith("_backward")]
+    return found
 
 
 def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
@@ -68,6 +80,7 @@ def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
         "arms": ("study", "scale", "id", "label"),
         "claims": ("study", "number", "id", "statement"),
         "datasets": ("id", "title", "used_for"),
+        "kernels": ("id", "computes"),
     }
     for kind, columns in shown.items():
         table = Table(*columns, title=kind, title_justify="left", title_style="bold")

@@ -354,6 +354,8 @@ inline void wait_for_products() {
   emulator::gather_warp();
 }
 
+inline void settle(float (&)[128]) {}
+
 // PTX ISA, wgmma.m64n256k16 with both operands in shared memory, K-major, swizzled by 128 bytes. Operands are read when the
 // products are waited for, the last moment at which the unit may read them.
 inline void products(float (&x)[128], uint64_t rows, uint64_t columns, int add) {

@@ -15,6 +15,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -172,6 +173,10 @@ def gpu_selection(device: torch.device, shapes: list[tuple[int, int]]) -> list[R
                 "chunked torch": blocked,
                 "compiled torch": compiled,
             }
+            if find_spec("triton") is not None:
+                from scrimp.kernels import bench_triton
+
+                ways["Triton"] = bench_triton.update
             for implementation in kernels:
                 ways[implementation] = functools.partial(_forced, implementation)
             flops = 2 * 2.0 * width * 2 * sum(size // 16 * (count - size // 16 * number) for number in range(1, 16))
@@ -214,7 +219,7 @@ def _bare_products(candidates: Tensor, chunk: Tensor, *_: Tensor) -> Tensor:
     return last[0, 0, 0].float().expand(candidates.shape[1])
 
 
-def _forced(implementation: Implementation, *inputs: Tensor) -> Tensor:
+def _forced(implementation: Implementation, *inputs: Any) -> Tensor:
     with forcing(implementation):
         sums: Tensor = pairwise_learnability_update(*inputs)
     return sums

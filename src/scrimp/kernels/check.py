@@ -200,10 +200,13 @@ def _learnability(
     of_layers = torch.tensor([scale, scale, scale / 2, scale / 2]), torch.tensor([bias, bias, bias - 1, bias - 1])
     signs = (torch.tensor([1.0, 1.0, 0.0, 0.0]), torch.tensor([0.0, 0.0, 1.0, 1.0]))
     expected = [learnability.reference(candidates, chunk, *of_layers, sign) for sign in signs]
-    on_device = [operand.to(device) for operand in (candidates, chunk, *of_layers)]
+    rows_there, chunk_there, scales, biases = (operand.to(device) for operand in (candidates, chunk, *of_layers))
 
     def compute() -> tuple[Tensor, ...]:
-        return tuple(learnability.pairwise_learnability_update(*on_device, sign.to(device)) for sign in signs)
+        return tuple(
+            learnability.pairwise_learnability_update(rows_there, chunk_there, scales, biases, sign.to(device))
+            for sign in signs
+        )
 
     def errors(result: tuple[Tensor, ...]) -> Tensor:
         return torch.cat([(got.cpu() - known).abs() / known for got, known in zip(result, expected, strict=True)])
@@ -269,7 +272,7 @@ def _cross_entropy(
     labels = torch.randint(columns, (rows,), generator=generator)
     labels[-1] = cross_entropy.IGNORED
     expected = cross_entropy.reference(hidden, weight, labels)
-    on_device = [operand.to(device) for operand in (hidden, weight, labels)]
+    on_device: list[Any] = [operand.to(device) for operand in (hidden, weight, labels)]
     return _outcome(
         "rowwise_cross_entropy",
         implementation,
@@ -297,7 +300,7 @@ def _nearest(
     points[0] = 3 * centres[0]
     best, _ = prototypes.reference(points, centres)
     unit_points, unit_centres = (F.normalize(operand.double(), dim=1) for operand in (points, centres))
-    on_device = [points.to(device), centres.to(device)]
+    on_device: list[Any] = [points.to(device), centres.to(device)]
 
     def errors(result: tuple[Tensor, Tensor]) -> Tensor:
         value, at = (part.cpu() for part in result)

@@ -16,13 +16,14 @@ from torch.utils.flop_counter import register_flop_formula
 
 from scrimp.kernels import cuda
 from scrimp.kernels.blocks import as_multiplied, block_rows, exact_type
+from scrimp.kernels.define import op
 from scrimp.kernels.dispatch import implementation_for
 
 IGNORED = -100  # torch's own mark of a row without a label
 LN_2 = 0.6931471805599453
 
 
-@torch.library.custom_op("scrimp::rowwise_cross_entropy", mutates_args=())
+@op
 def rowwise_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, block: int = 0) -> Tensor:
     """-log softmax(hidden @ weight.T)[label] of each row: float32 [n] (float64 for float64 operands), 0 for label -100.
 
@@ -55,8 +56,10 @@ def reference(hidden: Tensor, weight: Tensor, labels: Tensor) -> Tensor:
     return (logits.logsumexp(dim=1) - own).where(known, 0.0)
 
 
-@torch.library.custom_op("scrimp::rowwise_cross_entropy_backward", mutates_args=())
-def _backward(gradient: Tensor, hidden: Tensor, weight: Tensor, labels: Tensor, block: int) -> tuple[Tensor, Tensor]:
+@op
+def rowwise_cross_entropy_backward(
+    gradient: Tensor, hidden: Tensor, weight: Tensor, labels: Tensor, block: int
+) -> tuple[Tensor, Tensor]:
     """Gradients of both operands for the losses' gradient [n]; the logits are made again, a block of rows at a time."""
     exact = exact_type(hidden)
     of_hidden = torch.empty_like(hidden, dtype=exact)
@@ -105,12 +108,12 @@ def _check(hidden: Tensor, weight: Tensor, labels: Tensor) -> None:
         raise ValueError(f"labels must be {IGNORED} or in [0, {len(weight)})")
 
 
-@rowwise_cross_entropy.register_fake
+@torch.library.register_fake("scrimp::rowwise_cross_entropy")
 def _fake(hidden: Tensor, weight: Tensor, labels: Tensor, block: int = 0) -> Tensor:
     return hidden.new_empty(len(hidden), dtype=exact_type(hidden))
 
 
-@_backward.register_fake
+@torch.library.register_fake("scrimp::rowwise_cross_entropy_backward")
 def _fake_backward(gradient: Tensor, hidden: Tensor, weight: Tensor, labels: Tensor, block: int) -> tuple[Tensor, Tensor]:
     return torch.empty_like(hidden), torch.empty_like(weight)
 
@@ -122,11 +125,12 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    of_hidden, of_weight = _backward(gradient, *ctx.saved_tensors, ctx.block)
+    hidden, weight, labels = ctx.saved_tensors
+    of_hidden, of_weight = rowwise_cross_entropy_backward(gradient, hidden, weight, labels, ctx.block)
     return of_hidden, of_weight, None, None
 
 
-rowwise_cross_entropy.register_autograd(_differentiate, setup_context=_keep)
+torch.library.register_autograd("scrimp::rowwise_cross_entropy", _differentiate, setup_context=_keep)
 
 
 @register_flop_formula(torch.ops.scrimp.rowwise_cross_entropy)

@@ -97,6 +97,12 @@ __device__ __forceinline__ void products(float (&x)[128], u64 rows, u64 columns,
       : "l"(rows), "l"(columns), "r"(add));
 }
 
+// The compiler does not know that the sums change until they are waited for: none may be read before.
+__device__ __forceinline__ void settle(float (&x)[128]) {
+#pragma unroll
+  for (int at = 0; at < 128; ++at) asm volatile("" : "+f"(x[at])::"memory");
+}
+
 __device__ __forceinline__ float exp2_of(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
@@ -212,6 +218,7 @@ extern "C" __global__ void __launch_bounds__(HOPPER_THREADS, 1)
         if (group == 0 && --until_second == 0) announce(1, 256);
       }
       wait_for_products<0>();
+      settle(x);
       if (lane == 0) arrive(empty + 8 * before);
       const int first_column = tile * HOPPER_COLUMNS;
       if (first_column + HOPPER_COLUMNS > c)

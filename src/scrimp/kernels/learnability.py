@@ -15,15 +15,15 @@ from torch.utils.flop_counter import register_flop_formula
 
 from scrimp.kernels import cuda
 from scrimp.kernels.blocks import as_multiplied, block_rows, exact_type
+from scrimp.kernels.define import op
 from scrimp.kernels.dispatch import implementation_for
 
 HOPPER_SHARED = 232_448  # bytes a block can have
 HOPPER_WIDTH = 512  # 128 rows of more leave no room for three slices of columns
-LARGEST_WHOLE = 2.5  # (1 + exp(2.5))^32 is a float32
 FEW_ELEMENTS = 1 << 16  # below, one call for all softplus costs less than many cheaper ones
 
 
-@torch.library.custom_op("scrimp::pairwise_learnability_update", mutates_args=())
+@op
 def pairwise_learnability_update(
     candidates: Tensor, chunk: Tensor, scale: Tensor, bias: Tensor, sign: Tensor, block: int = 0
 ) -> Tensor:
@@ -60,29 +60,35 @@ def blocked(candidates: Tensor, chunk: Tensor, scale: Tensor, bias: Tensor, sign
     into_keys = keys.dtype == exact  # bf16 would be rounded a second time
     keys = keys * scale if into_keys else keys
     room = torch.empty(layers * chunk.shape[1] * size, dtype=exact, device=candidates.device)
+
+    def logits_of(part: Tensor) -> Tensor:
+        """[2 M, c, rows]: sums run along whole rows of memory."""
+        logits = room[: layers * chunk.shape[1] * part.shape[2]].view(layers, -1, part.shape[2])
+        if into_keys:
+            return torch.baddbmm(bias, keys, part, out=logits)
+        return torch.addcmul(bias, torch.bmm(keys, part).to(exact), scale, out=logits)
+
     with torch.autocast(candidates.device.type, enabled=False):
         for begin in range(0, count, size):
             part = candidates[:, begin : begin + size].transpose(1, 2).to(keys.dtype)
-            logits = room[: layers * chunk.shape[1] * part.shape[2]].view(layers, -1, part.shape[2])
-            if into_keys:  # [2 M, c, rows]: sums run along whole rows of memory
-                torch.baddbmm(bias, keys, part, out=logits)
-            else:
-                torch.addcmul(bias, torch.bmm(keys, part).to(exact), scale, out=logits)
-            sums[begin : begin + size] = (softplus_sums(logits) * sign).sum(dim=0)
+            found = softplus_sums(logits_of(part), whole=candidates.device.type == "cpu")
+            if candidates.device.type == "cpu" and not found.sum().isfinite():
+                found = softplus_sums(logits_of(part))
+            sums[begin : begin + size] = (found * sign).sum(dim=0)
     return sums
 
 
-def softplus_sums(logits: Tensor) -> Tensor:
+def softplus_sums(logits: Tensor, whole: bool = False) -> Tensor:
     """The sums of softplus over the rows of logits [M, c, n], which may be overwritten: [M, n].
 
     With t = exp(-|y|), softplus(y) is relu(y) + log(1 + t), and the logarithms of up to 32 rows are taken as one of the
     product of their 1 + t: an exponential is several times cheaper than a logarithm. What is kept is the product less 1,
-    lest a small t vanish beside the 1; 32 factors of at most 2 cannot overflow, nor can those of exp(y) itself while y is
-    small, as it is where few pairs match.
+    lest a small t vanish beside the 1; 32 factors of at most 2 cannot overflow. `whole` takes t = exp(y) instead, which
+    needs no relu, and gives infinity where that overflows: on 32 logits of more than 2.7 on average.
     """
     if logits.numel() < FEW_ELEMENTS:
         return softplus(logits).sum(dim=1)
-    if logits.device.type == "cpu" and float(logits.amax()) < LARGEST_WHOLE:
+    if whole:
         sums = torch.zeros_like(logits[:, 0])
         excess = logits.exp_()  # [M, c, n]
     else:
@@ -157,7 +163,7 @@ def _check(candidates: Tensor, chunk: Tensor, scale: Tensor, bias: Tensor, sign:
         raise ValueError(f"scale, bias and sign must be [{len(candidates)}], one for each layer")
 
 
-@pairwise_learnability_update.register_fake
+@torch.library.register_fake("scrimp::pairwise_learnability_update")
 def _fake(candidates: Tensor, chunk: Tensor, scale: Tensor, bias: Tensor, sign: Tensor, block: int = 0) -> Tensor:
     return candidates.new_empty(candidates.shape[1], dtype=exact_type(candidates))
 

@@ -13,10 +13,11 @@ from torch.utils.flop_counter import register_flop_formula
 
 from scrimp.kernels import cuda
 from scrimp.kernels.blocks import as_multiplied, block_rows, exact_type
+from scrimp.kernels.define import op
 from scrimp.kernels.dispatch import implementation_for
 
 
-@torch.library.custom_op("scrimp::nearest_prototype", mutates_args=())
+@op
 def nearest_prototype(points: Tensor, prototypes: Tensor, block: int = 0) -> tuple[Tensor, Tensor]:
     """The largest cosine of each point [n, d] with the prototypes [K, d], and which one: float32 [n] and int64 [n].
 
@@ -69,7 +70,7 @@ def _on_gpu(points: Tensor, prototypes: Tensor) -> tuple[Tensor, Tensor]:
     return value[0], at.gather(0, part)[0].long()
 
 
-@nearest_prototype.register_fake
+@torch.library.register_fake("scrimp::nearest_prototype")
 def _fake(points: Tensor, prototypes: Tensor, block: int = 0) -> tuple[Tensor, Tensor]:
     exact = exact_type(points)
     return points.new_empty(len(points), dtype=exact), points.new_empty(len(points), dtype=torch.int64)

@@ -8,19 +8,21 @@ those int((1 - r) n) are kept whose keys are smallest. Bytes: the scores a few t
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from scrimp.kernels import cuda
+from scrimp.kernels.define import op
 from scrimp.kernels.dispatch import implementation_for
 
 GAMMA = 0x9E3779B97F4A7C15
 BLOCK = 1 << 14  # keys that are made at a time: they stay in a core's cache
 
 
-@torch.library.custom_op("scrimp::prune_and_rescale", mutates_args=())
+@op
 def prune_and_rescale(
     scores: Tensor, ratio: float, seed: int, threshold: float | None = None, rescale: bool = True
 ) -> tuple[Tensor, Tensor]:
@@ -90,7 +92,7 @@ def _by_counting(scores: Tensor, ratio: float, seed: int, threshold: float | Non
     below = (scores < threshold).numpy()
     low = np.flatnonzero(below)
     kept = kept_of(len(low), ratio)
-    return torch.from_numpy(np.flatnonzero(~below)), torch.from_numpy(low[_smallest(_keys(low, seed), kept)])
+    return torch.from_numpy(np.flatnonzero(~below)), torch.from_numpy(low.compress(_smallest(_keys(low, seed), kept)))
 
 
 def mean_threshold(scores: Tensor) -> float:
@@ -127,9 +129,8 @@ def _smallest(keys: np.ndarray, count: int) -> np.ndarray:
     """Which of the keys, all different, are the `count` smallest: bool [n]."""
     if count == 0:
         return np.zeros(len(keys), dtype=bool)
-    bits = max(1, min(16, len(keys).bit_length()))
-    upper = (keys >> np.uint64(64 - bits)).astype(np.int64)
-    at_most = np.bincount(upper, minlength=1 << bits).cumsum()
+    upper = keys.view(np.uint16)[3 if sys.byteorder == "little" else 0 :: 4].copy()  # of each its upper 16 bits
+    at_most = np.bincount(upper, minlength=1 << 16).cumsum()
     digit = int(np.searchsorted(at_most, count))
     missing = count - (int(at_most[digit - 1]) if digit else 0)
     chosen = upper < digit
@@ -185,7 +186,7 @@ def _last_key(scores: Tensor, at_most: Tensor, kept: int, launch: object, *shape
     return int(same.sort().values[kept - before - 1]) & ((1 << 64) - 1)
 
 
-@prune_and_rescale.register_fake
+@torch.library.register_fake("scrimp::prune_and_rescale")
 def _fake(
     scores: Tensor, ratio: float, seed: int, threshold: float | None = None, rescale: bool = True
 ) -> tuple[Tensor, Tensor]:

@@ -14,11 +14,12 @@ from torch.utils.flop_counter import register_flop_formula
 
 from scrimp.kernels import cuda
 from scrimp.kernels.blocks import as_multiplied, block_rows, exact_type
+from scrimp.kernels.define import op
 from scrimp.kernels.dispatch import implementation_for
 from scrimp.kernels.learnability import softplus
 
 
-@torch.library.custom_op("scrimp::chunked_sigmoid_loss", mutates_args=())
+@op
 def chunked_sigmoid_loss(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int = 0) -> Tensor:
     """The sum of softplus(-y_ij (scale z_i . t_j + bias)) over all combinations, over B: a scalar, float32 or float64.
 
@@ -72,8 +73,8 @@ def _on_gpu(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     return sums.sum() / count
 
 
-@torch.library.custom_op("scrimp::chunked_sigmoid_loss_backward", mutates_args=())
-def _backward(
+@op
+def chunked_sigmoid_loss_backward(
     gradient: Tensor, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return gradients(gradient, image, text, scale, bias, block)
@@ -109,12 +110,12 @@ def gradients(
     )
 
 
-@chunked_sigmoid_loss.register_fake
+@torch.library.register_fake("scrimp::chunked_sigmoid_loss")
 def _fake(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int = 0) -> Tensor:
     return image.new_empty((), dtype=exact_type(image))
 
 
-@_backward.register_fake
+@torch.library.register_fake("scrimp::chunked_sigmoid_loss_backward")
 def _fake_backward(
     gradient: Tensor, image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -128,10 +129,11 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
 
 
 def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-    return (*_backward(gradient, *ctx.saved_tensors, ctx.block), None)
+    image, text, scale, bias = ctx.saved_tensors
+    return (*chunked_sigmoid_loss_backward(gradient, image, text, scale, bias, ctx.block), None)
 
 
-chunked_sigmoid_loss.register_autograd(_differentiate, setup_context=_keep)
+torch.library.register_autograd("scrimp::chunked_sigmoid_loss", _differentiate, setup_context=_keep)
 
 
 @register_flop_formula(torch.ops.scrimp.chunked_sigmoid_loss)

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 
 from scrimp.kernels import cuda
+from scrimp.kernels.define import op
 from scrimp.kernels.dispatch import implementation_for
 
 BITS = {torch.float32: torch.int32, torch.float64: torch.int64, torch.float16: torch.int16, torch.bfloat16: torch.int16}
 
 
-@torch.library.custom_op("scrimp::topk_mask", mutates_args=())
+@op
 def topk_mask(values: Tensor, count: int, rowwise: bool = False) -> Tensor:
     """Where the `count` numbers of largest magnitude stand: bool, of the shape of `values`; of equals the first ones.
 
@@ -97,6 +98,6 @@ def _on_gpu(rows: Tensor, count: int) -> Tensor:
     return mask
 
 
-@topk_mask.register_fake
+@torch.library.register_fake("scrimp::topk_mask")
 def _fake(values: Tensor, count: int, rowwise: bool = False) -> Tensor:
     return torch.empty_like(values, dtype=torch.bool)

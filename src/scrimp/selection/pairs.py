@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scrimp.kernels import pairwise_learnability_update
-from scrimp.kernels.blocks import block_rows
+from scrimp.kernels.blocks import block_rows, exact_type
 
 Method = Literal["learnability", "easy-reference", "hard-learner"]
 
@@ -78,8 +78,14 @@ def sigmoid_losses(model: Embedded) -> Tensor:
 
 
 def sigmoid_diagonal(model: Embedded) -> Tensor:
-    """The losses of the pairs themselves, the diagonal of `sigmoid_losses`: [B]."""
-    return F.softplus(-(model.scale * (model.image * model.text).sum(dim=1) + model.bias))
+    """The losses of the pairs themselves, the diagonal of `sigmoid_losses`: float64 [B]."""
+    products = torch.empty(len(model.image), dtype=torch.float64, device=model.image.device)
+    exact = exact_type(model.image)
+    size = block_rows(model.image.device, model.image.shape[1])
+    for begin in range(0, len(products), size):  # no copy of a whole super-batch in a wider type
+        image, text = (part[begin : begin + size].to(exact) for part in (model.image, model.text))
+        products[begin : begin + size] = (image * text).sum(dim=1, dtype=torch.float64)
+    return F.softplus(-(model.scale * products + model.bias))
 
 
 def softmax_losses(model: Embedded, block: int | None = None) -> Tensor:
@@ -105,8 +111,10 @@ def pairwise_scores(models: Iterable[Signed]) -> Tensor:
 
 def diagonal_scores(models: Iterable[Signed], loss: Literal["sigmoid", "softmax"] = "sigmoid") -> Tensor:
     """The score of every pair by itself in float64 [B]."""
-    of_pairs = {"sigmoid": sigmoid_diagonal, "softmax": softmax_losses}[loss]
-    parts = [sign * of_pairs(model.to(torch.float64)) for model, sign in models]
+    if loss == "sigmoid":
+        parts = [sign * sigmoid_diagonal(model) for model, sign in models]
+    else:
+        parts = [sign * softmax_losses(model.to(torch.float64)) for model, sign in models]
     return torch.stack(parts).sum(dim=0)
 
 

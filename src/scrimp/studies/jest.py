@@ -238,7 +238,7 @@ def extremes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Da
     """
     bench = Bench(workspace, scale, options)
     at, learner, reference = bench.super_batch(options["super_batch"], 0)
-    losses = [jest.sigmoid_diagonal(model.to(torch.float64)) for model in (learner, reference)]
+    losses = [jest.sigmoid_diagonal(model) for model in (learner, reference)]
     order = (losses[0] - losses[1]).argsort(descending=True, stable=True)
     samples = bench.task.data.samples
     pool = samples[samples["split"] == "pool"].reset_index(drop=True)
