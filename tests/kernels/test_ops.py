@@ -224,6 +224,15 @@ def test_a_forced_implementation_is_taken_or_refused_and_noted_down(monkeypatch:
         implementation_for("topk_mask", CPU)
 
 
+def test_nothing_gives_nothing() -> None:
+    assert pairwise_learnability_update(*layers(0, 3, 4)).shape == (0,)
+    assert torch.equal(pairwise_learnability_update(*layers(3, 0, 4)), torch.zeros(3).double())
+    assert [len(part) for part in prune_and_rescale(torch.empty(0), 0.5, 0)] == [0, 0]
+    assert [len(part) for part in nearest_prototype(torch.empty(0, 3), torch.ones(2, 3))] == [0, 0]
+    assert rowwise_cross_entropy(torch.empty(0, 3), torch.ones(2, 3), torch.empty(0, dtype=torch.int64)).shape == (0,)
+    assert topk_mask(torch.empty(0), 0).shape == (0,)
+
+
 def test_labels_that_are_ignored_cost_nothing() -> None:
     hidden = torch.randn(3, 4, generator=seeded())
     losses = rowwise_cross_entropy(hidden, torch.randn(5, 4, generator=seeded(1)), torch.full((3,), cross_entropy.IGNORED))

@@ -35,6 +35,8 @@ def pairwise_learnability_update(
     """
     _check(candidates, chunk, scale, bias, sign)
     chosen = implementation_for("pairwise_learnability_update", candidates.device)
+    if candidates.shape[1] == 0 or chunk.shape[1] == 0:
+        return torch.zeros(candidates.shape[1], dtype=exact_type(candidates), device=candidates.device)
     if chosen == "reference":
         return reference(candidates, chunk, scale, bias, sign).to(exact_type(candidates))
     if chosen == "cuda" and candidates.dtype != torch.float64:
