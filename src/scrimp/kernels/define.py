@@ -15,7 +15,7 @@ Result = TypeVar("Result")
 def op(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
     """Make a function of tensors and numbers the op `torch.ops.scrimp.NAME`, of the same signature, for every device.
 
-    Not `torch.library.custom_op`, whose first call imports the compiler (1.5 s) and whose every call costs 30 us more.
+    Not `torch.library.custom_op`, whose first call imports the compiler and whose every call costs more.
     """
     name = f"scrimp::{function.__name__.lstrip('_')}"
     torch.library.define(name, torch.library.infer_schema(function, mutates_args=()))

@@ -31,11 +31,11 @@ def forced() -> Implementation | None:
 
 def implementation_for(op: str, device: torch.device) -> Implementation:
     """Which implementation of `op` serves tensors on `device`; notes it down for `used`."""
-    from scrimp.kernels import check, cuda  # which know this module
-
     wanted = forced()
     chosen: Implementation = wanted or "cpu"
     if runs_on_gpu(device) and wanted in (None, "cuda"):
+        from scrimp.kernels import check, cuda  # which know this module
+
         why_not = cuda.why_unavailable(device)
         if why_not is None:
             chosen = "cuda" if wanted == "cuda" or check.trusted(op, device) else "cpu"

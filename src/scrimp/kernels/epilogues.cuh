@@ -5,16 +5,6 @@
 #pragma once
 #include "rowwise.cuh"
 
-constexpr float LOG2_E = 1.4426950408889634f;
-constexpr float LN_2 = 0.6931471805599453f;
-#define INFINITY_OF_FLOATS __int_as_float(0x7f800000)
-
-// log2(1 + s) for s >= 0. Where s is small, lg2 of 1 + s has lost it: five terms of the series, good to 2e-7.
-__device__ __forceinline__ float log2_of_one_plus(float s) {
-  const float series = s * (1.f + s * (-0.5f + s * (0.333333333f + s * (-0.25f + s * 0.2f)))) * LOG2_E;
-  return s < 0.0625f ? series : log2_of(1.f + s);
-}
-
 // The sums of a row's four warps, in order; `scratch` holds [4][128] numbers. Thread t < 128 gets row t's.
 template <class T, class Combine>
 __device__ __forceinline__ T across_warps(T* scratch, const T (&own)[4][2], Combine combine) {

@@ -3,7 +3,8 @@
 // A block keeps its 128 rows in shared memory and walks over the columns 256 at a time, in slices of 64 elements that one
 // thread of the third warpgroup fetches. The other two warpgroups hold 64 rows each. The second starts some slices after the
 // first, so that one multiplies while the other folds: the stages in flight are the distance between them.
-typedef unsigned int u32;
+#include "numbers.cuh"
+
 typedef unsigned long long u64;
 
 constexpr int HOPPER_THREADS = 384;
@@ -21,8 +22,6 @@ struct __align__(64) TensorMap {
 // --------------------------------------------------------------------------------------------------------- instructions
 #ifndef EMULATED  // tests/kernels/emulator.h has them for a machine without a GPU
 #define DYNAMIC_SHARED(name) extern __shared__ __align__(1024) unsigned char name[]
-
-__device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
 
 __device__ __forceinline__ void init_barrier(u32 barrier, int count) {
   asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(barrier), "r"(count) : "memory");
@@ -103,28 +102,12 @@ __device__ __forceinline__ void settle(float (&x)[128]) {
   for (int at = 0; at < 128; ++at) asm volatile("" : "+f"(x[at])::"memory");
 }
 
-__device__ __forceinline__ float exp2_of(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ __forceinline__ float log2_of(float x) {
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 #endif
 
 // --------------------------------------------------------------------------------------------------------------- folding
 // Where wgmma finds an operand whose rows of 128 bytes are swizzled in groups of eight (1,024 bytes apart).
 __device__ __forceinline__ u64 operand_at(u32 address) {
   return (u64)((address & 0x3ffff) >> 4) | (1ull << 16) | ((u64)(1024 >> 4) << 32) | (1ull << 62);
-}
-
-// log2(1 + s) for s >= 0, by its series where 1 + s would lose s; as in epilogues.cuh.
-__device__ __forceinline__ float hopper_log2_of_one_plus(float s) {
-  const float series = s * (1.f + s * (-0.5f + s * (0.333333333f + s * (-0.25f + s * 0.2f)))) * 1.4426950408889634f;
-  return s < 0.0625f ? series : log2_of(1.f + s);
 }
 
 // Softplus, in units of ln 2, of the 64 columns that a thread holds of either of its two rows; logarithms are taken once for
@@ -142,12 +125,12 @@ __device__ __forceinline__ void fold(const float (&x)[128], float (&sums)[2], fl
 #pragma unroll
         for (int at = 0; at < 2; ++at) {
           float y = fmaf(x[4 * group + 2 * half + at], scale, bias);
-          if (MASKED && first_column + 8 * group + 2 * (lane & 3) + at >= c) y = __int_as_float(0xff800000);
+          if (MASKED && first_column + 8 * group + 2 * (lane & 3) + at >= c) y = -INFINITY_OF_FLOATS;
           above += fmaxf(y, 0.f);
           const float t = exp2_of(-fabsf(y));
           excess = fmaf(excess, t, excess + t);
         }
-      sums[half] += above + hopper_log2_of_one_plus(excess);
+      sums[half] += above + log2_of_one_plus(excess);
     }
 }
 
@@ -189,7 +172,7 @@ extern "C" __global__ void __launch_bounds__(HOPPER_THREADS, 1)
     }
   } else {
     take_registers<232>();
-    const float slope = scale[layer] * 1.4426950408889634f, shift = bias[layer] * 1.4426950408889634f;
+    const float slope = scale[layer] * LOG2_E, shift = bias[layer] * LOG2_E;
     const int lane = threadIdx.x & 31, warp = (threadIdx.x >> 5) & 3;
     // The second warpgroup sets out when the first has gone through all stages, or all there is.
     int until_second = min(stages, (last_tile - first_tile) * slices);
@@ -232,7 +215,7 @@ extern "C" __global__ void __launch_bounds__(HOPPER_THREADS, 1)
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
       const int row = first_row + group * 64 + warp * 16 + half * 8 + (lane >> 2);
-      if ((lane & 3) == 0 && row < n) out[((size_t)blockIdx.z * gridDim.y + layer) * n + row] = 0.6931471805599453f * sum;
+      if ((lane & 3) == 0 && row < n) out[((size_t)blockIdx.z * gridDim.y + layer) * n + row] = LN_2 * sum;
     }
   }
 }

@@ -5,14 +5,12 @@
 // of the columns); nothing is added atomically, so results do not hang on the order in which blocks run.
 #pragma once
 #include "layout.cuh"
+#include "numbers.cuh"
 
-typedef unsigned int u32;
 typedef unsigned short bf16;  // its bits: nothing here does arithmetic on one
 
 // --------------------------------------------------------------------------------------------------------- instructions
 #ifndef EMULATED  // tests/kernels/emulator.h has them for a machine without a GPU
-__device__ __forceinline__ u32 shared_address(const void* pointer) { return (u32)__cvta_generic_to_shared(pointer); }
-
 // 16 bytes into shared memory; zeros where `valid` is false (`from` must be readable all the same).
 __device__ __forceinline__ void copy16(u32 to, const void* from, bool valid) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(valid ? 16 : 0) : "memory");
@@ -37,16 +35,6 @@ __device__ __forceinline__ void multiply_add(float (&sums)[4], const u32 (&left)
                : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "r"(right0), "r"(right1));
 }
 
-__device__ __forceinline__ float exp2_of(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-__device__ __forceinline__ float log2_of(float x) {
-  float y;
-  asm("lg2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 #endif
 
 // ------------------------------------------------------------------------------------------------------------- main loop
