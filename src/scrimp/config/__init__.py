@@ -1,0 +1,59 @@
+"""Typed, closed models of everything under `config/`: a typo is an error that names the file and the key."""
+
+from scrimp.config.base import Closed, load_model, load_yaml, parse_model, unknown
+from scrimp.config.claims import (
+    Axis,
+    Claim,
+    DifferenceRule,
+    ExactRule,
+    NonInferiorityRule,
+    OrderingRule,
+    RatioRule,
+    ReductionRule,
+    Rule,
+    SlopeRule,
+)
+from scrimp.config.datasets import DatasetConfig, FolderSource, NpmSource, TarsSource, UrlFile, UrlSource
+from scrimp.config.study import MAIN_SEPARATOR, Card, Scale, StudyConfig, Tuning, arm_id
+from scrimp.config.training import Arm, Augmentation, Horizon, ModelSpec, Recipe, ReferenceSpec, Schedule, Setting
+from scrimp.config.workspace import Settings, Workspace
+
+__all__ = [
+    "MAIN_SEPARATOR",
+    "Arm",
+    "Augmentation",
+    "Axis",
+    "Card",
+    "Claim",
+    "Closed",
+    "DatasetConfig",
+    "DifferenceRule",
+    "ExactRule",
+    "FolderSource",
+    "Horizon",
+    "ModelSpec",
+    "NonInferiorityRule",
+    "NpmSource",
+    "OrderingRule",
+    "RatioRule",
+    "Recipe",
+    "ReductionRule",
+    "ReferenceSpec",
+    "Rule",
+    "Scale",
+    "Schedule",
+    "Setting",
+    "Settings",
+    "SlopeRule",
+    "StudyConfig",
+    "TarsSource",
+    "Tuning",
+    "UrlFile",
+    "UrlSource",
+    "Workspace",
+    "arm_id",
+    "load_model",
+    "load_yaml",
+    "parse_model",
+    "unknown",
+]

@@ -1,0 +1,153 @@
+"""`config/studies/NAME.yaml`: a study's arms, sizes, claims and figures, and the names that they must agree on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import model_validator as validate_model
+
+from scrimp.config.base import Closed, must_know, unknown
+from scrimp.config.claims import Claim
+from scrimp.config.training import Arm, ReferenceSpec, Setting
+from scrimp.errors import ScrimpError
+
+MAIN_SEPARATOR = "@"  # "full" is an arm of a scale's main setting, "full@vit" the same arm in the setting `vit`
+
+
+class Scale(Closed):
+    """One size of a study. The first setting is the main one: its arms carry no suffix."""
+
+    note: str
+    seeds: list[int] = Field(min_length=1)
+    threads: PositiveInt = 1
+    gpus: int = Field(0, ge=0)
+    settings: dict[str, Setting] = Field(min_length=1)
+    references: dict[str, ReferenceSpec] = {}
+    probes: dict[str, dict[str, Any]] = {}
+
+    @property
+    def main(self) -> str:
+        return next(iter(self.settings))
+
+
+class Card(Closed):
+    """What the report page says about a study before its claims."""
+
+    question: str
+    method: str
+    reading: str
+
+
+class Tuning(Closed):
+    """The grid that `scrimp tune` walks on the validation split, equally for every arm named."""
+
+    setting: str
+    arms: list[str]
+    learning_rates: list[PositiveFloat]
+    seeds: list[int] = [100]
+
+
+class StudyConfig(Closed):
+    """`config/studies/NAME.yaml`."""
+
+    study: str
+    task: Literal["classification", "image-text"] = "classification"
+    title: str
+    paper: str
+    card: Card
+    arms: dict[str, Arm]
+    ladder: list[str]
+    scales: dict[str, Scale]
+    tuning: dict[str, list[Tuning]] = {}
+    figures: dict[str, str] = Field(description="figure name -> caption")
+    tables: dict[str, str] = Field({}, description="table name -> caption")
+    claims: list[Claim]
+
+    @validate_model(mode="after")
+    def _references_exist(self) -> StudyConfig:
+        for arm in self.ladder:
+            must_know(arm, self.arms, "ladder", "arm")
+        for scale_name, scale in self.scales.items():
+            for setting_name, setting in scale.settings.items():
+                if (setting.steps is None) != (self.task == "classification"):
+                    length = "epochs" if self.task == "classification" else "steps"
+                    raise ValueError(f"scales.{scale_name}.settings.{setting_name}: recipes of {self.task} count {length}")
+                for arm in setting.arms:
+                    must_know(arm, self.arms, f"scales.{scale_name}.settings.{setting_name}.arms", "arm")
+                for arm in setting.selectors:
+                    must_know(arm, setting.arms, f"scales.{scale_name}.settings.{setting_name}.selectors", "arm")
+                for arm in setting.arms:
+                    wanted = self.arm_in(arm, setting).selector.get("reference")
+                    if wanted is not None:
+                        must_know(wanted, scale.references, f"arms.{arm}.selector, scale {scale_name}", "reference")
+        for scale_name, grids in self.tuning.items():
+            must_know(scale_name, self.scales, "tuning", "scale")
+            for grid in grids:
+                must_know(grid.setting, self.scales[scale_name].settings, f"tuning.{scale_name}", "setting")
+                for arm in grid.arms:
+                    must_know(arm, self.arms, f"tuning.{scale_name}.{grid.setting}.arms", "arm")
+        ids = [claim.id for claim in self.claims]
+        if len(set(ids)) != len(ids):
+            raise ValueError(f"claims: ids must be unique, but {sorted({i for i in ids if ids.count(i) > 1})} repeat")
+        for claim in self.claims:
+            for arm in _arms_of(claim.rule):
+                must_know(arm, self.arms, f"claims.{claim.id}.rule", "arm")
+            for scale_name in [*claim.at, *claim.deviations]:
+                must_know(scale_name, self.scales, f"claims.{claim.id}", "scale")
+            for scale_name, at in claim.at.items():
+                if at is not None:
+                    must_know(at, self.scales[scale_name].settings, f"claims.{claim.id}.at.{scale_name}", "setting")
+            if claim.figure is not None:
+                must_know(claim.figure, self.figures, f"claims.{claim.id}.figure", "figure")
+        return self
+
+    def scale(self, name: str) -> Scale:
+        """The scale called `name`; an unknown one is an error that lists the known."""
+        if name not in self.scales:
+            raise ScrimpError(unknown("scale", name, self.scales, f"config/studies/{self.study}.yaml"))
+        return self.scales[name]
+
+    def arm_ids(self, scale_name: str) -> list[str]:
+        """Every arm of a scale, `ARM` in the main setting and `ARM@SETTING` elsewhere."""
+        scale = self.scale(scale_name)
+        return [
+            arm_id(arm, None if setting_name == scale.main else setting_name)
+            for setting_name, setting in scale.settings.items()
+            for arm in setting.arms
+        ]
+
+    def resolve(self, scale_name: str, arm_at: str) -> tuple[Arm, Setting]:
+        """The arm and the setting that an arm id stands for at a scale, each with what the other changes about it."""
+        scale = self.scale(scale_name)
+        if arm_at not in self.arm_ids(scale_name):
+            where = f"config/studies/{self.study}.yaml, scale {scale_name}"
+            raise ScrimpError(unknown("arm", arm_at, self.arm_ids(scale_name), where))
+        name, _, at = arm_at.partition(MAIN_SEPARATOR)
+        setting = scale.settings[at or scale.main]
+        arm = self.arm_in(name, setting)
+        return arm, setting.with_recipe(arm.recipe, f"config/studies/{self.study}.yaml: arms.{name}.recipe")
+
+    def run_spec(self, scale_name: str, arm_at: str) -> dict[str, Any]:
+        """What a run of an arm at a scale is told, as plain data; a run that was told otherwise is out of date."""
+        arm, setting = self.resolve(scale_name, arm_at)
+        return {"arm": arm.spec(), "setting": setting.spec()}
+
+    def arm_in(self, arm: str, setting: Setting) -> Arm:
+        """An arm with the parameters of its selector that differ in a setting."""
+        changed = {**self.arms[arm].selector, **setting.selectors.get(arm, {})}
+        return self.arms[arm].model_copy(update={"selector": changed})
+
+
+def arm_id(arm: str, setting: str | None) -> str:
+    """`full`, or `full@vit` outside the main setting."""
+    return arm if setting is None else f"{arm}{MAIN_SEPARATOR}{setting}"
+
+
+def _arms_of(rule: Any) -> list[str]:
+    """Every arm a rule names."""
+    named: list[str] = []
+    for key in ("method", "baseline", "arms"):
+        value = getattr(rule, key, None)
+        named += [value] if isinstance(value, str) else list(value or [])
+    return named

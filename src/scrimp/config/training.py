@@ -1,0 +1,154 @@
+"""What shapes a run: recipe, model, horizon, arm, setting, reference."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import model_validator as validate_model
+
+from scrimp.config.base import Closed, parse_model
+
+
+class Augmentation(Closed):
+    """Random shifts (reflected border, pixels) and horizontal flips, drawn per example.
+
+    `smallest_crop` is for pictures read at an `image_size`: a random crop of at least that share of the area, its sides
+    in a ratio of 3:4 to 4:3, is scaled to the size (Szegedy et al. 2014).
+    """
+
+    shift: int = Field(0, ge=0)
+    flip: bool = False
+    smallest_crop: float | None = Field(None, gt=0, le=1)
+
+
+class Schedule(Closed):
+    """A learning-rate schedule as a function of the budget fraction in [0, 1]."""
+
+    name: Literal["one-cycle", "cosine", "linear", "constant"] = "one-cycle"
+    warmup: float = Field(0.3, ge=0, le=1)
+    initial_division: PositiveFloat = 25.0
+    final_division: PositiveFloat = 1e4
+
+
+class Recipe(Closed):
+    """How a learner is trained, whatever the selector."""
+
+    optimizer: Literal["sgd", "adamw", "lars", "lamb"]
+    learning_rate: PositiveFloat
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = False
+    weight_decay: NonNegativeFloat = 5e-4
+    batch_size: PositiveInt = 128
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    schedule: Schedule = Schedule()
+    augmentation: Augmentation = Augmentation()
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    ema_decay: float | None = Field(None, gt=0, lt=1)
+    patches: list[PositiveInt] = Field([], description="image-text: patch sides that share every batch; none: the model's")
+    loss: Literal["sigmoid", "softmax"] = Field("sigmoid", description="image-text: the contrastive loss")
+
+
+class ModelSpec(Closed):
+    """A model's name in `scrimp.models.vision`, or `two-towers`, and the arguments of its builder."""
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class Horizon(Closed):
+    """How long a run is: exactly one axis, as a multiple of the setting's full recipe (`seconds`: absolute).
+
+    `epochs` counts passes of the selector, however short it makes them: the published papers' axis. Of an image-text
+    study, whose selectors choose within a step, a pass is a step.
+    """
+
+    epochs: PositiveFloat | None = None
+    examples: PositiveFloat | None = None
+    steps: PositiveFloat | None = None
+    flops: PositiveFloat | None = None
+    seconds: PositiveFloat | None = None
+
+    @validate_model(mode="after")
+    def _exactly_one(self) -> Horizon:
+        given = [axis for axis, amount in self if amount is not None]
+        if len(given) != 1:
+            raise ValueError(f"a horizon is exactly one of epochs, examples, steps, flops, seconds; got {given or 'none'}")
+        return self
+
+    @property
+    def axis(self) -> str:
+        return next(axis for axis, amount in self if amount is not None)
+
+    @property
+    def amount(self) -> float:
+        return next(amount for _, amount in self if amount is not None)
+
+
+class Arm(Closed):
+    """One way of training inside a study."""
+
+    label: str
+    selector: dict[str, Any]
+    horizon: Horizon = Horizon(epochs=1.0)
+    recipe: dict[str, Any] = Field({}, description="keys of the setting's recipe that differ for this arm")
+    note: str = ""
+
+    @validate_model(mode="after")
+    def _named_selector(self) -> Arm:
+        if not isinstance(self.selector.get("name"), str):
+            raise ValueError("selector needs a `name`, the stem of a file in scrimp/selection")
+        return self
+
+    def spec(self) -> dict[str, Any]:
+        """What shapes a run of it: all but words. Defaults are left out, so that a new key with one changes no old run."""
+        return self.model_dump(mode="json", exclude={"label", "note"}, exclude_defaults=True)
+
+
+class Setting(Closed):
+    """A task that arms are compared on: data, model, recipe and the length of the full recipe, in epochs or in steps."""
+
+    dataset: str
+    image_size: PositiveInt | None = Field(None, description="read pictures from the shards, scaled; null: all in memory")
+    model: ModelSpec
+    recipe: Recipe
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = Field(None, description="image-text studies")
+    zero_shot: str | None = Field(None, description="image-text: a labelled dataset, its `test` classified by class names")
+    class_names: str | None = Field(None, description="zero-shot: a JSON file, class -> words, or a list of words")
+    templates: list[str] = Field(["{}"], min_length=1, description="zero-shot: prompts, `{}` being the class's words")
+    coco: str | None = Field(None, description="image-text: a set of pictures with several captions each, for retrieval")
+    evaluations: PositiveInt = 6
+    arms: list[str]
+    selectors: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its selector that differ here")
+
+    @validate_model(mode="after")
+    def _one_length(self) -> Setting:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give exactly one of `epochs` and `steps`")
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"templates: {template!r} must hold {{}} once, where the class's words go")
+        return self
+
+    def with_recipe(self, changes: dict[str, Any], where: str) -> Setting:
+        """The same with some keys of the recipe replaced; a wrong key or value is an error that says `where`."""
+        recipe = parse_model({**self.recipe.model_dump(), **changes}, Recipe, where)
+        return self.model_copy(update={"recipe": recipe})
+
+    def spec(self) -> dict[str, Any]:
+        """What shapes a run in it, beside the arm."""
+        return self.model_dump(mode="json", exclude={"arms", "selectors"}, exclude_defaults=True)
+
+
+class ReferenceSpec(Closed):
+    """A model that selectors score against, trained first, as the main setting's learner is but for what is said here."""
+
+    label: str
+    subset: str = Field(description="the pairs it is trained on: raw, text-filtered, curated or curated++")
+    steps: PositiveInt
+    seed: int = Field(1000, description="learners never share it")
+    recipe: dict[str, Any] = Field({}, description="keys of the setting's recipe that differ")
+
+    def spec(self) -> dict[str, Any]:
+        return self.model_dump(mode="json", exclude={"label"}, exclude_defaults=True)
