@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
+from scrimp import scaling_cli
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 
@@ -31,6 +32,7 @@ kernels = typer.Typer(
     no_args_is_help=True, help="The scoring kernels: do they build, are they right, how fast are they here?"
 )
 app.add_typer(kernels, name="kernels")
+app.add_typer(scaling_cli.app, name="scaling")
 errors = Console(stderr=True, highlight=False)
 
 Scale = Annotated[str | None, typer.Option("--scale", help="smoke, mini, gpu or paper; default: config/config.yaml")]
@@ -72,10 +74,13 @@ def run(
 ) -> None:
     """Train one arm with one seed. Killed, it goes on where it was when the same command is given again."""
     workspace = Workspace()
-    if workspace.study(study).task == "classification":
-        from scrimp.training.runner import run_arm as stage
-    else:
-        from scrimp.training.pairs_runner import run_pairs_arm as stage
+    match workspace.study(study).task:
+        case "classification":
+            from scrimp.training.runner import run_arm as stage
+        case "image-text":
+            from scrimp.training.pairs_runner import run_pairs_arm as stage
+        case "language":
+            from scrimp.training.language_runner import run_language_arm as stage
     with _progress(f"{arm} seed {seed}") as advance:
         print(stage(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
 

@@ -26,7 +26,7 @@ def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
                 "study": name,
                 "scale": scale,
                 "label": study.resolve(scale, arm)[0].label,
-                "seeds": sizes.seeds,
+                "seeds": study.seeds(scale, arm),
             }
             for name, study in studies.items()
             for scale, sizes in study.scales.items()
@@ -52,7 +52,12 @@ def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
             for name, dataset in workspace.datasets().items()
         ],
         "scales": [
-            {"id": scale, "study": name, "note": sizes.note, "runs": len(sizes.seeds) * len(study.arm_ids(scale))}
+            {
+                "id": scale,
+                "study": name,
+                "note": sizes.note,
+                "runs": sum(len(study.seeds(scale, arm)) for arm in study.arm_ids(scale)),
+            }
             for name, study in studies.items()
             for scale, sizes in study.scales.items()
         ],
@@ -104,9 +109,11 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
     for name in workspace.study_names():
         study, where = workspace.study(name), f"config/studies/{name}.yaml"
         for arm_name, arm in study.arms.items():
-            if arm.selector["name"] not in selector_names():
+            if arm.selector_name is None:
+                continue
+            if arm.selector_name not in selector_names():
                 at = f"{where}: arms.{arm_name}.selector"
-                raise ScrimpError(unknown("selector", arm.selector["name"], selector_names(), at))
+                raise ScrimpError(unknown("selector", arm.selector_name, selector_names(), at))
             check_selector(arm.selector, f"{where}: arms.{arm_name}.selector", study.task)
         for scale_name, sizes in study.scales.items():
             for setting_name, setting in sizes.settings.items():
@@ -130,7 +137,11 @@ def check_code(workspace: Workspace) -> None:
     from scrimp.claims.verdicts import check_claim
     from scrimp.models.vision import BUILDERS
 
-    models: dict[str, dict[str, Any]] = {"classification": dict(BUILDERS), "image-text": {"two-towers": None}}
+    models: dict[str, dict[str, Any]] = {
+        "classification": dict(BUILDERS),
+        "image-text": {"two-towers": None},
+        "language": {"transformer": None},
+    }
     for name in workspace.study_names():
         study, where = workspace.study(name), f"config/studies/{name}.yaml"
         for claim in study.claims:

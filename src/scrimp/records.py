@@ -18,7 +18,8 @@ class Meters(Closed):
 
     `updates`, `examples`, `flops` and `seconds` are the four costs that runs are compared on: learner, selection and
     proxies together. Times are wall seconds on the machine named in the provenance; `seconds` is what a user waits for,
-    training plus selection plus reference. Evaluation and set-up (loading, warm-up, compilation) are kept apart.
+    training plus selection plus reference. Of a language study's branch, `_reference` is its trunk's part. Evaluation and
+    set-up (loading, warm-up, compilation) are kept apart.
     """
 
     updates: int
@@ -41,7 +42,10 @@ class Meters(Closed):
 
 
 class Summary(Closed):
-    """One run: its key, what it was told, what it spent, what it reached (`metrics`, accuracies in percent)."""
+    """One run: its key, what it was told, what it spent, what it reached (`metrics`, accuracies in percent).
+
+    `facts` are sizes that follow from the configuration, counted by named conventions: parameters, tokens.
+    """
 
     study: str
     arm: str
@@ -52,6 +56,7 @@ class Summary(Closed):
     command: str
     meters: Meters
     metrics: dict[str, float]
+    facts: dict[str, float] = {}  # noqa: RUF012 - pydantic copies it
 
     @property
     def key(self) -> str:

@@ -15,7 +15,8 @@ from PIL import Image
 
 from scrimp.config import Augmentation
 from scrimp.data import loading
-from scrimp.data.loading import Images, Normalisation, augmented, epoch_order, load_classification, load_pixels
+from scrimp.data.loading import Images, Normalisation, augmented, load_classification, load_pixels
+from scrimp.data.order import epoch_order
 from scrimp.data.shards import ShardWriter, building, read_samples, write_manifest
 from scrimp.errors import ScrimpError
 from scrimp.selection.base import derived_generator

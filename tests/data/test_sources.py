@@ -18,7 +18,7 @@ import pytest
 
 from scrimp.config import DatasetConfig, NpmSource, TarsSource, UrlSource, Workspace
 from scrimp.data import sources
-from scrimp.data.sources import fetch, fetch_tars, file_name, source_digest
+from scrimp.data.sources import fetch, fetch_many, file_name, source_digest
 from scrimp.errors import ScrimpError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several reads of sources.CHUNK
@@ -410,7 +410,7 @@ def test_tars_come_one_by_one_and_the_next_command_goes_on(workspace: Workspace,
     server.statuses = [404]
     with pytest.raises(ScrimpError, match=r"set/00\.tar .*HTTP 404"):
         fetch("set", dataset, workspace)
-    assert fetch_tars("set", tars(server), workspace) == [workspace.downloads / "set" / f"0{n}.tar" for n in range(3)]
+    assert fetch_many("set", tars(server), workspace) == [workspace.downloads / "set" / f"0{n}.tar" for n in range(3)]
     (workspace.downloads / "set" / "02.tar").unlink()
     server.asked.clear()
     assert fetch("set", dataset, workspace) == workspace.downloads / "set"
@@ -426,7 +426,7 @@ def test_a_tar_with_another_digest_than_the_one_given_is_refused(workspace: Work
 
 def test_a_broken_tar_without_a_digest_goes_on_where_it_stopped(workspace: Workspace, server: Server) -> None:
     server.breaks = [300_000]
-    assert [path.read_bytes() for path in fetch_tars("set", tars(server), workspace)] == [CONTENT] * 3
+    assert [path.read_bytes() for path in fetch_many("set", tars(server), workspace)] == [CONTENT] * 3
     assert server.asked == [None, "bytes=300000-", None, None]
 
 

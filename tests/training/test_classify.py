@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from scrimp.config import Augmentation, Horizon, Recipe, Schedule
-from scrimp.data.loading import Images, Normalisation, augmented, epoch_order
+from scrimp.data.loading import Images, Normalisation, augmented
+from scrimp.data.order import epoch_order
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from scrimp.config import Horizon, Recipe, Schedule
+from scrimp.data.order import candidates_of
 from scrimp.data.pairs import Pairs
 from scrimp.measure.clock import Clock
 from scrimp.measure.retrieval import retrieval
@@ -20,7 +21,7 @@ from scrimp.selection import jest
 from scrimp.selection.batch import BatchSelector, build_batch_selector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
-from scrimp.training.contrast import Reference, candidates_of, embed, softmax_loss, train
+from scrimp.training.contrast import Reference, embed, softmax_loss, train
 from scrimp.training.pair_costs import TowerFlops, scoring_flops, tower_flops
 from scrimp.training.stage import Place, Trace
 

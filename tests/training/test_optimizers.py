@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scrimp.config import Recipe
+from scrimp.errors import ScrimpError
 from scrimp.training.optimizers import (
     LAMB,
     LARS,
+    AdamW,
     build_optimizer,
     optimizer_tensors,
     restore_optimizer,
@@ -143,8 +145,44 @@ def test_sgd_decays_everything() -> None:
     assert len(group["params"]) == 6
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adamw", torch.optim.AdamW), ("lars", LARS), ("lamb", LAMB)])
-def test_the_others_spare_biases_and_norms(name: str, kind: type[Optimizer]) -> None:
+def test_adamw_is_torchs_to_the_bit_and_goes_on_from_its_state() -> None:
+    ours, theirs = Small(), Small()
+    theirs.load_state_dict(ours.state_dict())
+    optimizer = build_optimizer(ours, recipe("adamw", betas=(0.8, 0.95)))
+    groups = [{**group, "params": []} for group in optimizer.param_groups]
+    names = {id(parameter): name for name, parameter in ours.named_parameters()}
+    for group, of in zip(groups, optimizer.param_groups, strict=True):
+        group["params"] = [dict(theirs.named_parameters())[names[id(parameter)]] for parameter in of["params"]]
+    expected = torch.optim.AdamW(groups, fused=True)
+    for step in range(6):
+        pixels = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(step))
+        for model, stepping in ((ours, optimizer), (theirs, expected)):
+            model(pixels).square().sum().backward()
+            stepping.step()
+            stepping.zero_grad()
+        if step == 2:
+            kept = {name: value.clone() for name, value in optimizer_tensors(optimizer).items()}
+            optimizer = build_optimizer(ours, recipe("adamw", betas=(0.8, 0.95)))
+            restore_optimizer(optimizer, kept)
+    for name, parameter in theirs.named_parameters():
+        assert torch.equal(parameter, dict(ours.named_parameters())[name]), name
+
+
+def test_shares_of_the_learning_rate_make_groups_that_keep_them() -> None:
+    model = Small()
+    scales = {name: 0.25 if name == "conv.weight" else 1.0 for name, _ in model.named_parameters()}
+    optimizer = build_optimizer(model, recipe("adamw"), scales)
+    set_learning_rate(optimizer, 0.4)
+    rates = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert {name: rates[id(p)] for name, p in model.named_parameters()} == {
+        name: 0.1 if name == "conv.weight" else 0.4 for name in scales
+    }
+    with pytest.raises(ScrimpError, match="lars takes one learning rate"):
+        build_optimizer(model, recipe("lars"), scales)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", AdamW), ("lars", LARS), ("lamb", LAMB)])
+def test_the_others_spare_biases_and_norms(name: str, kind: type) -> None:
     model = Small()
     optimizer = build_optimizer(model, recipe(name))
     assert type(optimizer) is kind

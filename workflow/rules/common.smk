@@ -4,6 +4,7 @@
 # configuration that it reads: a change re-runs just what it can change.
 
 import os
+import re
 
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
@@ -30,6 +31,7 @@ LOCK = lock_digest(WORKSPACE.root)
 RUNNERS = {
     "classification": "scrimp.training.runner",
     "image-text": "scrimp.training.pairs_runner",
+    "language": "scrimp.training.language_runner",
 }
 
 
@@ -43,17 +45,24 @@ wildcard_constraints:
     reference=r"[a-z0-9+-]+",
 
 
-def seeds_of(study):
-    return config["seeds"] or CONFIGS[study].scale(SCALE).seeds
-
-
 def run_outputs(study):
     """Summaries of every run of a study: the last file that a run writes."""
     return [
         f"results/{SCALE}/{study}/runs/{arm}/seed{seed}/summary.json"
         for arm in CONFIGS[study].arm_ids(SCALE)
-        for seed in seeds_of(study)
+        for seed in CONFIGS[study].seeds(SCALE, arm, config["seeds"])
     ]
+
+
+def trunk_arms():
+    """A pattern of the arms that others branch off; it matches nothing where there are none."""
+    trunks = {
+        arm
+        for study in STUDIES
+        for arm in CONFIGS[study].arm_ids(SCALE)
+        if CONFIGS[study].branches(SCALE, arm)
+    }
+    return "|".join(re.escape(arm) for arm in sorted(trunks)) or r"(?!)"
 
 
 def probe_outputs(study):
@@ -99,11 +108,16 @@ def shards_of_setting(setting):
 
 
 def needs_of_run(wildcards):
-    """The shards of a run, and the reference that its arm is scored against."""
+    """The shards of a run, the reference that its arm is scored against, and the trunk that it branches off."""
     arm, setting = resolved(wildcards)
-    name = arm.selector.get("reference")
-    folder = f"results/{wildcards.scale}/{wildcards.study}/references/{name}"
-    return shards_of_setting(setting) + ([f"{folder}/summary.json"] if name else [])
+    needs = shards_of_setting(setting)
+    folder = f"results/{wildcards.scale}/{wildcards.study}"
+    if "reference" in arm.selector:
+        needs.append(f"{folder}/references/{arm.selector['reference']}/summary.json")
+    trunk = CONFIGS[wildcards.study].trunk(wildcards.scale, wildcards.arm)
+    if trunk is not None:
+        needs.append(f"{folder}/branches/{trunk}/seed{wildcards.seed}")
+    return needs
 
 
 def shards_of_reference(wildcards):
@@ -111,9 +125,18 @@ def shards_of_reference(wildcards):
     return shards_of_setting(sizes.settings[sizes.main])
 
 
-def needs_of_probe(wildcards):
-    """Probes measure on the data of the scale's main setting, and may name references."""
+def reads_of_probe(wildcards):
+    """What a probe reads: `data` (the main setting's, where it says nothing else), the study's `runs`, or `published`."""
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
+    return sizes.probes[wildcards.probe].get("reads", "data")
+
+
+def needs_of_probe(wildcards):
+    """The data of the scale's main setting and a reference, or the study's runs, or nothing but the repository."""
+    sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
+    reads = reads_of_probe(wildcards)
+    if reads != "data":
+        return run_outputs(wildcards.study) if reads == "runs" else []
     name = sizes.probes[wildcards.probe].get("reference")
     folder = f"results/{wildcards.scale}/{wildcards.study}/references/{name}"
     shards = shards_of_setting(sizes.settings[sizes.main])
@@ -130,17 +153,16 @@ def base_of(wildcards):
 
 def run_config(wildcards):
     """What shapes a run, and nothing else: editing another arm does not re-run this one."""
-    arm, setting = resolved(wildcards)
-    threads = CONFIGS[wildcards.study].scale(wildcards.scale).threads
-    return digest_of([arm.spec(), setting.spec(), threads, config["device"]])
+    study = CONFIGS[wildcards.study]
+    spec = study.run_spec(wildcards.scale, wildcards.arm)
+    return digest_of([spec, study.scale(wildcards.scale).threads, config["device"]])
 
 
 def run_code(wildcards):
     """The training code and this arm's selector."""
-    return code_digest(
-        RUNNERS[CONFIGS[wildcards.study].task],
-        selector_module(resolved(wildcards)[0].selector["name"]),
-    )
+    name = resolved(wildcards)[0].selector_name
+    chosen = [] if name is None else [selector_module(name)]
+    return code_digest(RUNNERS[CONFIGS[wildcards.study].task], *chosen)
 
 
 def reference_config(wildcards):
@@ -156,6 +178,11 @@ def run_threads(wildcards):
 
 def run_gpus(wildcards):
     return 1 if CONFIGS[wildcards.study].scale(wildcards.scale).gpus else 0
+
+
+def probe_threads(wildcards):
+    """A probe that measures time has the machine to itself; one that reads files takes a core."""
+    return workflow.cores if reads_of_probe(wildcards) == "data" else 1
 
 
 def probe_config(wildcards):

@@ -1,5 +1,6 @@
 # INPUTS:  shards
-# OUTPUTS: a reference's model and embeddings; a run's curve, summary and provenance; a probe's table
+# OUTPUTS: a reference's model and embeddings; a run's curve, summary and provenance, and what branches start from;
+#          a probe's table
 # STEPS:   one process a run; killed, it goes on from results/checkpoints when it is started again
 
 
@@ -27,6 +28,37 @@ rule reference:
     shell:
         "scrimp reference {wildcards.study} {wildcards.reference} --scale {wildcards.scale}"
         " --device {params.device} > {log} 2>&1"
+
+
+# A run that others branch off: it leaves the states that they start from, too.
+rule trunk:
+    input:
+        needs_of_run,
+    output:
+        directory("results/{scale}/{study}/branches/{arm}/seed{seed}"),
+        "results/{scale}/{study}/runs/{arm}/seed{seed}/summary.json",
+        "results/{scale}/{study}/runs/{arm}/seed{seed}/curve.parquet",
+        "results/{scale}/{study}/runs/{arm}/seed{seed}/provenance.json",
+    log:
+        "results/logs/{scale}/{study}/{arm}-seed{seed}.log",
+    wildcard_constraints:
+        arm=trunk_arms(),
+    conda:
+        "../../envs/scrimp.yaml"
+    threads: run_threads
+    resources:
+        gpu=run_gpus,
+    params:
+        config=run_config,
+        code=run_code,
+        lock=LOCK,
+        device=config["device"],
+    shell:
+        "scrimp run {wildcards.study} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
+        " --device {params.device} > {log} 2>&1"
+
+
+ruleorder: trunk > run
 
 
 rule run:
@@ -63,8 +95,7 @@ rule probe:
         "results/logs/{scale}/{study}/probe-{probe}.log",
     conda:
         "../../envs/scrimp.yaml"
-    # A probe measures time: nothing else runs beside it.
-    threads: workflow.cores
+    threads: probe_threads
     params:
         config=probe_config,
         code=lambda wildcards: code_digest(study_module(wildcards)),

@@ -23,10 +23,12 @@ from scrimp.claims.statistics import (
     mean_interval,
 )
 from scrimp.config import (
+    MAIN_SEPARATOR,
     Axis,
     Claim,
     Closed,
     DifferenceRule,
+    EstimateRule,
     ExactRule,
     NonInferiorityRule,
     OrderingRule,
@@ -90,13 +92,15 @@ class Bench:
     runs: dict[str, dict[int, Summary]]  # arm id -> seed -> summary
 
     def arm(self, name: str) -> str:
-        """The id of an arm in this setting; raises NotRunError if the setting does not have it."""
+        """The id of an arm in this setting, or of `ARM@SETTING`; raises NotRunError if the setting does not have it."""
         scale = self.study.scale(self.scale)
-        at = arm_id(name, None if self.setting == scale.main else self.setting)
-        if name not in scale.settings[self.setting].arms:
+        name, _, named = name.partition(MAIN_SEPARATOR)
+        setting = named or self.setting
+        at = arm_id(name, None if setting == scale.main else setting)
+        if setting not in scale.settings or name not in scale.settings[setting].arms:
             raise NotRunError(
-                f"{name} is no arm of setting {self.setting} at scale {self.scale}: add it to scales.{self.scale}."
-                f"settings.{self.setting}.arms in config/studies/{self.study.study}.yaml, then "
+                f"{name} is no arm of setting {setting} at scale {self.scale}: add it to scales.{self.scale}."
+                f"settings.{setting}.arms in config/studies/{self.study.study}.yaml, then "
                 f"`{self.run_command(at, scale.seeds[0])}`"
             )
         return at
@@ -114,9 +118,9 @@ class Bench:
 
     def paired_seeds(self, arms: list[str]) -> tuple[list[int], list[str]]:
         """Seeds that every arm has finished, with notes on planned ones left out; raises NotRunError if none is."""
-        planned = self.study.scale(self.scale).seeds
         shared = sorted(set.intersection(*(set(self.runs.get(arm, {})) for arm in arms)))
-        missing = [(arm, seed) for arm in arms for seed in planned if seed not in self.runs.get(arm, {})]
+        planned = set.intersection(*(set(self.study.seeds(self.scale, arm)) for arm in arms))
+        missing = [(arm, seed) for arm in arms for seed in sorted(planned) if seed not in self.runs.get(arm, {})]
         if not shared:
             absent = [arm for arm in arms if arm not in self.runs]
             what = f"no finished run of {', '.join(absent)}" if absent else f"no seed shared by {', '.join(arms)}"
@@ -170,8 +174,8 @@ def measure(claim: Claim, rule: Rule, bench: Bench) -> Evidence:
             return _ordering(claim, rule, bench)
         case ReductionRule():
             return _reduction(rule, bench)
-        case ExactRule():
-            return _exact(rule, bench)
+        case ExactRule() | EstimateRule():
+            return _of_probe(rule, bench)
         case SlopeRule():
             falls = [(rule.baseline[0], 1), (rule.baseline[1], -1), (rule.method[0], -1), (rule.method[1], 1)]
             return _contrast(claim, falls, rule.method[1], bench)
@@ -304,7 +308,7 @@ def _points(arm: str, seeds: list[int], values: list[float]) -> list[Point]:
 
 
 # -------------------------------------------------------------------------------------------------------------- probes
-def _exact(rule: ExactRule, bench: Bench) -> Evidence:
+def _of_probe(rule: ExactRule | EstimateRule, bench: Bench) -> Evidence:
     """The rows of a probe's table that match `where`: one is a derived number, several are repeats of a measurement."""
     study = bench.study.study
     command = f"scrimp probe {study} {rule.probe} --scale {bench.scale}"
@@ -328,4 +332,5 @@ def _exact(rule: ExactRule, bench: Bench) -> Evidence:
     points = [Point(arm=rule.probe, seed=seed, value=value) for seed, value in zip(seeds, values.tolist(), strict=True)]
     only = float(values[0])
     interval = Interval(only, only, only, 1) if len(values) == 1 else mean_interval(values)
-    return Evidence(interval, points, [], [command])
+    notes = list(dict.fromkeys(note for note in table.get("note", []) if note))
+    return Evidence(interval, points, [], [command], notes)

@@ -9,6 +9,7 @@ from scrimp.claims.statistics import Interval
 from scrimp.config import (
     Claim,
     DifferenceRule,
+    EstimateRule,
     ExactRule,
     NonInferiorityRule,
     OrderingRule,
@@ -124,6 +125,9 @@ def decide(rule: Rule, interval: Interval, published: float | None, direction: D
         case ExactRule():
             assert published is not None  # check_claim
             return exact_verdict(low, high, published, rule.tolerance, direction, rule.bound)
+        case EstimateRule():
+            band = (rule.neutral - rule.no_effect, rule.neutral + rule.no_effect)
+            return verdict(low, high, published, band, direction)
         case _:
             return difference_verdict(low, high, published, rule.no_effect, direction)
 
@@ -141,7 +145,7 @@ def check_claim(claim: Claim, where: str) -> None:
         raise ScrimpError(f"{at}.rule.baseline: name the arm whose curve is read, as `way: curves` needs one")
     if rule is None or published is None or isinstance(rule, ExactRule | NonInferiorityRule):
         return
-    neutral = 1.0 if isinstance(rule, RatioRule) else 0.0
+    neutral = {"ratio": 1.0, "estimate": getattr(rule, "neutral", 0.0)}.get(rule.kind, 0.0)
     sign, beyond, _ = _side(claim.direction)
     if sign * published < sign * neutral:
         raise ScrimpError(
@@ -180,6 +184,9 @@ def rule_text(claim: Claim) -> str:
             )
         case ExactRule():
             return _exact_text(rule, claim)
+        case EstimateRule():
+            band = (rule.neutral - rule.no_effect, rule.neutral + rule.no_effect)
+            return _effect_text(f"{rule.column} from the probe {rule.probe}, by seed", band, claim)
     return _effect_text(what, (-rule.no_effect, rule.no_effect), claim)
 
 

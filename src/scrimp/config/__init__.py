@@ -5,6 +5,7 @@ from scrimp.config.claims import (
     Axis,
     Claim,
     DifferenceRule,
+    EstimateRule,
     ExactRule,
     NonInferiorityRule,
     OrderingRule,
@@ -14,7 +15,7 @@ from scrimp.config.claims import (
     SlopeRule,
 )
 from scrimp.config.datasets import DatasetConfig, FolderSource, NpmSource, TarsSource, UrlFile, UrlSource
-from scrimp.config.study import MAIN_SEPARATOR, Card, Scale, StudyConfig, Tuning, arm_id
+from scrimp.config.study import MAIN_SEPARATOR, Card, Scale, StudyConfig, Task, Tuning, arm_id
 from scrimp.config.training import Arm, Augmentation, Horizon, ModelSpec, Recipe, ReferenceSpec, Schedule, Setting
 from scrimp.config.workspace import Settings, Workspace
 
@@ -28,6 +29,7 @@ __all__ = [
     "Closed",
     "DatasetConfig",
     "DifferenceRule",
+    "EstimateRule",
     "ExactRule",
     "FolderSource",
     "Horizon",
@@ -47,6 +49,7 @@ __all__ = [
     "SlopeRule",
     "StudyConfig",
     "TarsSource",
+    "Task",
     "Tuning",
     "UrlFile",
     "UrlSource",

@@ -92,8 +92,19 @@ class ExactRule(Closed):
     bound: bool = Field(False, description="the published value is a bound: anything on its good side also agrees")
 
 
+class EstimateRule(Closed):
+    """A number that a probe derives from the runs, a row a seed, held against `neutral`, within `no_effect` of it none."""
+
+    kind: Literal["estimate"]
+    probe: str
+    column: str
+    where: dict[str, str | int | float | bool] = {}
+    neutral: float = 0.0
+    no_effect: NonNegativeFloat
+
+
 Rule = Annotated[
-    RatioRule | DifferenceRule | SlopeRule | NonInferiorityRule | OrderingRule | ReductionRule | ExactRule,
+    RatioRule | DifferenceRule | SlopeRule | NonInferiorityRule | OrderingRule | ReductionRule | ExactRule | EstimateRule,
     Field(discriminator="kind"),
 ]
 

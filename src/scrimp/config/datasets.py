@@ -45,16 +45,37 @@ class FolderSource(Closed):
     splits: dict[str, str] = Field({"train": "train", "test": "val"}, description="our split -> its folder")
 
 
-class TarsSource(Closed):
-    """WebDataset tars of pictures with captions: one's own (`scrimp shard NAME --path PATTERN`), or behind URLs."""
+class ManyFiles(Closed):
+    """Files by the hundred: one's own (`scrimp shard NAME --path PATTERN`), or behind URLs."""
 
-    kind: Literal["tars"]
     obtain: str = Field(description="how a user comes by the data")
     urls: str | None = Field(None, description="with braces for many, as in https://HOST/{00000..00099}.tar")
     sha256: dict[str, Sha256] = Field({}, description="file name -> digest; a file without one is not checked")
 
 
-Source = Annotated[NpmSource | UrlSource | FolderSource | TarsSource, Field(discriminator="kind")]
+class TarsSource(ManyFiles):
+    """WebDataset tars of pictures with captions."""
+
+    kind: Literal["tars"]
+
+
+class ParquetSource(ManyFiles):
+    """Parquet files of documents, one a row."""
+
+    kind: Literal["parquet"]
+    text: str = Field("text", description="the column that holds the document")
+    document: str | None = Field(None, description="the column that names it; null to go by its text")
+
+
+class GeneratedSource(Closed):
+    """No file: the builder makes the data from its options alone."""
+
+    kind: Literal["generated"]
+
+
+Source = Annotated[
+    NpmSource | UrlSource | FolderSource | TarsSource | ParquetSource | GeneratedSource, Field(discriminator="kind")
+]
 
 
 class DatasetConfig(Closed):

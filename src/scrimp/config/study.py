@@ -14,6 +14,9 @@ from scrimp.errors import ScrimpError
 
 MAIN_SEPARATOR = "@"  # "full" is an arm of a scale's main setting, "full@vit" the same arm in the setting `vit`
 
+Task = Literal["classification", "image-text", "language"]
+LENGTHS: dict[Task, str] = {"classification": "epochs", "image-text": "steps", "language": "flops"}
+
 
 class Scale(Closed):
     """One size of a study. The first setting is the main one: its arms carry no suffix."""
@@ -52,7 +55,7 @@ class StudyConfig(Closed):
     """`config/studies/NAME.yaml`."""
 
     study: str
-    task: Literal["classification", "image-text"] = "classification"
+    task: Task = "classification"
     title: str
     paper: str
     card: Card
@@ -68,16 +71,24 @@ class StudyConfig(Closed):
     def _references_exist(self) -> StudyConfig:
         for arm in self.ladder:
             must_know(arm, self.arms, "ladder", "arm")
+        for name, described in self.arms.items():
+            if (self.task == "language") == bool(described.selector):
+                wants = "no" if self.task == "language" else "a"
+                raise ValueError(f"arms.{name}.selector: arms of {self.task} studies have {wants} selector")
+            self._check_branch(name, described)
         for scale_name, scale in self.scales.items():
             for setting_name, setting in scale.settings.items():
-                if (setting.steps is None) != (self.task == "classification"):
-                    length = "epochs" if self.task == "classification" else "steps"
-                    raise ValueError(f"scales.{scale_name}.settings.{setting_name}: recipes of {self.task} count {length}")
+                if getattr(setting, LENGTHS[self.task]) is None:
+                    where = f"scales.{scale_name}.settings.{setting_name}"
+                    raise ValueError(f"{where}: recipes of {self.task} count {LENGTHS[self.task]}")
                 for arm in setting.arms:
                     must_know(arm, self.arms, f"scales.{scale_name}.settings.{setting_name}.arms", "arm")
                 for arm in setting.selectors:
                     must_know(arm, setting.arms, f"scales.{scale_name}.settings.{setting_name}.selectors", "arm")
                 for arm in setting.arms:
+                    trunk = self.arms[arm].branch
+                    if trunk is not None:
+                        must_know(trunk, setting.arms, f"arms.{arm}.branch, setting {setting_name}", "arm")
                     wanted = self.arm_in(arm, setting).selector.get("reference")
                     if wanted is not None:
                         must_know(wanted, scale.references, f"arms.{arm}.selector, scale {scale_name}", "reference")
@@ -92,7 +103,7 @@ class StudyConfig(Closed):
             raise ValueError(f"claims: ids must be unique, but {sorted({i for i in ids if ids.count(i) > 1})} repeat")
         for claim in self.claims:
             for arm in _arms_of(claim.rule):
-                must_know(arm, self.arms, f"claims.{claim.id}.rule", "arm")
+                must_know(arm.partition(MAIN_SEPARATOR)[0], self.arms, f"claims.{claim.id}.rule", "arm")
             for scale_name in [*claim.at, *claim.deviations]:
                 must_know(scale_name, self.scales, f"claims.{claim.id}", "scale")
             for scale_name, at in claim.at.items():
@@ -101,6 +112,17 @@ class StudyConfig(Closed):
             if claim.figure is not None:
                 must_know(claim.figure, self.figures, f"claims.{claim.id}.figure", "figure")
         return self
+
+    def _check_branch(self, name: str, arm: Arm) -> None:
+        """A branch goes on from an arm that is no branch, lasts as long or longer, and whose rate does not fall."""
+        if arm.branch is None:
+            return
+        if self.task != "language":
+            raise ValueError(f"arms.{name}.branch: only runs of language studies branch")
+        must_know(arm.branch, self.arms, f"arms.{name}.branch", "arm")
+        trunk = self.arms[arm.branch]
+        if trunk.branch is not None or trunk.horizon.axis != arm.horizon.axis or trunk.horizon.amount < arm.horizon.amount:
+            raise ValueError(f"arms.{name}.branch: {arm.branch} must be no branch itself, and last as long on the same axis")
 
     def scale(self, name: str) -> Scale:
         """The scale called `name`; an unknown one is an error that lists the known."""
@@ -131,7 +153,27 @@ class StudyConfig(Closed):
     def run_spec(self, scale_name: str, arm_at: str) -> dict[str, Any]:
         """What a run of an arm at a scale is told, as plain data; a run that was told otherwise is out of date."""
         arm, setting = self.resolve(scale_name, arm_at)
-        return {"arm": arm.spec(), "setting": setting.spec()}
+        branches = {name: branch.horizon.amount for name, branch in self.branches(scale_name, arm_at).items()}
+        return {"arm": arm.spec(), "setting": setting.spec()} | ({"branches": branches} if branches else {})
+
+    def branches(self, scale_name: str, arm_at: str) -> dict[str, Arm]:
+        """The arms of the same setting that go on from an arm's run, by name."""
+        name, _, at = arm_at.partition(MAIN_SEPARATOR)
+        scale = self.scale(scale_name)
+        setting = scale.settings[at or scale.main]
+        return {other: self.arms[other] for other in setting.arms if self.arms[other].branch == name}
+
+    def trunk(self, scale_name: str, arm_at: str) -> str | None:
+        """The id of the arm that an arm's runs go on from, if they are branches."""
+        arm, _ = self.resolve(scale_name, arm_at)
+        if arm.branch is None:
+            return None
+        return arm.branch + arm_at[len(arm_at.partition(MAIN_SEPARATOR)[0]) :]
+
+    def seeds(self, scale_name: str, arm_at: str, planned: list[int] | None = None) -> list[int]:
+        """The seeds that an arm is trained with, out of the scale's or of those `planned` in their stead."""
+        arm, _ = self.resolve(scale_name, arm_at)
+        return (planned or self.scale(scale_name).seeds)[: arm.seeds]
 
     def arm_in(self, arm: str, setting: Setting) -> Arm:
         """An arm with the parameters of its selector that differ in a setting."""

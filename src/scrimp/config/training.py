@@ -27,8 +27,15 @@ class Schedule(Closed):
 
     name: Literal["one-cycle", "cosine", "linear", "constant"] = "one-cycle"
     warmup: float = Field(0.3, ge=0, le=1)
+    warmup_steps: PositiveInt | None = Field(
+        None, description="rise linearly over so many steps, whatever the budget, and fall from its start: for `warmup: 0`"
+    )
     initial_division: PositiveFloat = 25.0
     final_division: PositiveFloat = 1e4
+    floor: float = Field(0.0, ge=0, lt=1, description="cosine and linear: where they end, as a share of the peak")
+    stretch: float = Field(1.0, ge=1, description="the fall is laid out for so many times the budget, and cut at its end")
+    tail: float = Field(0.0, ge=0, le=1, description="constant: the last share of the budget, over which it falls to 0")
+    tail_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
 
 
 class Recipe(Closed):
@@ -45,12 +52,15 @@ class Recipe(Closed):
     augmentation: Augmentation = Augmentation()
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     ema_decay: float | None = Field(None, gt=0, lt=1)
+    betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW and LAMB: decay of both moments")
+    gradient_clip: PositiveFloat | None = Field(None, description="language: largest norm of the gradient")
+    micro_batch: PositiveInt | None = Field(None, description="language: windows at a time, gradients summed; null: all")
     patches: list[PositiveInt] = Field([], description="image-text: patch sides that share every batch; none: the model's")
     loss: Literal["sigmoid", "softmax"] = Field("sigmoid", description="image-text: the contrastive loss")
 
 
 class ModelSpec(Closed):
-    """A model's name in `scrimp.models.vision`, or `two-towers`, and the arguments of its builder."""
+    """A model's name in `scrimp.models.vision`, `two-towers` or `transformer`, and the arguments of its builder."""
 
     name: str
     options: dict[str, Any] = {}
@@ -89,24 +99,30 @@ class Arm(Closed):
     """One way of training inside a study."""
 
     label: str
-    selector: dict[str, Any]
+    selector: dict[str, Any] = Field({}, description="empty in language studies: every window, in a seeded order")
     horizon: Horizon = Horizon(epochs=1.0)
     recipe: dict[str, Any] = Field({}, description="keys of the setting's recipe that differ for this arm")
+    branch: str | None = Field(None, description="language: the arm whose run it goes on from, where its tail begins")
+    seeds: PositiveInt | None = Field(None, description="train this arm with the first so many of the scale's seeds")
     note: str = ""
 
     @validate_model(mode="after")
     def _named_selector(self) -> Arm:
-        if not isinstance(self.selector.get("name"), str):
+        if self.selector and not isinstance(self.selector.get("name"), str):
             raise ValueError("selector needs a `name`, the stem of a file in scrimp/selection")
         return self
 
+    @property
+    def selector_name(self) -> str | None:
+        return self.selector.get("name")
+
     def spec(self) -> dict[str, Any]:
         """What shapes a run of it: all but words. Defaults are left out, so that a new key with one changes no old run."""
-        return self.model_dump(mode="json", exclude={"label", "note"}, exclude_defaults=True)
+        return self.model_dump(mode="json", exclude={"label", "note", "seeds"}, exclude_defaults=True)
 
 
 class Setting(Closed):
-    """A task that arms are compared on: data, model, recipe and the length of the full recipe, in epochs or in steps."""
+    """A task that arms are compared on: data, model, recipe and the length of the full recipe, in the task's own unit."""
 
     dataset: str
     image_size: PositiveInt | None = Field(None, description="read pictures from the shards, scaled; null: all in memory")
@@ -114,18 +130,20 @@ class Setting(Closed):
     recipe: Recipe
     epochs: PositiveFloat | None = None
     steps: PositiveInt | None = Field(None, description="image-text studies")
+    flops: PositiveFloat | None = Field(None, description="language studies")
     zero_shot: str | None = Field(None, description="image-text: a labelled dataset, its `test` classified by class names")
     class_names: str | None = Field(None, description="zero-shot: a JSON file, class -> words, or a list of words")
     templates: list[str] = Field(["{}"], min_length=1, description="zero-shot: prompts, `{}` being the class's words")
     coco: str | None = Field(None, description="image-text: a set of pictures with several captions each, for retrieval")
     evaluations: PositiveInt = 6
+    evaluation_tokens: PositiveInt = Field(65536, description="language: of a held-out split, evenly spaced")
     arms: list[str]
     selectors: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its selector that differ here")
 
     @validate_model(mode="after")
     def _one_length(self) -> Setting:
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("give exactly one of `epochs` and `steps`")
+        if sum(length is not None for length in (self.epochs, self.steps, self.flops)) != 1:
+            raise ValueError("give exactly one of `epochs`, `steps` and `flops`")
         for template in self.templates:
             if template.count("{}") != 1:
                 raise ValueError(f"templates: {template!r} must hold {{}} once, where the class's words go")

@@ -187,11 +187,6 @@ def as_rgb(encoded: bytes) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
 
 
-def epoch_order(count: int, seed: int, epoch: int) -> Tensor:
-    """The order in which an epoch visits its `count` examples, a pure function of (seed, epoch): int64 [count]."""
-    return torch.randperm(count, generator=derived_generator(seed, epoch, "order"))
-
-
 def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Shift and flip a batch (uint8 [B, S, S, 3]) at random, each picture by itself; the border is reflected.
 

@@ -33,7 +33,8 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from scrimp.config import DatasetConfig, FolderSource, NpmSource, TarsSource, UrlFile, Workspace, unknown
+from scrimp.config import DatasetConfig, FolderSource, NpmSource, UrlFile, Workspace, unknown
+from scrimp.config.datasets import GeneratedSource, ManyFiles, TarsSource
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing, sha256_of
 
@@ -51,26 +52,27 @@ def fetch(name: str, dataset: DatasetConfig, workspace: Workspace, local_path: P
 
     Looked at in this order: the file already there, `local_path` (the file, or a folder that holds it), the folder in
     `$SCRIMP_MIRROR`, the source itself. A view brings the file of the dataset that it is a view of. Two fetches of one
-    file at once: the second waits for the first. Of a dataset of many tars it brings all, and returns their folder.
+    file at once: the second waits for the first. Of a dataset of many files it brings all, and returns their folder.
 
     Raises `ScrimpError` when the file cannot be had, has the wrong digest, or does not fit on the disk. A file with a
     wrong digest does not stay in `resources/downloads`; the user's own copy and the mirror's are left as they are.
     """
     name, source = origin(name, dataset, workspace)
-    if isinstance(source, TarsSource):
-        return fetch_tars(name, source, workspace, local_path)[0].parent
+    if isinstance(source, ManyFiles):
+        return fetch_many(name, source, workspace, local_path)[0].parent
     return _fetch_file(name, source, workspace, local_path)
 
 
-def fetch_tars(name: str, source: TarsSource, workspace: Workspace, local_path: Path | None = None) -> list[Path]:
-    """Bring every tar of `source.urls` to `resources/downloads/NAME`, one by one; returns them in the pattern's order.
+def fetch_many(name: str, source: ManyFiles, workspace: Workspace, local_path: Path | None = None) -> list[Path]:
+    """Bring every file of `source.urls` to `resources/downloads/NAME`, one by one; returns them in the pattern's order.
 
-    A tar is looked for where `fetch` looks, the mirror's and the user's in a folder NAME. Killed, the same command goes
-    on with the first tar that is not there yet, or not whole.
+    A file is looked for where `fetch` looks, the mirror's and the user's in a folder NAME. Killed, the same command goes
+    on with the first file that is not there yet, or not whole.
     """
     where = f"config/datasets.yaml: {name}: source"
     if source.urls is None:
-        raise ScrimpError(f"dataset {name} is made from tars of your own, there is nothing to fetch: {source.obtain}")
+        what = "tars" if isinstance(source, TarsSource) else "parquet files"
+        raise ScrimpError(f"dataset {name} is made from {what} of your own, there is nothing to fetch: {source.obtain}")
     urls = expanded(source.urls, f"{where}.urls")
     names = [PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name for url in urls]
     if "" in names or len(set(names)) < len(names):
@@ -114,7 +116,7 @@ def _fetch_file(name: str, source: NpmSource | UrlFile, workspace: Workspace, lo
     return target
 
 
-def origin(name: str, dataset: DatasetConfig, workspace: Workspace) -> tuple[str, NpmSource | UrlFile | TarsSource]:
+def origin(name: str, dataset: DatasetConfig, workspace: Workspace) -> tuple[str, NpmSource | UrlFile | ManyFiles]:
     """The dataset that owns the bytes (itself, or what a view is a view of), by name, and its source."""
     seen = [name]
     while dataset.source is None:
@@ -128,6 +130,8 @@ def origin(name: str, dataset: DatasetConfig, workspace: Workspace) -> tuple[str
         raise ScrimpError(
             f"dataset {name} is made from a folder of your own, there is nothing to fetch: {dataset.source.obtain}"
         )
+    if isinstance(dataset.source, GeneratedSource):
+        raise ScrimpError(f"dataset {name} is generated, there is nothing to fetch: `scrimp shard {name}` makes it")
     return name, dataset.source
 
 

@@ -10,12 +10,31 @@ from typing import Any
 from PIL import Image
 
 from scrimp.config import Closed, DatasetConfig, FolderSource, TarsSource, Workspace, parse_model, unknown
-from scrimp.data import cifar, coco, emoji_labels, icon_classes, icon_pairs, icons, image_folder, web_tars
+from scrimp.config.datasets import GeneratedSource, ParquetSource
+from scrimp.data import (
+    cifar,
+    coco,
+    emoji_labels,
+    icon_classes,
+    icon_pairs,
+    icons,
+    image_folder,
+    text_documents,
+    text_markov,
+    text_packing,
+    text_parquet,
+    web_tars,
+)
 from scrimp.data.shards import ShardWriter, building, read_manifest, write_manifest
-from scrimp.data.sources import check_needs, fetch, fetch_tars, source_digest
+from scrimp.data.sources import check_needs, fetch, fetch_many, source_digest
 from scrimp.errors import ScrimpError
+from scrimp.files import digest_of
 
-VIEWS: dict[str, type[Closed]] = {"icon_classes": icon_classes.Options, "icon_pairs": icon_pairs.Options}
+VIEWS: dict[str, type[Closed]] = {
+    "icon_classes": icon_classes.Options,
+    "icon_pairs": icon_pairs.Options,
+    "text_packing": text_packing.Options,
+}
 LABELLED_SCHEMA = ["index", "split", "label", "class_name", "shard", "offset", "size"]
 
 
@@ -28,6 +47,10 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
     assert dataset.source is not None
     if isinstance(dataset.source, TarsSource):
         return _index_tars(workspace, name, dataset, dataset.source, local_path)
+    if isinstance(dataset.source, ParquetSource):
+        return _pack_parquet(workspace, name, dataset, dataset.source, local_path)
+    if isinstance(dataset.source, GeneratedSource):
+        return _generate(workspace, name, dataset)
     if isinstance(dataset.source, FolderSource):
         if local_path is None:
             raise ScrimpError(
@@ -43,6 +66,10 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
             parse_model(dataset.options, Closed, where)  # it takes none
             details = emoji_labels.build(temporary, archive)
             write_manifest(temporary, name, digest, emoji_labels.SCHEMA, **details)
+            return folder
+        if dataset.builder == "text_documents":
+            details = text_documents.build(temporary, archive, parse_model(dataset.options, text_documents.Options, where))
+            write_manifest(temporary, name, digest, text_documents.SCHEMA, **details)
             return folder
         writer = ShardWriter(temporary)
         if dataset.builder == "coco":
@@ -67,11 +94,33 @@ def _index_tars(
         raise ScrimpError(
             f"dataset {name} is made from tars of your own: `scrimp shard {name} --path PATTERN`. {source.obtain}"
         )
-    tars = fetch_tars(name, source, workspace) if local_path is None else web_tars.tars_of(local_path, source.obtain)
+    tars = fetch_many(name, source, workspace) if local_path is None else web_tars.tars_of(local_path, source.obtain)
     options = parse_model(dataset.options, web_tars.Options, f"config/datasets.yaml: {name}: options")
     with building(workspace.shards(name)) as temporary:
         details = web_tars.build(temporary, name, tars, options, os.cpu_count() or 1)
         write_manifest(temporary, name, web_tars.tars_digest(tars), web_tars.SCHEMA, **details)
+    return workspace.shards(name)
+
+
+def _pack_parquet(
+    workspace: Workspace, name: str, dataset: DatasetConfig, source: ParquetSource, local_path: Path | None
+) -> Path:
+    options = parse_model(dataset.options, text_packing.Options, f"config/datasets.yaml: {name}: options")
+    if local_path is None:
+        files = fetch_many(name, source, workspace)
+    else:
+        files = text_parquet.parquet_files(local_path, source.obtain)
+    with building(workspace.shards(name)) as temporary:
+        details = text_parquet.build(temporary, name, files, source, options)
+        write_manifest(temporary, name, text_parquet.files_digest(files), text_packing.SCHEMA, **details)
+    return workspace.shards(name)
+
+
+def _generate(workspace: Workspace, name: str, dataset: DatasetConfig) -> Path:
+    options = parse_model(dataset.options, text_markov.Options, f"config/datasets.yaml: {name}: options")
+    with building(workspace.shards(name)) as temporary:
+        details = text_markov.build(temporary, options)
+        write_manifest(temporary, name, digest_of(options.model_dump()), text_packing.SCHEMA, **details)
     return workspace.shards(name)
 
 
@@ -89,6 +138,9 @@ def _shard_view(workspace: Workspace, name: str, dataset: DatasetConfig) -> Path
     with building(workspace.shards(name)) as temporary:
         if isinstance(options, icon_pairs.Options):
             details, schema = icon_pairs.build(temporary, name, base, also, options), icon_pairs.SCHEMA
+        elif isinstance(options, text_packing.Options):
+            bases = {dataset.view_of: base, **also}
+            details, schema = text_packing.build_view(temporary, name, bases, options), text_packing.SCHEMA
         else:
             assert isinstance(options, icon_classes.Options)
             details, schema = icon_classes.build(temporary, base, dataset.view_of, options), icon_classes.SCHEMA

@@ -13,7 +13,8 @@ from torch.func import functional_call, grad, vmap
 from torch.nn import functional as F
 
 from scrimp.config import Horizon, Workspace
-from scrimp.data.loading import Images, epoch_order
+from scrimp.data.loading import Images
+from scrimp.data.order import epoch_order
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.selection.base import EpochSelector, derived_generator

@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from scrimp.config import Horizon, Workspace
+from scrimp.data.order import candidates_of
 from scrimp.measure.clock import Clock
 from scrimp.models.contrastive import TwoTowers
 from scrimp.selection import jest
@@ -23,7 +24,7 @@ from scrimp.selection.base import derived_generator
 from scrimp.selection.batch import BatchSelector
 from scrimp.selection.pairs import Embedded
 from scrimp.training.budget import Budget
-from scrimp.training.contrast import candidates_of, embed, train
+from scrimp.training.contrast import embed, train
 from scrimp.training.pair_task import PairTask, load_pair_task
 from scrimp.training.reference import load_reference
 

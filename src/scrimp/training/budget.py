@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from scrimp.config import Horizon
+from scrimp.errors import ScrimpError
 
 
 @dataclass
@@ -46,6 +47,13 @@ class Budget:
         full = {"epochs": steps, "steps": steps, "examples": examples, "flops": steps * flops_per_step, "seconds": 1.0}
         amount = horizon.amount * full[horizon.axis]
         return cls(horizon.axis, amount if horizon.axis in ("flops", "seconds") else max(1, round(amount)))
+
+    @classmethod
+    def of_flops(cls, horizon: Horizon, flops: float) -> Budget:
+        """The same for a recipe of so many FLOPs: the horizon is a share of them, or absolute seconds."""
+        if horizon.axis not in ("flops", "seconds"):
+            raise ScrimpError(f"a language recipe counts FLOPs: give its horizon in flops or seconds, not {horizon.axis}")
+        return cls(horizon.axis, horizon.amount * (flops if horizon.axis == "flops" else 1.0))
 
     def fraction(self, spent: Spent) -> float:
         """The share of the budget spent, at most 1; what binary fractions leave over (1.2 of 12 x 0.1) is no rest."""

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scrimp.config import Recipe
-from scrimp.data.loading import ImageSource, Normalisation, epoch_order
+from scrimp.data.loading import ImageSource, Normalisation
+from scrimp.data.order import epoch_order
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops

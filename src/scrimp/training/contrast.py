@@ -8,7 +8,6 @@ candidates, all see all embeddings, and all choose alike.
 
 from __future__ import annotations
 
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -20,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from scrimp.config import Recipe
-from scrimp.data.loading import Normalisation, augmented, epoch_order
+from scrimp.data.loading import Normalisation, augmented
+from scrimp.data.order import candidates_of
 from scrimp.data.pairs import PairSource
 from scrimp.measure.clock import Clock
 from scrimp.models.contrastive import TwoTowers
@@ -49,23 +49,6 @@ class Reference:
 
     cached: Embedded | None = None
     model: TwoTowers | None = None
-
-
-def candidates_of(size: int, count: int, seed: int, step: int) -> Tensor:
-    """The `count` candidates of a step out of a pool of `size`: int64 [count], a pure function of the arguments.
-
-    Steps walk through the pool in a fresh order for every pass; a step at the end of one goes on with the next.
-    """
-    first = step * count
-    passes = range(first // size, (first + count - 1) // size + 1)
-    begin = first - passes[0] * size
-    if len(passes) == 1:
-        return _order(size, seed, passes[0])[begin : begin + count]
-    return torch.cat([_order(size, seed, number) for number in passes])[begin : begin + count]
-
-
-# A pass of a large pool is many steps: shuffling it at each of them would cost more than choosing does.
-_order = functools.lru_cache(maxsize=4)(epoch_order)
 
 
 def train(

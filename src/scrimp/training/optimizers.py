@@ -1,15 +1,71 @@
-"""Optimisers by name. torch has SGD and AdamW; LARS and LAMB, which the recipes also need, are below."""
+"""Optimisers by name. torch has SGD and AdamW's arithmetic; LARS and LAMB, which the recipes also need, are below."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.adamw import adamw
 
 from scrimp.config import Recipe
+from scrimp.errors import ScrimpError
+
+
+class AdamW:
+    """torch's fused AdamW, number for number, for processes that live for seconds.
+
+    `torch.optim.AdamW` imports torch's whole compiler before its first step, 2 to 4 s of a run; the function underneath,
+    which this keeps the state for, does not.
+    """
+
+    def __init__(self, groups: list[dict[str, Any]], lr: float, betas: tuple[float, float], eps: float = 1e-8) -> None:
+        self.param_groups = [{"lr": lr, "betas": betas, "eps": eps, **group} for group in groups]
+        self.state: dict[Tensor, dict[str, Tensor]] = defaultdict(dict)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            for parameter in parameters:
+                if "step" not in self.state[parameter]:
+                    # As torch keeps them: steps as float32, beside the parameter, since the fused kernel counts them.
+                    self.state[parameter] |= {
+                        "step": torch.zeros((), device=parameter.device),
+                        "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                        "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                    }
+            states = [self.state[parameter] for parameter in parameters]
+            beta1, beta2 = group["betas"]
+            adamw(
+                parameters,
+                [parameter.grad for parameter in parameters if parameter.grad is not None],
+                [state["exp_avg"] for state in states],
+                [state["exp_avg_sq"] for state in states],
+                [],
+                [state["step"] for state in states],
+                fused=True,
+                amsgrad=False,
+                beta1=beta1,
+                beta2=beta2,
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drop every gradient, or with `set_to_none=False` fill it with zeros."""
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if set_to_none:
+                    parameter.grad = None
+                elif parameter.grad is not None:
+                    parameter.grad.zero_()
 
 
 class LayerwiseOptimizer(Optimizer):
@@ -87,13 +143,19 @@ class LAMB(LayerwiseOptimizer):
         return group["lr"] * ratio.to(update.device) * update
 
 
-def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+AnyOptimizer = Optimizer | AdamW
+
+
+def build_optimizer(model: nn.Module, recipe: Recipe, scales: Mapping[str, float] | None = None) -> AnyOptimizer:
     """The recipe's optimiser over a model's parameters.
 
     AdamW, LARS and LAMB spare biases and norm scales (tensors of one dimension) the weight decay and, for LARS and LAMB,
-    the layer-wise ratio, as their papers' code does; SGD decays everything, as the CIFAR recipes do.
+    the layer-wise ratio, as their papers' code does; SGD decays everything, as the CIFAR recipes do. `scales`, for AdamW,
+    gives parameters by name their share of the learning rate.
     """
     parameters = list(model.parameters())
+    if scales is not None and recipe.optimizer != "adamw":
+        raise ScrimpError(f"recipe.optimizer: {recipe.optimizer} takes one learning rate; this model wants adamw")
     if recipe.optimizer == "sgd":
         return torch.optim.SGD(
             parameters,
@@ -108,20 +170,32 @@ def build_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+        if scales is not None:
+            groups = _by_scale(model, groups, scales)
+        return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
     groups[1]["adapt"] = False
     if recipe.optimizer == "lars":
         return LARS(groups, lr=recipe.learning_rate, momentum=recipe.momentum)
-    return LAMB(groups, lr=recipe.learning_rate)
+    return LAMB(groups, lr=recipe.learning_rate, betas=recipe.betas)
 
 
-def set_learning_rate(optimizer: Optimizer, learning_rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+def _by_scale(model: nn.Module, groups: list[dict[str, Any]], scales: Mapping[str, float]) -> list[dict[str, Any]]:
+    """Groups split so that all parameters of one have one share of the learning rate, `scale`."""
+    share = {id(parameter): scales[name] for name, parameter in model.named_parameters()}
+    return [
+        {**group, "params": [p for p in group["params"] if share[id(p)] == scale], "scale": scale}
+        for group in groups
+        for scale in sorted({share[id(p)] for p in group["params"]})
+    ]
+
+
+def set_learning_rate(optimizer: AnyOptimizer, learning_rate: float) -> None:
+    """Give every parameter group the learning rate, or its share of it."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group.get("scale", 1.0)
 
 
-def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+def optimizer_tensors(optimizer: AnyOptimizer) -> dict[str, Tensor]:
     """The optimiser's state as named tensors: `STATE.NUMBER`, numbered in the order of its parameters."""
     return {
         f"{name}.{number}": value if isinstance(value, Tensor) else torch.tensor(value)
@@ -131,17 +205,20 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     }
 
 
-def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+def restore_optimizer(optimizer: AnyOptimizer, tensors: dict[str, Tensor]) -> None:
     """Put back what `optimizer_tensors` gave."""
     parameters = list(_parameters(optimizer))
     for key, value in tensors.items():
         name, _, number = key.rpartition(".")
         parameter = parameters[int(number)]
-        # Moments lie as their parameter does, in memory too: the order of summation in a norm hangs on it. Step counts
-        # stay on the CPU, where torch and the classes above keep them.
-        optimizer.state[parameter][name] = value.clone() if name == "step" else torch.empty_like(parameter).copy_(value)
+        if name == "step":
+            # LARS and LAMB count on the CPU, a fused kernel where it computes.
+            optimizer.state[parameter][name] = value.to(parameter.device if isinstance(optimizer, AdamW) else "cpu", copy=True)
+        else:
+            # Moments lie as their parameter does, in memory too: the order of summation in a norm hangs on it.
+            optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(value)
 
 
-def _parameters(optimizer: Optimizer) -> Iterable[Tensor]:
+def _parameters(optimizer: AnyOptimizer) -> Iterable[Tensor]:
     for group in optimizer.param_groups:
         yield from group["params"]

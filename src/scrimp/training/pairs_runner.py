@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 
 from scrimp.config import Arm, Workspace
-from scrimp.data.shards import read_manifest
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of
 from scrimp.measure.clock import Clock
-from scrimp.measure.code import code_digest
 from scrimp.measure.hardware import EnergyCounter, peak_memory
-from scrimp.measure.provenance import provenance
-from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
-from scrimp.selection import selector_module
+from scrimp.records import Meters
 from scrimp.selection.batch import BatchSelector, build_batch_selector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
@@ -26,7 +21,7 @@ from scrimp.training.contrast import Reference, train
 from scrimp.training.pair_costs import scoring_flops
 from scrimp.training.pair_task import PairTask, load_pair_task, test
 from scrimp.training.reference import ReferenceCost, load_reference
-from scrimp.training.stage import Progress, Trace, alone, choose_device, no_progress
+from scrimp.training.stage import Progress, Trace, alone, choose_device, no_progress, run_key, write_results
 
 SETS_SHOWN = 12  # of the pool's sets, the largest: how much of each is chosen is worth a curve
 
@@ -52,40 +47,18 @@ def run_pairs_arm(
         for count, what in ((selector.batch_size, "batch"), (selector.super_batch, "super-batch")):
             if count % parallel.world_size():
                 raise ScrimpError(f"{parallel.world_size()} processes do not share a {what} of {count} evenly")
-        resolved = config.run_spec(scale, arm_name)
+        key = run_key(workspace, study, arm_name, seed, scale, __name__)
         energy, clock = EnergyCounter(place), Clock(place)
         with clock.span("setup"):
             task = load_pair_task(workspace, setting, place)
             reference, cost = reference_of(workspace, study, scale, selector, task)
-        digests = {
-            "config_digest": digest_of(resolved),
-            "code_digest": code_digest(__name__, selector_module(arm.selector["name"])),
-            "data_digests": {setting.dataset: read_manifest(workspace.shards(setting.dataset))["samples_sha256"]},
-        }
-        key = digest_of([digests, cost.digest, seed, str(place)])
-        trace, metrics = train_and_test(task, arm, selector, seed, clock, reference, checkpoint, key, on_progress)
-        folder = workspace.run_folder(scale, study, arm_name, seed)
+        checkpoint_key = key.checkpoint_key(cost.digest, place)
+        trace, metrics = train_and_test(task, arm, selector, seed, clock, reference, checkpoint, checkpoint_key, on_progress)
+        meters = _meters(trace, task, selector, cost, clock, energy)
+        write_results(workspace, key, task.place, _curve(trace, cost), meters, metrics, reference_digest=cost.digest)
         if parallel.is_first():
-            command = f"scrimp run {study} {arm_name} --seed {seed} --scale {scale}"
-            meters = _meters(trace, task, selector, cost, clock, energy)
-            curve = _curve(trace, cost).assign(study=study, arm=arm_name, seed=seed, scale=scale)[CURVE_COLUMNS]
-            summary = Summary(
-                study=study,
-                arm=arm_name,
-                seed=seed,
-                scale=scale,
-                config=resolved,
-                config_digest=digests["config_digest"],
-                command=command,
-                meters=meters,
-                metrics=metrics,
-            )
-            details = {**digests, "reference_digest": cost.digest, "seed": seed, "command": command}
-            write_run(
-                folder, curve, summary, provenance(workspace.root, place, **details, kernels=None, bf16=task.place.bf16)
-            )
             checkpoint.unlink(missing_ok=True)
-        return folder
+        return workspace.run_folder(scale, study, arm_name, seed)
 
 
 def reference_of(

@@ -13,25 +13,21 @@ from torch import nn
 
 from scrimp.config import Arm, Setting, Workspace
 from scrimp.data.loading import ImageSource, Normalisation, load_classification
-from scrimp.data.shards import read_manifest
 from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of
 from scrimp.kernels.dispatch import has_fast_bf16
 from scrimp.measure.clock import Clock
-from scrimp.measure.code import code_digest
 from scrimp.measure.flops import ExampleFlops, flops_per_example
 from scrimp.measure.hardware import EnergyCounter, peak_memory
-from scrimp.measure.provenance import provenance
 from scrimp.models import vision
-from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
-from scrimp.selection import build_selector, check_selector, selector_module
+from scrimp.records import Meters
+from scrimp.selection import build_selector, check_selector
 from scrimp.selection.base import EpochSelector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.classify import evaluate, train
 from scrimp.training.proxy import Scores, score_examples
-from scrimp.training.stage import Place, Progress, Trace, alone, choose_device, no_progress
+from scrimp.training.stage import Place, Progress, Trace, alone, choose_device, no_progress, run_key, write_results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,37 +103,17 @@ def run_arm(
     checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
     with parallel.joined(), alone(checkpoint):
         place = choose_device(device, config.scale(scale).gpus)
-        resolved = config.run_spec(scale, arm_name)
-        digests = {
-            "config_digest": digest_of(resolved),
-            "code_digest": code_digest(__name__, selector_module(arm.selector["name"])),
-            "data_digests": {setting.dataset: read_manifest(workspace.shards(setting.dataset))["samples_sha256"]},
-        }
-        key = digest_of([digests, seed, str(place)])
+        key = run_key(workspace, study, arm_name, seed, scale, __name__)
         energy = EnergyCounter(place)
         clock = Clock(place)
         with clock.span("setup"):
             task = load_task(workspace, setting, place)
-        trace, scores, metrics = train_and_test(task, arm, seed, clock, checkpoint, key, on_progress)
-        folder = workspace.run_folder(scale, study, arm_name, seed)
+        trace, scores, metrics = train_and_test(task, arm, seed, clock, checkpoint, key.checkpoint_key(place), on_progress)
+        meters = _meters(trace, scores, clock, energy, place)
+        write_results(workspace, key, task.place, pd.DataFrame(trace.rows), meters, metrics)
         if parallel.is_first():
-            command = f"scrimp run {study} {arm_name} --seed {seed} --scale {scale}"
-            curve = pd.DataFrame(trace.rows).assign(study=study, arm=arm_name, seed=seed, scale=scale)[CURVE_COLUMNS]
-            summary = Summary(
-                study=study,
-                arm=arm_name,
-                seed=seed,
-                scale=scale,
-                config=resolved,
-                config_digest=digests["config_digest"],
-                command=command,
-                meters=_meters(trace, scores, clock, energy, place),
-                metrics=metrics,
-            )
-            details = {**digests, "seed": seed, "command": command, "kernels": None, "bf16": task.place.bf16}
-            write_run(folder, curve, summary, provenance(workspace.root, place, **details))
             checkpoint.unlink(missing_ok=True)
-        return folder
+        return workspace.run_folder(scale, study, arm_name, seed)
 
 
 def train_and_test(

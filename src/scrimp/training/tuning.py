@@ -19,6 +19,8 @@ from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, replacing
 from scrimp.measure.clock import Clock
 from scrimp.selection.batch import build_batch_selector
+from scrimp.training.language_runner import load_language_task
+from scrimp.training.language_runner import train_and_test as train_on_text
 from scrimp.training.pair_task import load_pair_task
 from scrimp.training.pairs_runner import reference_of
 from scrimp.training.pairs_runner import train_and_test as train_on_pairs
@@ -60,7 +62,7 @@ def run_trial(workspace: Workspace, trial: Trial) -> dict[str, Any]:
     torch.set_flush_denormal(True)
     arm, setting = configured(workspace, trial)
     place = choose_device("auto", sizes.gpus)
-    train = _train_classifier if config.task == "classification" else _train_on_pairs
+    train = {"classification": _train_classifier, "image-text": _train_on_pairs, "language": _train_on_text}[config.task]
     metrics = train(workspace, trial, arm, setting, place)
     return {**dataclasses.asdict(trial), **metrics, "config_digest": config_digest(workspace, trial)}
 
@@ -82,6 +84,13 @@ def _train_on_pairs(workspace: Workspace, trial: Trial, arm: Arm, setting: Setti
     selector = build_batch_selector(arm.selector, setting.recipe.batch_size, trial.seed)
     reference, _ = reference_of(workspace, trial.study, trial.scale, selector, task)
     return train_on_pairs(task, arm, selector, trial.seed, Clock(place), reference, held_out=("validation",))[1]
+
+
+def _train_on_text(workspace: Workspace, trial: Trial, arm: Arm, setting: Setting, place: torch.device) -> dict[str, float]:
+    """A branch is trained from the start with its schedule, which gives the same numbers."""
+    task = load_language_task(workspace, setting, place)
+    model = task.model(trial.seed)
+    return train_on_text(task, arm, model, trial.seed, Clock(place), held_out=("validation",))[1]
 
 
 def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callable[[str, float], None]) -> Path:

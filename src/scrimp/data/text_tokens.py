@@ -1,0 +1,92 @@
+"""Tokenizers of running text: bytes, or a byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+from scrimp.errors import ScrimpError
+
+Ids = npt.NDArray[np.uint16]
+BYTES = 256
+END_OF_TEXT = "<|end of text|>"
+FILE = "tokenizer.json"
+
+
+class TextTokenizer(Protocol):
+    """Text to ids below `vocabulary` and back; `end_of_text` is the id that no text gives."""
+
+    kind: str
+    vocabulary: int
+    end_of_text: int
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]: ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """The text; ids of end-of-text stand for nothing, and pieces of a letter for U+FFFD."""
+        ...
+
+
+class ByteTokenizer:
+    """The 256 bytes of UTF-8 are the ids 0 to 255, end-of-text is 256."""
+
+    kind = "bytes"
+    vocabulary = BYTES + 1
+    end_of_text = BYTES
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        return [np.frombuffer(text.encode(), np.uint8).astype(np.uint16) for text in texts]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return bytes(id_ for id_ in ids if id_ < BYTES).decode("utf-8", "replace")
+
+
+class BpeTokenizer:
+    """A byte-level BPE; end-of-text is 0, and a text that spells its name is still encoded letter by letter."""
+
+    kind = "bpe"
+    end_of_text = 0
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.tokenizer = tokenizer
+        self.tokenizer.encode_special_tokens = True  # not kept in tokenizer.json
+        self.vocabulary = int(tokenizer.get_vocab_size())
+
+    @classmethod
+    def trained(cls, texts: Iterable[str], vocabulary: int) -> BpeTokenizer:
+        """A tokenizer of at most `vocabulary` ids, from the texts alone: the same texts in any order, the same one."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+    @classmethod
+    def read(cls, folder: Path) -> BpeTokenizer:
+        path = folder / FILE
+        try:
+            return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except Exception as error:  # the library raises no other kind
+            raise ScrimpError(
+                f"{path} is missing or damaged ({error}); delete {folder} and run `scrimp shard {folder.name}` again"
+            ) from error
+
+    def save(self, folder: Path) -> None:
+        self.tokenizer.save(str(folder / FILE))
+
+    def encode(self, texts: Sequence[str]) -> list[Ids]:
+        return [np.array(found.ids, dtype=np.uint16) for found in self.tokenizer.encode_batch_fast(list(texts))]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        return str(self.tokenizer.decode([int(id_) for id_ in ids], skip_special_tokens=True))

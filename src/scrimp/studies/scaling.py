@@ -1,0 +1,294 @@
+"""The scaling study: what its published curves say (`scaling_published.py`), and what its small twin's runs say (here).
+
+The twin trains a ladder of sizes. An arm is called after its schedule and its share of the setting's FLOPs, `cool-x0.5`;
+all points that are compared as annealed are ends of runs whose learning rate fell to the end of its schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scrimp.config import MAIN_SEPARATOR, Workspace
+from scrimp.errors import ScrimpError
+from scrimp.records import current_summaries, read_curves
+from scrimp.scaling import crossings, fit_isoflop, fit_parametric, smooth
+from scrimp.studies import scaling_published
+
+STUDY = "scaling"
+SAME_TOKENS = 1.25  # runs whose tokens differ by no more than this factor are a pair "trained on the same tokens"
+CONVENTIONS = {"total": "flops_6n_total", "non_embedding": "flops_6n_non_embedding"}
+Probe = Callable[[Workspace, str, dict[str, Any]], pd.DataFrame]
+
+
+# ------------------------------------------------------------------------------------------------------------ the points
+def points(workspace: Workspace, scale: str) -> pd.DataFrame:
+    """A row per finished run: arm, family (`cool`, `cosine`, ...), share of the FLOPs, size, seed, facts, costs, loss."""
+    config = workspace.study(STUDY)
+    rows = []
+    for run in current_summaries(workspace, config, scale):
+        name, _, setting = run.arm.partition(MAIN_SEPARATOR)
+        rows.append(
+            {
+                "arm": run.arm,
+                "family": name.partition("-x")[0],
+                "share": config.arms[name].horizon.amount,
+                "size": setting or config.scale(scale).main,
+                "seed": run.seed,
+                **run.facts,
+                "flops": run.meters.flops,
+                "flops_trunk": run.meters.flops_reference,
+                "seconds": run.meters.seconds,
+                "test_loss": run.metrics["test_loss"],
+            }
+        )
+    if not rows:
+        raise ScrimpError(f"no finished run of {STUDY} at scale {scale}: `snakemake --cores all {STUDY}` makes them")
+    return pd.DataFrame(rows).sort_values(["parameters_total", "family", "share", "seed"], ignore_index=True)
+
+
+def ladder(table: pd.DataFrame, family: str, seed: int | None = None) -> pd.DataFrame:
+    """The points of one schedule's ladder, of one seed or of all."""
+    chosen = table[table["family"] == family]
+    return chosen if seed is None else chosen[chosen["seed"] == seed]
+
+
+# --------------------------------------------------------------------------------------------------------- who leads when
+def twin_crossings(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Claim 1 in the twin, a row per (reading, seed, pair of sizes): who overtakes whom at equal FLOPs, and where.
+
+    Readings: `raw` compares training-loss curves of cosine runs on the same tokens, as the report does, so that the
+    smaller is late in its schedule where the larger is early; `constant` compares the trunks, whose rates never fall;
+    `annealed` compares ends of cool-downs at equal FLOPs alone. Fractions are those of each one's own schedule where the
+    smaller overtakes again; `late_lead` is the smaller's lead (nats) at the last FLOPs that both have.
+    """
+    table = points(workspace, scale)
+    curves = read_curves(workspace, scale, STUDY)
+    curves = curves[curves["metric"] == "train_loss"]
+    sizes = list(dict.fromkeys(table["size"]))
+    rows = []
+    for seed in sorted(table["seed"].unique()):
+        for smaller, larger in combinations(sizes, 2):
+            pair = {"seed": seed, "smaller": smaller, "larger": larger}
+            for reading, family in (("raw", "cosine"), ("constant", "trunk")):
+                runs = _same_tokens(ladder(table, family, seed), smaller, larger, match=reading == "raw")
+                if runs is not None:
+                    found = _read_curves(*(_curve(curves, arm, seed) for arm in runs))
+                    rows.append({"reading": reading, **pair, **found})
+            annealed = ladder(table, "cool", seed)
+            found_annealed = _read_points(annealed[annealed["size"] == smaller], annealed[annealed["size"] == larger])
+            if found_annealed is not None:
+                rows.append({"reading": "annealed", **pair, **found_annealed})
+    return pd.DataFrame(rows)
+
+
+def _same_tokens(runs: pd.DataFrame, smaller: str, larger: str, match: bool) -> tuple[str, str] | None:
+    """The larger's longest run and the smaller's that saw the same tokens, or where nothing is to `match` its longest."""
+    large, small = (runs[runs["size"] == size].sort_values("tokens") for size in (larger, smaller))
+    if large.empty or small.empty:
+        return None
+    longest = large.iloc[-1]
+    ratios = np.log(small["tokens"] / longest["tokens"]).abs()
+    chosen = small.loc[ratios.idxmin()] if match else small.iloc[-1]
+    if match and ratios.min() > np.log(SAME_TOKENS):
+        return None
+    return str(chosen["arm"]), str(longest["arm"])
+
+
+def _curve(curves: pd.DataFrame, arm: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """FLOPs and training loss of a run."""
+    rows = curves[(curves["arm"] == arm) & (curves["seed"] == seed)].sort_values("flops")
+    return rows["flops"].to_numpy(float), rows["value"].to_numpy(float)
+
+
+def _read_curves(small: tuple[np.ndarray, np.ndarray], large: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    found = crossings(small, large)
+    end = min(small[0][-1], large[0][-1])
+    lead = float(smooth(*large, [end])[0] - smooth(*small, [end])[0])
+    first = next((at for at, crossing in enumerate(found) if crossing.leader == "b"), None)
+    overtake = found[first].x if first is not None else np.nan
+    again = next((c.x for c in found[first + 1 :] if c.leader == "a"), np.nan) if first is not None else np.nan
+    return _reading(overtake, again, lead, small[0][-1], large[0][-1])
+
+
+def _read_points(small: pd.DataFrame, large: pd.DataFrame) -> dict[str, Any] | None:
+    """The same on annealed points at budgets that both sizes have; a change of lead is read off straight lines in log C."""
+    both = small.assign(budget=_budgets(small)).merge(large.assign(budget=_budgets(large)), on="budget")
+    if len(both) < 2:
+        return None
+    both = both.sort_values("budget")
+    lead = (both["test_loss_y"] - both["test_loss_x"]).to_numpy(float)  # above 0: the smaller leads
+    log_c = np.log(both["flops_x"].to_numpy(float))
+    changes = [
+        (float(np.exp(np.interp(0, *_ascending(lead[at : at + 2], log_c[at : at + 2])))), lead[at + 1] > 0)
+        for at in range(len(lead) - 1)
+        if (lead[at] > 0) != (lead[at + 1] > 0)
+    ]
+    first = next((at for at, (_, smaller_leads) in enumerate(changes) if not smaller_leads), None)
+    overtake = changes[first][0] if first is not None else np.nan
+    again = next((x for x, leads in changes[first + 1 :] if leads), np.nan) if first is not None else np.nan
+    return {**_reading(overtake, again, float(lead[-1]), np.nan, np.nan), "larger_led": bool((lead < 0).any())}
+
+
+def _budgets(runs: pd.DataFrame) -> pd.Series:
+    """Nominal budgets: FLOPs end a step after the horizon, and differ by that between sizes."""
+    return (np.log2(runs["flops"]) * 4).round().astype(int)
+
+
+def _ascending(values: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    order = np.argsort(values)
+    return values[order], of[order]
+
+
+def _reading(overtake: float, again: float, lead: float, small_end: float, large_end: float) -> dict[str, Any]:
+    return {
+        "overtake_flops": overtake,
+        "reovertake_flops": again,
+        "reovertakes": bool(np.isfinite(again)),
+        "larger_led": bool(np.isfinite(overtake)),
+        "smaller_fraction": again / small_end,
+        "larger_fraction": again / large_end,
+        "late_lead": lead,
+    }
+
+
+def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Claim 1 as one number a reading and seed: the share of pairs, of those the larger came to lead, that turn back.
+
+    `note` gives the schedule fractions of all re-overtakings, the smaller's and the larger's: the confound.
+    """
+    rows = []
+    for (reading, seed), pairs in twin_crossings(workspace, scale, options).groupby(["reading", "seed"]):
+        led = pairs[pairs["larger_led"]]
+        turned = led[led["reovertakes"]]
+        note = "; ".join(
+            f"{row['smaller']} before {row['larger']} at {row['smaller_fraction']:.2f} and {row['larger_fraction']:.2f}"
+            for row in turned.to_dict("records")
+            if np.isfinite(row["smaller_fraction"])
+        )
+        rows.append(
+            {
+                "reading": reading,
+                "seed": seed,
+                "pairs": len(pairs),
+                "larger_led": len(led),
+                "reovertakings": len(turned),
+                "share": len(turned) / len(led) if len(led) else np.nan,
+                "late_lead": led["late_lead"].mean(),
+                "note": f"seed {seed}, fractions of their schedules: {note}" if note else "",
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------------------------------ laws
+def twin_isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Approach 2 on the twin's annealed points, a row per schedule, seed and way to count parameters: N_opt ~ C^a."""
+    table = points(workspace, scale)
+    rows = []
+    for family in options["families"]:
+        for seed, runs in ladder(table, family).groupby("seed"):
+            for convention in CONVENTIONS:
+                try:
+                    fit = fit_isoflop(
+                        runs[f"parameters_{convention}"], runs["flops"], runs["test_loss"], tokens=runs["tokens"]
+                    )
+                except ValueError as error:
+                    rows.append({"family": family, "seed": seed, "convention": convention, "note": str(error)})
+                    continue
+                rows += [
+                    {
+                        "family": family,
+                        "seed": seed,
+                        "convention": convention,
+                        "a": fit.a,
+                        "b": fit.data.exponent,
+                        "budgets": sum(budget.used for budget in fit.budgets),
+                        "note": "",
+                    }
+                ]
+    return pd.DataFrame(rows)
+
+
+def twin_parametric(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Approach 3 on the cool-downs of all seeds, a row per way to count parameters, with 95 % intervals of a bootstrap."""
+    runs = ladder(points(workspace, scale), "cool")
+    rows = []
+    for convention in CONVENTIONS:
+        fit = fit_parametric(
+            runs[f"parameters_{convention}"], runs["tokens"], runs["test_loss"], bootstrap=options["bootstrap"]
+        )
+        row: dict[str, Any] = {"convention": convention, "points": fit.points, "huber": fit.huber}
+        for name in ("E", "A", "B", "alpha", "beta", "a"):
+            low, high = fit.intervals[name]
+            row |= {name: getattr(fit, name), f"{name}_low": low, f"{name}_high": high}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+# ------------------------------------------------------------------------------------------------------------- schedules
+def twin_flattening(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Claim 5, a row a seed: by how much a cosine's curve flattens over its last tenth more than a constant rate's does.
+
+    Slopes of the training loss against log FLOPs, in nats, over the budget's ninth and last tenth. Both runs see the same
+    batches, so their difference is nearly free of noise; its mean over the sizes is the number.
+    """
+    table = points(workspace, scale)
+    curves = read_curves(workspace, scale, STUDY)
+    curves = curves[curves["metric"] == "train_loss"]
+    rows = []
+    for seed in sorted(table["seed"].unique()):
+        found = []
+        for size in options["sizes"]:
+            arms = [
+                str(runs.iloc[0]["arm"])
+                for family in ("cosine", "trunk")
+                if not (runs := _full(ladder(table, family, seed), size)).empty
+            ]
+            if len(arms) == 2:
+                cosine, trunk = (_curve(curves, arm, seed) for arm in arms)
+                found.append(_flattening(cosine[0], cosine[1] - trunk[1]))
+        if found:
+            rows.append({"seed": seed, "sizes": len(found), "flattening": float(np.mean(found))})
+    return pd.DataFrame(rows)
+
+
+def _full(runs: pd.DataFrame, size: str) -> pd.DataFrame:
+    """A size's runs over its whole budget."""
+    return runs[(runs["size"] == size) & (runs["share"] == 1)]
+
+
+def _flattening(flops: np.ndarray, difference: np.ndarray) -> float:
+    fraction = flops / flops[-1]
+
+    def slope(begin: float, end: float) -> float:
+        inside = (fraction > begin) & (fraction <= end)
+        return float(np.polyfit(np.log(flops[inside]), difference[inside], 1)[0])
+
+    return slope(0.9, 1.0) - slope(0.8, 0.9)
+
+
+def twin_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """What a trunk with its cool-downs costs over training every horizon anew (Haegele et al. 2024): by seed and size."""
+    table = points(workspace, scale)
+    rows = []
+    for (size, seed), runs in ladder(table, "cool").groupby(["size", "seed"]):
+        trunk = float(_full(ladder(table, "trunk", int(str(seed))), str(size))["flops"].sum())
+        branches = (runs["flops"] - runs["flops_trunk"]).sum()
+        rows.append({"size": size, "seed": seed, "horizons": len(runs), "share": (trunk + branches) / runs["flops"].sum()})
+    return pd.DataFrame(rows)
+
+
+PROBES: dict[str, Probe] = {
+    **scaling_published.PROBES,
+    "twin-crossings": twin_crossings,
+    "twin-reovertaking": twin_reovertaking,
+    "twin-isoflop": twin_isoflop,
+    "twin-parametric": twin_parametric,
+    "twin-flattening": twin_flattening,
+    "twin-cost": twin_cost,
+}

@@ -1,0 +1,290 @@
+"""The figures and tables of the scaling study: those of the twin, and beside them those of the published curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from scrimp.claims.statistics import mean_interval
+from scrimp.config import MAIN_SEPARATOR, Workspace
+from scrimp.errors import ScrimpError
+from scrimp.records import read_curves
+from scrimp.scaling import Budget, fit_isoflop
+from scrimp.studies import scaling_published_figures as published_figures
+from scrimp.studies.plotting import PUBLISHED, error_bar, figure, log_axis
+from scrimp.studies.scaling import STUDY, ladder, points
+from scrimp.studies.scaling_published import stretch as published_stretch
+
+SCHEDULES = {"cool": "#D55E00", "cosine": "#0072B2", "linear": "#009E73", "trunk": "#999999"}
+NAMES = {
+    "cool": "cool-downs (1-sqrt)",
+    "cosine": "cosine for every horizon",
+    "linear": "linear to 0",
+    "trunk": "constant rate",
+}
+LOSS = "test loss, nats a byte"
+
+
+def _sizes(table: pd.DataFrame) -> dict[str, Any]:
+    """Size -> its colour, from the smallest to the largest."""
+    names = list(dict.fromkeys(table.sort_values("parameters_total")["size"]))
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.88, len(names)))
+    return dict(zip(names, shades, strict=True))
+
+
+def _means(runs: pd.DataFrame) -> pd.DataFrame:
+    """The seeds' mean of every point, in ascending FLOPs."""
+    return runs.groupby(["size", "share"], as_index=False).mean(numeric_only=True).sort_values("flops")
+
+
+# ------------------------------------------------------------------------------------------------------ who leads when
+def twin_reovertaking(workspace: Workspace, scale: str) -> Figure:
+    """The same ladder read twice: raw curves of unfinished cosines, and ends of cool-downs (claim 1)."""
+    table = points(workspace, scale)
+    curves = read_curves(workspace, scale, STUDY)
+    curves = curves[(curves["metric"] == "train_loss") & (curves["seed"] == table["seed"].min())]
+    colors = _sizes(table)
+    drawn, (left, middle, right) = figure(columns=3, width=12.5, height=4.4)
+    for panel, family in ((left, "cosine"), (middle, "trunk")):
+        runs = ladder(table, family)
+        for size, color in colors.items():
+            mine = runs[runs["size"] == size].sort_values("share")
+            if mine.empty:
+                continue
+            rows = curves[curves["arm"] == mine.iloc[-1]["arm"]].sort_values("flops")
+            level = rows["value"].rolling(9, center=True, min_periods=1).mean()
+            panel.plot(rows["flops"], level, color=color, lw=1.4, label=size)
+    annealed = _means(ladder(table, "cool"))
+    for size, color in colors.items():
+        mine = annealed[annealed["size"] == size]
+        right.plot(mine["flops"], mine["test_loss"], color=color, marker="o", ms=4, lw=1.4)
+        single = ladder(table, "cool").query("size == @size")
+        right.scatter(single["flops"], single["test_loss"], color=[color], s=8, alpha=0.4, linewidths=0)
+    titles = ("raw: the longest cosine of each", "constant rate: no schedule to be late in", "annealed: ends of cool-downs")
+    low, high = annealed["test_loss"].min(), annealed["test_loss"].max()
+    for panel, title in zip((left, middle, right), titles, strict=True):
+        panel.set_title(title, fontsize=11)
+        log_axis(panel)
+        panel.set(xlabel="FLOPs", ylim=(low - 0.12, high + 0.25))
+        panel.set_xlim(left=annealed["flops"].min() * 0.8)
+    left.set_ylabel("training loss, nats a byte")
+    right.set_ylabel(LOSS)
+    drawn.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(colors), title="parameters")
+    return drawn
+
+
+# ---------------------------------------------------------------------------------------------------------------- laws
+def twin_isoflop(workspace: Workspace, scale: str) -> Figure:
+    """Loss against size at equal FLOPs, with parabolas; and the size at their minima against FLOPs (claim 9)."""
+    runs = ladder(points(workspace, scale), "cool")
+    drawn, (left, right) = figure(columns=2, width=11, height=4.6)
+    try:
+        fit = fit_isoflop(runs["parameters_total"], runs["flops"], runs["test_loss"], tokens=runs["tokens"])
+    except ValueError as error:
+        left.set_title("no fit: too few sizes at a budget", fontsize=11)
+        right.text(0.5, 0.5, str(error), wrap=True, ha="center", va="center", transform=right.transAxes, fontsize=8)
+        return drawn
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.88, len(fit.budgets)))
+    for budget, color in zip(fit.budgets, shades, strict=True):
+        near = runs[np.abs(np.log(runs["flops"] / budget.flops)) < np.log(1.25)]
+        left.scatter(near["parameters_total"], near["test_loss"], color=[color], s=14, alpha=0.6, linewidths=0)
+        _draw_parabola(left, budget, near["parameters_total"].min(), near["parameters_total"].max(), color)
+        right.errorbar(
+            [budget.flops],
+            [budget.params],
+            yerr=[[budget.params - budget.interval[0]], [budget.interval[1] - budget.params]],
+            fmt="o" if budget.used else "x",
+            color=color,
+            capsize=3,
+        )
+    span = np.geomspace(fit.budgets[0].flops / 1.5, fit.budgets[-1].flops * 1.5, 20)
+    low, high = fit.interval
+    right.plot(span, fit.size.predict(span), color="#000000", lw=1.2, label=f"a = {fit.a:.2f} ({low:.2f} to {high:.2f})")
+    middle = float(np.exp(np.mean(np.log([b.flops for b in fit.budgets if b.used]))))
+    anchor = float(fit.size.predict([middle])[0])
+    right.plot(span, anchor * (span / middle) ** 0.5, color="#555555", lw=1, ls="--", label="a = 0.5 (Chinchilla)")
+    log_axis(left)
+    log_axis(right)
+    left.set(xlabel="parameters", ylabel=LOSS)
+    left.legend(title="FLOPs", fontsize=8, title_fontsize=8)
+    right.set(xlabel="FLOPs", ylabel="parameters at the minimum", yscale="log")
+    right.legend(fontsize=9)
+    return drawn
+
+
+def _draw_parabola(axes: Axes, budget: Budget, low: float, high: float, color: Any) -> None:
+    sizes = np.geomspace(low / 1.1, high * 1.1, 60)
+    level = np.polyval(budget.curve, np.log(sizes) - np.log(budget.centre))
+    axes.plot(sizes, level, color=color, lw=1.2, label=f"{budget.flops:.1e}")
+    if budget.used:
+        axes.scatter([budget.params], [budget.loss], marker="x", color=[color], s=36, zorder=4)
+
+
+def twin_ladders(workspace: Workspace, scale: str) -> Figure:
+    """Every schedule's ladder at every size: loss above that of the cosine with as many FLOPs, paired by seed."""
+    table = points(workspace, scale)
+    colors = _sizes(table)
+    families = [family for family in ("cool", "linear", "trunk") if not ladder(table, family).empty]
+    drawn, panels = figure(columns=len(families), width=4 * len(families), height=4)
+    cosine = ladder(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
+    for panel, family in zip(panels, families, strict=True):
+        runs = ladder(table, family).set_index(["size", "share", "seed"])
+        above = (runs["test_loss"] - cosine).dropna().rename("above").reset_index()
+        above = above.join(runs["flops"], on=["size", "share", "seed"])
+        for size, color in colors.items():
+            mine = above[above["size"] == size]
+            mean = mine.groupby("share")[["flops", "above"]].mean()
+            panel.plot(mean["flops"], mean["above"], color=color, marker="o", ms=4, label=size)
+            panel.scatter(mine["flops"], mine["above"], color=[color], s=8, alpha=0.4, linewidths=0)
+        panel.axhline(0, color=SCHEDULES["cosine"], lw=1.2)
+        log_axis(panel)
+        panel.set(xlabel="FLOPs")
+        panel.set_title(NAMES[family], fontsize=11)
+    panels[0].set_ylabel("loss above a cosine of that length, nats")
+    panels[0].legend(title="parameters", fontsize=8, title_fontsize=8)
+    return drawn
+
+
+# ----------------------------------------------------------------------------------------------------------- schedules
+def twin_stretch(workspace: Workspace, scale: str) -> Figure:
+    """What a stretched cosine costs at the same end: ours, and Chinchilla's figure A1 (claim 7)."""
+    table = points(workspace, scale)
+    drawn, (axes,) = figure(width=7, height=4.2)
+    stretched = table[table["family"].str.startswith("stretch-")]
+    base = ladder(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
+    for family, runs in stretched.groupby("family"):
+        mine = runs.set_index(["size", "share", "seed"])["test_loss"]
+        error_bar(axes, float(str(family).partition("-")[2]), list((mine - base).dropna()), SCHEDULES["cosine"])
+    axes.scatter([], [], color=SCHEDULES["cosine"], s=30, label="the twin, nats a byte; 95 % interval")
+    for (panel, rows), marker in zip(published_stretch(workspace).groupby("panel"), ("D", "s"), strict=False):
+        style = {**PUBLISHED, "marker": marker}
+        axes.scatter(
+            rows["stretch"], rows["above_best"], **style, s=34, label=f"Chinchilla, figure A1, {panel}, nats a token"
+        )
+    axes.axhline(0, color="#000000", lw=1)
+    axes.set(xscale="log", xlabel="length of the cosine over that of the run", ylabel="loss above the unstretched")
+    ticks = [1, 1.1, 1.25, 1.5, 2, 5]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
+    axes.legend(fontsize=9)
+    return drawn
+
+
+def twin_tails(workspace: Workspace, scale: str) -> Figure:
+    """Shapes of the tail at equal FLOPs: loss above that of the cosine to 10 % (claim 10, the author's open question)."""
+    config = workspace.study(STUDY)
+    table = points(workspace, scale)
+    main = config.scale(scale).main
+    tails = [
+        arm for arm in config.scale(scale).settings[main].arms if arm.endswith("-x0.25") and not arm.startswith("stretch")
+    ]
+    runs = table[(table["size"] == main) & (table["share"] == 0.25)].set_index("seed")
+    base = runs[runs["arm"] == "cosine-x0.25"]["test_loss"]
+    found = []
+    for arm in tails:
+        above = (runs[runs["arm"] == arm]["test_loss"] - base).dropna()
+        if arm != "cosine-x0.25" and len(above):
+            found.append((float(above.mean()), arm, list(above)))
+    found.sort()
+    drawn, (axes,) = figure(width=7.5, height=0.5 * len(found) + 1.6)
+    for row, (_, _, values) in enumerate(found):
+        interval = mean_interval(values)
+        axes.plot([interval.low, interval.high], [row, row], color=SCHEDULES["cool"], lw=1.5)
+        axes.scatter(values, [row] * len(values), s=12, color=SCHEDULES["cool"], alpha=0.4, linewidths=0)
+        axes.scatter([interval.mean], [row], s=40, color=SCHEDULES["cool"], zorder=3)
+    axes.axvline(0, color=SCHEDULES["cosine"], lw=1.5)
+    labels = [config.arms[arm.partition(MAIN_SEPARATOR)[0]].label for _, arm, _ in found]
+    axes.set_yticks(range(len(found)), labels)
+    axes.set(xlabel=f"{LOSS}, above a cosine to 10 % of as many FLOPs (95 %)", ylim=(len(found) - 0.5, -0.5))
+    return drawn
+
+
+def twin_law(workspace: Workspace, scale: str) -> Figure:
+    """Loss of the annealed points against tokens, and the fitted L(N, D) with its irreducible part."""
+    runs = ladder(points(workspace, scale), "cool")
+    path = workspace.results(scale, STUDY) / "probes" / "twin-parametric.parquet"
+    if not path.is_file():
+        raise ScrimpError(f"{path} does not exist; make it with `scrimp probe {STUDY} twin-parametric --scale {scale}`")
+    laws = pd.read_parquet(path)
+    law = {str(name): value for name, value in laws[laws["convention"] == "total"].iloc[0].items()}
+    drawn, (axes,) = figure(width=7, height=4.6)
+    for size, color in _sizes(runs).items():
+        mine = runs[runs["size"] == size]
+        axes.scatter(mine["tokens"], mine["test_loss"], color=[color], s=14, alpha=0.6, linewidths=0, label=size)
+        tokens = np.geomspace(mine["tokens"].min() / 1.2, mine["tokens"].max() * 1.2, 40)
+        size_part = law["A"] / float(mine["parameters_total"].iloc[0]) ** law["alpha"]
+        axes.plot(tokens, law["E"] + size_part + law["B"] / tokens ** law["beta"], color=color, lw=1.2)
+    axes.axhline(law["E"], color="#555555", lw=1, ls="--")
+    axes.axhspan(law["E_low"], law["E_high"], color="#555555", alpha=0.12, linewidth=0)
+    axes.annotate(
+        f"E = {law['E']:.2f} ({law['E_low']:.2f} to {law['E_high']:.2f})",
+        (0.02, law["E"]),
+        (0, 4),
+        xycoords=("axes fraction", "data"),
+        textcoords="offset points",
+        fontsize=9,
+    )
+    log_axis(axes)
+    axes.set(xlabel="tokens (bytes)", ylabel=LOSS)
+    axes.legend(title="parameters", fontsize=8, title_fontsize=8)
+    return drawn
+
+
+# -------------------------------------------------------------------------------------------------------------- tables
+def points_table(workspace: Workspace, scale: str) -> pd.DataFrame:
+    """Every arm at every size: seeds, tokens a parameter, costs, test loss with its interval."""
+    table = points(workspace, scale)
+    rows = []
+    for (size, arm), runs in table.groupby(["size", "arm"], sort=False):
+        interval = mean_interval(runs["test_loss"].to_numpy(float))
+        first = runs.iloc[0]
+        rows.append(
+            {
+                "size": size,
+                "arm": str(arm).partition(MAIN_SEPARATOR)[0],
+                "seeds": len(runs),
+                "parameters": int(first["parameters_total"]),
+                "tokens": int(first["tokens"]),
+                "tokens_per_parameter": first["tokens"] / first["parameters_total"],
+                "flops": first["flops"],
+                "seconds": runs["seconds"].mean(),
+                "test_loss": interval.mean,
+                "test_loss_low": interval.low,
+                "test_loss_high": interval.high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def crossings_table(workspace: Workspace, scale: str) -> pd.DataFrame:
+    """Who overtakes whom in the twin, by reading and pair: counts over seeds, means of FLOPs, fractions and late leads."""
+    path = workspace.results(scale, STUDY) / "probes" / "twin-crossings.parquet"
+    if not path.is_file():
+        raise ScrimpError(f"{path} does not exist; make it with `scrimp probe {STUDY} twin-crossings --scale {scale}`")
+    found = pd.read_parquet(path)
+    grouped = found.groupby(["reading", "smaller", "larger"], sort=False)
+    counts = grouped[["larger_led", "reovertakes"]].sum().astype(int)
+    means = grouped[["overtake_flops", "reovertake_flops", "smaller_fraction", "larger_fraction", "late_lead"]].mean()
+    return pd.concat([grouped.size().rename("seeds"), counts, means], axis=1).reset_index()
+
+
+FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
+    **published_figures.FIGURES,
+    "twin-reovertaking": twin_reovertaking,
+    "twin-isoflop": twin_isoflop,
+    "twin-law": twin_law,
+    "twin-ladders": twin_ladders,
+    "twin-stretch": twin_stretch,
+    "twin-tails": twin_tails,
+}
+TABLES: dict[str, Callable[[Workspace, str], pd.DataFrame]] = {
+    **published_figures.TABLES,
+    "twin-points": points_table,
+    "twin-crossings": crossings_table,
+}
