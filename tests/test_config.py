@@ -18,6 +18,7 @@ from scrimp.errors import ScrimpError
 from scrimp.listing import check_code, check_config
 from scrimp.models import vision
 from scrimp.models.contrastive import build_two_towers
+from scrimp.models.language import build as build_transformer
 
 SHIPPED = Workspace(Path(__file__).parents[1])
 Change = Callable[[dict[str, Any]], object]
@@ -48,6 +49,10 @@ def test_every_shipped_setting_names_a_model_that_can_be_built(study: str) -> No
     for name, options in specs:
         if name == "two-towers":
             build_two_towers(10, 0, yaml.safe_load(options))
+        elif name == "transformer":
+            sizes = yaml.safe_load(options)
+            if sizes["width"] <= 512:  # the largest would fill the memory
+                build_transformer(10, sizes.pop("context", 16), 0, sizes)
         else:
             vision.build(name, 10, 0, yaml.safe_load(options))
     assert specs
@@ -199,7 +204,7 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         STUDY,
         lambda c: at(c, *COLOURS, "recipe").update(learning_rat=1),
         "studies/tiny.yaml: scales.smoke.settings.colours.recipe.learning_rat: unknown key; known here: augmentation, "
-        "batch_size, ema_decay, label_smoothing, learning_rate, loss, momentum,",
+        "batch_size, betas, ema_decay, gradient_clip, label_smoothing, learning_rate, loss, micro_batch, momentum,",
     ),
     (
         "unknown key at the top",

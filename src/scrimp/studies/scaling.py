@@ -189,28 +189,19 @@ def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any])
 def twin_isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Approach 2 on the twin's annealed points, a row per schedule, seed and way to count parameters: N_opt ~ C^a."""
     table = points(workspace, scale)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for family in options["families"]:
         for seed, runs in ladder(table, family).groupby("seed"):
             for convention in CONVENTIONS:
+                row = {"family": family, "seed": seed, "convention": convention}
+                sizes = runs[f"parameters_{convention}"]
                 try:
-                    fit = fit_isoflop(
-                        runs[f"parameters_{convention}"], runs["flops"], runs["test_loss"], tokens=runs["tokens"]
-                    )
+                    fit = fit_isoflop(sizes, runs["flops"], runs["test_loss"], tokens=runs["tokens"])
                 except ValueError as error:
-                    rows.append({"family": family, "seed": seed, "convention": convention, "note": str(error)})
+                    rows.append({**row, "a": np.nan, "b": np.nan, "budgets": 0, "note": str(error)})
                     continue
-                rows += [
-                    {
-                        "family": family,
-                        "seed": seed,
-                        "convention": convention,
-                        "a": fit.a,
-                        "b": fit.data.exponent,
-                        "budgets": sum(budget.used for budget in fit.budgets),
-                        "note": "",
-                    }
-                ]
+                used = sum(budget.used for budget in fit.budgets)
+                rows.append({**row, "a": fit.a, "b": fit.data.exponent, "budgets": used, "note": ""})
     return pd.DataFrame(rows)
 
 

@@ -213,7 +213,8 @@ def restore_optimizer(optimizer: AnyOptimizer, tensors: dict[str, Tensor]) -> No
         parameter = parameters[int(number)]
         if name == "step":
             # LARS and LAMB count on the CPU, a fused kernel where it computes.
-            optimizer.state[parameter][name] = value.to(parameter.device if isinstance(optimizer, AdamW) else "cpu", copy=True)
+            counted_on = parameter.device if isinstance(optimizer, AdamW) else "cpu"
+            optimizer.state[parameter][name] = value.to(counted_on, copy=True)
         else:
             # Moments lie as their parameter does, in memory too: the order of summation in a norm hangs on it.
             optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(value)
