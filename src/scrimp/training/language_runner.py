@@ -148,7 +148,7 @@ def train_and_test(
     checkpoint: Path | None = None,
     checkpoint_key: str = "",
     on_progress: Progress = no_progress,
-    held_out: tuple[str, ...] = ("test", "validation"),
+    held_out: tuple[str, ...] = ("test",),
 ) -> tuple[Trace, dict[str, float]]:
     """Train, and measure the final model on the held-out splits (nats a token, bits a byte); curves follow the first."""
     limit = task.setting.evaluation_tokens
