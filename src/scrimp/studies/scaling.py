@@ -77,8 +77,10 @@ def twin_crossings(workspace: Workspace, scale: str, options: dict[str, Any]) ->
             for reading, family in (("raw", "cosine"), ("constant", "trunk")):
                 runs = _same_tokens(ladder(table, family, seed), smaller, larger, match=reading == "raw")
                 if runs is not None:
-                    found = _read_curves(*(_curve(curves, arm, seed) for arm in runs))
-                    rows.append({"reading": reading, **pair, **found})
+                    small, large = (_curve(curves, arm, seed) for arm in runs)
+                    found = _read_curves(small, large)
+                    fair = _annealed_lead(ladder(table, "cool", seed), smaller, larger, min(small[0][-1], large[0][-1]))
+                    rows.append({"reading": reading, **pair, **found, "annealed_lead": fair})
             annealed = ladder(table, "cool", seed)
             found_annealed = _read_points(annealed[annealed["size"] == smaller], annealed[annealed["size"] == larger])
             if found_annealed is not None:
@@ -134,6 +136,18 @@ def _read_points(small: pd.DataFrame, large: pd.DataFrame) -> dict[str, Any] | N
     return {**_reading(overtake, again, float(lead[-1]), np.nan, np.nan), "larger_led": bool((lead < 0).any())}
 
 
+def _annealed_lead(runs: pd.DataFrame, smaller: str, larger: str, flops: float) -> float:
+    """The smaller's lead between ends of cool-downs at `flops`, read off straight lines in log C; nan outside of them."""
+    losses = []
+    for size in (larger, smaller):
+        mine = runs[runs["size"] == size].sort_values("flops")
+        # Budgets end a step after their FLOPs: the ends may miss each other by that.
+        if mine.empty or not mine["flops"].min() / 1.05 <= flops <= mine["flops"].max() * 1.05:
+            return float("nan")
+        losses.append(float(np.interp(np.log(flops), np.log(mine["flops"]), mine["test_loss"])))
+    return losses[0] - losses[1]
+
+
 def _budgets(runs: pd.DataFrame) -> pd.Series:
     """Nominal budgets: FLOPs end a step after the horizon, and differ by that between sizes."""
     return (np.log2(runs["flops"]) * 4).round().astype(int)
@@ -157,9 +171,10 @@ def _reading(overtake: float, again: float, lead: float, small_end: float, large
 
 
 def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
-    """Claim 1 as one number a reading and seed: the share of pairs, of those the larger came to lead, that turn back.
+    """Claim 1 as one number a reading and seed: the share of pairs in which the larger came to lead and the smaller again.
 
-    `note` gives the schedule fractions of all re-overtakings, the smaller's and the larger's: the confound.
+    `note` gives the schedule fractions of all re-overtakings, the smaller's and the larger's: the confound. Its size is
+    `schedule_bias`: the smaller's lead where its run ends, less that between annealed points, mean over the pairs, in nats.
     """
     rows = []
     for (reading, seed), pairs in twin_crossings(workspace, scale, options).groupby(["reading", "seed"]):
@@ -177,8 +192,9 @@ def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any])
                 "pairs": len(pairs),
                 "larger_led": len(led),
                 "reovertakings": len(turned),
-                "share": len(turned) / len(led) if len(led) else np.nan,
-                "late_lead": led["late_lead"].mean(),
+                "share": len(turned) / len(pairs),
+                "late_lead": pairs["late_lead"].mean(),
+                "schedule_bias": (pairs["late_lead"] - pairs["annealed_lead"]).mean(),
                 "note": f"seed {seed}, fractions of their schedules: {note}" if note else "",
             }
         )

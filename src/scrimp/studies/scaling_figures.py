@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import MAIN_SEPARATOR, Workspace
@@ -18,7 +19,7 @@ from scrimp.records import read_curves
 from scrimp.scaling import Budget, fit_isoflop
 from scrimp.studies import scaling_published_figures as published_figures
 from scrimp.studies.plotting import PUBLISHED, error_bar, figure, log_axis
-from scrimp.studies.scaling import STUDY, ladder, points
+from scrimp.studies.scaling import SAME_TOKENS, STUDY, ladder, points
 from scrimp.studies.scaling_published import stretch as published_stretch
 
 SCHEDULES = {"cool": "#D55E00", "cosine": "#0072B2", "linear": "#009E73", "trunk": "#999999"}
@@ -51,22 +52,24 @@ def twin_reovertaking(workspace: Workspace, scale: str) -> Figure:
     curves = curves[(curves["metric"] == "train_loss") & (curves["seed"] == table["seed"].min())]
     colors = _sizes(table)
     drawn, (left, middle, right) = figure(columns=3, width=12.5, height=4.4)
-    for panel, family in ((left, "cosine"), (middle, "trunk")):
-        runs = ladder(table, family)
-        for size, color in colors.items():
-            mine = runs[runs["size"] == size].sort_values("share")
-            if mine.empty:
-                continue
-            rows = curves[curves["arm"] == mine.iloc[-1]["arm"]].sort_values("flops")
+    cosines, trunks = _on_the_same_tokens(ladder(table, "cosine")), ladder(table, "trunk")
+    for panel, runs in ((left, cosines), (middle, trunks)):
+        for size, arm in zip(runs["size"], runs["arm"], strict=True):
+            rows = curves[curves["arm"] == arm].sort_values("flops")
             level = rows["value"].rolling(9, center=True, min_periods=1).mean()
-            panel.plot(rows["flops"], level, color=color, lw=1.4, label=size)
+            panel.plot(rows["flops"], level, color=colors[size], lw=1.4)
+    tokens = cosines["tokens"].mean()
     annealed = _means(ladder(table, "cool"))
     for size, color in colors.items():
         mine = annealed[annealed["size"] == size]
-        right.plot(mine["flops"], mine["test_loss"], color=color, marker="o", ms=4, lw=1.4)
+        right.plot(mine["flops"], mine["test_loss"], color=color, marker="o", ms=4, lw=1.4, label=size)
         single = ladder(table, "cool").query("size == @size")
         right.scatter(single["flops"], single["test_loss"], color=[color], s=8, alpha=0.4, linewidths=0)
-    titles = ("raw: the longest cosine of each", "constant rate: no schedule to be late in", "annealed: ends of cool-downs")
+    titles = (
+        f"raw: cosines over {EngFormatter(places=1, sep='')(tokens)} tokens each",
+        "constant rate: no schedule to be late in",
+        "annealed: ends of cool-downs",
+    )
     low, high = annealed["test_loss"].min(), annealed["test_loss"].max()
     for panel, title in zip((left, middle, right), titles, strict=True):
         panel.set_title(title, fontsize=11)
@@ -75,8 +78,18 @@ def twin_reovertaking(workspace: Workspace, scale: str) -> Figure:
         panel.set_xlim(left=annealed["flops"].min() * 0.8)
     left.set_ylabel("training loss, nats a byte")
     right.set_ylabel(LOSS)
-    drawn.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(colors), title="parameters")
+    drawn.legend(*right.get_legend_handles_labels(), loc="outside lower center", ncols=len(colors), title="parameters")
     return drawn
+
+
+def _on_the_same_tokens(runs: pd.DataFrame) -> pd.DataFrame:
+    """A run of each of as many sizes as possible, of the first seed, all on about the same tokens: how LLaMA was trained."""
+    first = runs[runs["seed"] == runs["seed"].min()]
+    families = []
+    for anchor in first["tokens"]:
+        near = first[np.abs(np.log(first["tokens"] / anchor)) < np.log(SAME_TOKENS)]
+        families.append(near.drop_duplicates("size"))
+    return max(families, key=lambda family: (len(family), family["tokens"].mean()))
 
 
 # ---------------------------------------------------------------------------------------------------------------- laws
@@ -270,7 +283,9 @@ def crossings_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     found = pd.read_parquet(path)
     grouped = found.groupby(["reading", "smaller", "larger"], sort=False)
     counts = grouped[["larger_led", "reovertakes"]].sum().astype(int)
-    means = grouped[["overtake_flops", "reovertake_flops", "smaller_fraction", "larger_fraction", "late_lead"]].mean()
+    means = grouped[
+        ["overtake_flops", "reovertake_flops", "smaller_fraction", "larger_fraction", "late_lead", "annealed_lead"]
+    ].mean()
     return pd.concat([grouped.size().rename("seeds"), counts, means], axis=1).reset_index()
 
 

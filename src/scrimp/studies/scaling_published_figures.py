@@ -30,7 +30,9 @@ STUDY = "scaling"
 MODELS = {"7B": "#D55E00", "13B": "#E69F00", "33B": "#009E73", "34B": "#009E73", "65B": "#0072B2", "70B": "#0072B2"}
 LAWS = {"ours": "#D55E00", "Besiroglu et al.": "#0072B2", "Hoffmann et al.": "#000000"}
 PANELS = {"panel 1": "#0072B2", "panel 2": "#D55E00"}
-HOURS = FuncFormatter(lambda value, _: f"{value / 1e3:,.0f}k" if value < 1e6 else f"{value / 1e6:.2g}M")
+HOURS = FuncFormatter(
+    lambda value, _: "0" if not value else f"{value / 1e3:,.0f}k" if value < 1e6 else f"{value / 1e6:.2g}M"
+)
 FAMILIES = {"llama1": "LLaMA-1", "llama2": "LLaMA-2"}
 
 
