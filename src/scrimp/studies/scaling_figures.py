@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import EngFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import MAIN_SEPARATOR, Workspace
@@ -118,7 +118,8 @@ def twin_isoflop(workspace: Workspace, scale: str) -> Figure:
         )
     span = np.geomspace(fit.budgets[0].flops / 1.5, fit.budgets[-1].flops * 1.5, 20)
     low, high = fit.interval
-    right.plot(span, fit.size.predict(span), color="#000000", lw=1.2, label=f"a = {fit.a:.2f} ({low:.2f} to {high:.2f})")
+    ends = f" ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else ", two budgets"
+    right.plot(span, fit.size.predict(span), color="#000000", lw=1.2, label=f"a = {fit.a:.2f}{ends}")
     middle = float(np.exp(np.mean(np.log([b.flops for b in fit.budgets if b.used]))))
     anchor = float(fit.size.predict([middle])[0])
     right.plot(span, anchor * (span / middle) ** 0.5, color="#555555", lw=1, ls="--", label="a = 0.5 (Chinchilla)")
@@ -126,7 +127,10 @@ def twin_isoflop(workspace: Workspace, scale: str) -> Figure:
     log_axis(right)
     left.set(xlabel="parameters", ylabel=LOSS)
     left.legend(title="FLOPs", fontsize=8, title_fontsize=8)
-    right.set(xlabel="FLOPs", ylabel="parameters at the minimum", yscale="log")
+    right.set(xlabel="FLOPs", ylabel="parameters at the minimum (crosses: outside the sizes trained)", yscale="log")
+    right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    right.yaxis.set_major_formatter(EngFormatter(sep=""))
+    right.yaxis.set_minor_formatter(NullFormatter())
     right.legend(fontsize=9)
     return drawn
 
@@ -168,24 +172,28 @@ def twin_ladders(workspace: Workspace, scale: str) -> Figure:
 def twin_stretch(workspace: Workspace, scale: str) -> Figure:
     """What a stretched cosine costs at the same end: ours, and Chinchilla's figure A1 (claim 7)."""
     table = points(workspace, scale)
-    drawn, (axes,) = figure(width=7, height=4.2)
-    stretched = table[table["family"].str.startswith("stretch-")]
+    drawn, (axes,) = figure(width=7.5, height=5)
     base = ladder(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
-    for family, runs in stretched.groupby("family"):
-        mine = runs.set_index(["size", "share", "seed"])["test_loss"]
-        error_bar(axes, float(str(family).partition("-")[2]), list((mine - base).dropna()), SCHEDULES["cosine"])
-    axes.scatter([], [], color=SCHEDULES["cosine"], s=30, label="the twin, nats a byte; 95 % interval")
+    stretched = table[table["family"].str.startswith("stretch-")]
+    shades = [SCHEDULES["cool"], SCHEDULES["cosine"]]
+    for (_, of_size), color in zip(stretched.groupby("parameters_total"), shades, strict=False):
+        first = of_size.iloc[0]
+        each = first["tokens"] / first["parameters_total"]
+        label = f"the twin, {first['size']} parameters, {each:.0f} tokens each, nats a byte"
+        for family, runs in of_size.groupby("family"):
+            above = (runs.set_index(["size", "share", "seed"])["test_loss"] - base).dropna()
+            error_bar(axes, float(str(family).partition("-")[2]), list(above), color)
+        axes.scatter([], [], color=color, s=30, label=label)
     for (panel, rows), marker in zip(published_stretch(workspace).groupby("panel"), ("D", "s"), strict=False):
         style = {**PUBLISHED, "marker": marker}
-        axes.scatter(
-            rows["stretch"], rows["above_best"], **style, s=34, label=f"Chinchilla, figure A1, {panel}, nats a token"
-        )
+        label = f"Chinchilla, figure A1, {panel}, nats a token"
+        axes.scatter(rows["stretch"], rows["above_best"], **style, s=34, label=label)
     axes.axhline(0, color="#000000", lw=1)
     axes.set(xscale="log", xlabel="length of the cosine over that of the run", ylabel="loss above the unstretched")
     ticks = [1, 1.1, 1.25, 1.5, 2, 5]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
-    axes.legend(fontsize=9)
+    drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     return drawn
 
 
@@ -193,28 +201,27 @@ def twin_tails(workspace: Workspace, scale: str) -> Figure:
     """Shapes of the tail at equal FLOPs: loss above that of the cosine to 10 % (claim 10, the author's open question)."""
     config = workspace.study(STUDY)
     table = points(workspace, scale)
-    main = config.scale(scale).main
-    tails = [
-        arm for arm in config.scale(scale).settings[main].arms if arm.endswith("-x0.25") and not arm.startswith("stretch")
-    ]
-    runs = table[(table["size"] == main) & (table["share"] == 0.25)].set_index("seed")
-    base = runs[runs["arm"] == "cosine-x0.25"]["test_loss"]
-    found = []
-    for arm in tails:
-        above = (runs[runs["arm"] == arm]["test_loss"] - base).dropna()
-        if arm != "cosine-x0.25" and len(above):
-            found.append((float(above.mean()), arm, list(above)))
-    found.sort()
-    drawn, (axes,) = figure(width=7.5, height=0.5 * len(found) + 1.6)
-    for row, (_, _, values) in enumerate(found):
-        interval = mean_interval(values)
-        axes.plot([interval.low, interval.high], [row, row], color=SCHEDULES["cool"], lw=1.5)
-        axes.scatter(values, [row] * len(values), s=12, color=SCHEDULES["cool"], alpha=0.4, linewidths=0)
-        axes.scatter([interval.mean], [row], s=40, color=SCHEDULES["cool"], zorder=3)
-    axes.axvline(0, color=SCHEDULES["cosine"], lw=1.5)
-    labels = [config.arms[arm.partition(MAIN_SEPARATOR)[0]].label for _, arm, _ in found]
-    axes.set_yticks(range(len(found)), labels)
-    axes.set(xlabel=f"{LOSS}, above a cosine to 10 % of as many FLOPs (95 %)", ylim=(len(found) - 0.5, -0.5))
+    table = table[(table["share"] == 0.25) & ~table["family"].str.startswith("stretch-") & (table["family"] != "trunk")]
+    sizes = [size for size in _sizes(table) if table[table["size"] == size]["family"].nunique() > 3]
+    drawn, panels = figure(columns=max(1, len(sizes)), width=2.5 + 4.5 * max(1, len(sizes)), height=4)
+    for panel, size in zip(panels, sizes, strict=True):
+        mine = table[table["size"] == size]
+        base = mine[mine["family"] == "cosine"].set_index("seed")["test_loss"]
+        found = []
+        for family, runs in mine[mine["family"] != "cosine"].groupby("family"):
+            above = (runs.set_index("seed")["test_loss"] - base).dropna()
+            found.append((float(above.mean()), config.arms[f"{family}-x0.25"].label, list(above)))
+        found.sort()
+        for row, (_, _, values) in enumerate(found):
+            interval = mean_interval(values)
+            panel.plot([interval.low, interval.high], [row, row], color=SCHEDULES["cool"], lw=1.5)
+            panel.scatter(values, [row] * len(values), s=12, color=SCHEDULES["cool"], alpha=0.4, linewidths=0)
+            panel.scatter([interval.mean], [row], s=40, color=SCHEDULES["cool"], zorder=3)
+        panel.axvline(0, color=SCHEDULES["cosine"], lw=1.5)
+        panel.set_yticks(range(len(found)), [label.removesuffix(" at 1/4") for _, label, _ in found])
+        panel.set(xlabel="loss above a cosine to 10 %, nats a byte (95 %)", ylim=(len(found) - 0.5, -0.5))
+        first = mine.iloc[0]
+        panel.set_title(f"{size}, {first['tokens'] / first['parameters_total']:.0f} tokens a parameter", fontsize=11)
     return drawn
 
 
