@@ -83,13 +83,13 @@ def twin_reovertaking(workspace: Workspace, scale: str) -> Figure:
 
 
 def _on_the_same_tokens(runs: pd.DataFrame) -> pd.DataFrame:
-    """A run of each of as many sizes as possible, of the first seed, all on about the same tokens: how LLaMA was trained."""
+    """The longest runs of three sizes or more on about the same tokens, of the first seed: how LLaMA was trained."""
     first = runs[runs["seed"] == runs["seed"].min()]
     families = []
     for anchor in first["tokens"]:
         near = first[np.abs(np.log(first["tokens"] / anchor)) < np.log(SAME_TOKENS)]
         families.append(near.drop_duplicates("size"))
-    return max(families, key=lambda family: (len(family), family["tokens"].mean()))
+    return max(families, key=lambda family: (min(len(family), 3), family["tokens"].mean()))
 
 
 # ---------------------------------------------------------------------------------------------------------------- laws
@@ -127,7 +127,8 @@ def twin_isoflop(workspace: Workspace, scale: str) -> Figure:
     log_axis(right)
     left.set(xlabel="parameters", ylabel=LOSS)
     left.legend(title="FLOPs", fontsize=8, title_fontsize=8)
-    right.set(xlabel="FLOPs", ylabel="parameters at the minimum (crosses: outside the sizes trained)", yscale="log")
+    right.set(xlabel="FLOPs", ylabel="parameters at the minimum", yscale="log")
+    right.set_title("crosses: minima outside the sizes trained", fontsize=11)
     right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     right.yaxis.set_major_formatter(EngFormatter(sep=""))
     right.yaxis.set_minor_formatter(NullFormatter())
@@ -161,10 +162,10 @@ def twin_ladders(workspace: Workspace, scale: str) -> Figure:
             panel.scatter(mine["flops"], mine["above"], color=[color], s=8, alpha=0.4, linewidths=0)
         panel.axhline(0, color=SCHEDULES["cosine"], lw=1.2)
         log_axis(panel)
-        panel.set(xlabel="FLOPs")
+        panel.set(xlabel="FLOPs", xlim=(table["flops"].min() / 1.3, table["flops"].max() * 1.3))
         panel.set_title(NAMES[family], fontsize=11)
-    panels[0].set_ylabel("loss above a cosine of that length, nats")
-    panels[0].legend(title="parameters", fontsize=8, title_fontsize=8)
+    panels[0].set_ylabel("above the cosine, nats a byte")
+    drawn.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(colors), title="parameters")
     return drawn
 
 
@@ -218,7 +219,7 @@ def twin_tails(workspace: Workspace, scale: str) -> Figure:
             panel.scatter(values, [row] * len(values), s=12, color=SCHEDULES["cool"], alpha=0.4, linewidths=0)
             panel.scatter([interval.mean], [row], s=40, color=SCHEDULES["cool"], zorder=3)
         panel.axvline(0, color=SCHEDULES["cosine"], lw=1.5)
-        panel.set_yticks(range(len(found)), [label.removesuffix(" at 1/4") for _, label, _ in found])
+        panel.set_yticks(range(len(found)), [label.replace(" at 1/4", ", 1-sqrt") for _, label, _ in found])
         panel.set(xlabel="loss above a cosine to 10 %, nats a byte (95 %)", ylim=(len(found) - 0.5, -0.5))
         first = mine.iloc[0]
         panel.set_title(f"{size}, {first['tokens'] / first['parameters_total']:.0f} tokens a parameter", fontsize=11)
