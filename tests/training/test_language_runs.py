@@ -166,6 +166,36 @@ def test_a_killed_run_goes_on_and_ends_alike(words: Workspace, monkeypatch: pyte
     assert not words.checkpoint("smoke", "words", "cool-x0.5", 0).exists()
 
 
+def test_a_killed_trunk_whose_states_were_taken_away_makes_them_again(
+    words: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake removes a failed job's outputs, the states among them, and leaves the checkpoint."""
+
+    def stop_at_the_twentieth(*arguments: Any) -> Any:
+        if arguments[3] == 20:
+            raise KeyboardInterrupt
+        return candidates(*arguments)
+
+    candidates = language.candidates_of
+    monkeypatch.setattr(language, "candidates_of", stop_at_the_twentieth)
+    monkeypatch.setattr(language.time, "monotonic", iter(range(0, 100000, 30)).__next__)
+    with pytest.raises(KeyboardInterrupt):
+        run(words, "trunk-x1")
+    assert words.checkpoint("smoke", "words", "trunk-x1", 0).exists()
+    states = words.branch_states("smoke", "words", "trunk-x1", 0)
+    assert [path.name for path in states.iterdir()] == ["step-0000015.safetensors"]
+    shutil.rmtree(states)
+    monkeypatch.setattr(language, "candidates_of", candidates)
+    run(words, "trunk-x1")
+    assert run(words, "cool-x0.5").metrics == run(words, "straight-x0.5").metrics
+
+
+def test_a_trunk_hears_of_its_branches_where_they_begin(words: Workspace) -> None:
+    spec = words.study("words").run_spec("smoke", "trunk-x1")
+    assert spec["branches"] == [0.375, 0.75]  # three quarters of a half, and of the whole
+    assert "branches" not in words.study("words").run_spec("smoke", "cool-x1")
+
+
 # ------------------------------------------------------------------------------------------------------------ what is kept
 def test_files_of_a_run(words: Workspace) -> None:
     summary = run(words, "straight-x0.5")

@@ -5,6 +5,7 @@
 
 import os
 import re
+from pathlib import Path
 
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
@@ -132,11 +133,12 @@ def reads_of_probe(wildcards):
 
 
 def needs_of_probe(wildcards):
-    """The data of the scale's main setting and a reference, or the study's runs, or nothing but the repository."""
+    """The data of the scale's main setting and a reference, or the study's runs, or the published tables."""
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
     reads = reads_of_probe(wildcards)
     if reads != "data":
-        return run_outputs(wildcards.study) if reads == "runs" else []
+        published = sorted(map(str, Path("config/published").glob("*.csv")))
+        return run_outputs(wildcards.study) if reads == "runs" else published
     name = sizes.probes[wildcards.probe].get("reference")
     folder = f"results/{wildcards.scale}/{wildcards.study}/references/{name}"
     shards = shards_of_setting(sizes.settings[sizes.main])

@@ -153,8 +153,12 @@ class StudyConfig(Closed):
     def run_spec(self, scale_name: str, arm_at: str) -> dict[str, Any]:
         """What a run of an arm at a scale is told, as plain data; a run that was told otherwise is out of date."""
         arm, setting = self.resolve(scale_name, arm_at)
-        branches = {name: branch.horizon.amount for name, branch in self.branches(scale_name, arm_at).items()}
-        return {"arm": arm.spec(), "setting": setting.spec()} | ({"branches": branches} if branches else {})
+        # Where its branches begin is all that a trunk hears of them: another branch from there leaves it as it is.
+        begins = {
+            branch.horizon.amount * (1 - setting.with_recipe(branch.recipe, f"arms.{name}.recipe").recipe.schedule.tail)
+            for name, branch in self.branches(scale_name, arm_at).items()
+        }
+        return {"arm": arm.spec(), "setting": setting.spec()} | ({"branches": sorted(begins)} if begins else {})
 
     def branches(self, scale_name: str, arm_at: str) -> dict[str, Arm]:
         """The arms of the same setting that go on from an arm's run, by name."""

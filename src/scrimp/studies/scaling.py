@@ -21,7 +21,7 @@ from scrimp.studies import scaling_published
 
 STUDY = "scaling"
 SAME_TOKENS = 1.25  # runs whose tokens differ by no more than this factor are a pair "trained on the same tokens"
-CONVENTIONS = {"total": "flops_6n_total", "non_embedding": "flops_6n_non_embedding"}
+CONVENTIONS = ("total", "non_embedding")  # which parameters count
 Probe = Callable[[Workspace, str, dict[str, Any]], pd.DataFrame]
 
 
@@ -111,10 +111,8 @@ def _read_curves(small: tuple[np.ndarray, np.ndarray], large: tuple[np.ndarray, 
     found = crossings(small, large)
     end = min(small[0][-1], large[0][-1])
     lead = float(smooth(*large, [end])[0] - smooth(*small, [end])[0])
-    first = next((at for at, crossing in enumerate(found) if crossing.leader == "b"), None)
-    overtake = found[first].x if first is not None else np.nan
-    again = next((c.x for c in found[first + 1 :] if c.leader == "a"), np.nan) if first is not None else np.nan
-    return _reading(overtake, again, lead, small[0][-1], large[0][-1])
+    changes = [(crossing.x, crossing.leader == "a") for crossing in found]
+    return _reading(changes, lead, small[0][-1], large[0][-1])
 
 
 def _read_points(small: pd.DataFrame, large: pd.DataFrame) -> dict[str, Any] | None:
@@ -130,10 +128,7 @@ def _read_points(small: pd.DataFrame, large: pd.DataFrame) -> dict[str, Any] | N
         for at in range(len(lead) - 1)
         if (lead[at] > 0) != (lead[at + 1] > 0)
     ]
-    first = next((at for at, (_, smaller_leads) in enumerate(changes) if not smaller_leads), None)
-    overtake = changes[first][0] if first is not None else np.nan
-    again = next((x for x, leads in changes[first + 1 :] if leads), np.nan) if first is not None else np.nan
-    return {**_reading(overtake, again, float(lead[-1]), np.nan, np.nan), "larger_led": bool((lead < 0).any())}
+    return _reading(changes, float(lead[-1]), np.nan, np.nan)
 
 
 def _annealed_lead(runs: pd.DataFrame, smaller: str, larger: str, flops: float) -> float:
@@ -158,12 +153,19 @@ def _ascending(values: np.ndarray, of: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return values[order], of[order]
 
 
-def _reading(overtake: float, again: float, lead: float, small_end: float, large_end: float) -> dict[str, Any]:
+def _reading(changes: list[tuple[float, bool]], lead: float, small_end: float, large_end: float) -> dict[str, Any]:
+    """A pair's changes of lead (FLOPs, whether to the smaller) and the smaller's last lead, as a row.
+
+    The larger led somewhere if it took the lead, or lost it, or has it at the end; the smaller leads again where it takes
+    the lead from the larger.
+    """
+    overtake = next((x for x, to_smaller in changes if not to_smaller), np.nan)
+    again = next((x for x, to_smaller in changes if to_smaller), np.nan)
     return {
         "overtake_flops": overtake,
         "reovertake_flops": again,
         "reovertakes": bool(np.isfinite(again)),
-        "larger_led": bool(np.isfinite(overtake)),
+        "larger_led": bool(changes) or lead < 0,
         "smaller_fraction": again / small_end,
         "larger_fraction": again / large_end,
         "late_lead": lead,
@@ -174,10 +176,14 @@ def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any])
     """Claim 1 as one number a reading and seed: the share of pairs in which the larger came to lead and the smaller again.
 
     `note` gives the schedule fractions of all re-overtakings, the smaller's and the larger's: the confound. Its size is
-    `schedule_bias`: the smaller's lead where its run ends, less that between annealed points, mean over the pairs, in nats.
+    `schedule_bias`: the smaller's lead in training loss where its run ends, less that in test loss between annealed points,
+    mean over the pairs that every seed has, in nats.
     """
+    found = twin_crossings(workspace, scale, options)
+    # Paired by seed: some short runs have one seed, and pairs that need them are left out.
+    seeds = found.groupby(["reading", "smaller", "larger"])["seed"].transform("nunique")
     rows = []
-    for (reading, seed), pairs in twin_crossings(workspace, scale, options).groupby(["reading", "seed"]):
+    for (reading, seed), pairs in found[seeds == found["seed"].nunique()].groupby(["reading", "seed"]):
         led = pairs[pairs["larger_led"]]
         turned = led[led["reovertakes"]]
         note = "; ".join(
@@ -242,7 +248,7 @@ def twin_flattening(workspace: Workspace, scale: str, options: dict[str, Any]) -
     """Claim 5, a row a seed: by how much a cosine's curve flattens over its last tenth more than a constant rate's does.
 
     Slopes of the training loss against log FLOPs, in nats, over the budget's ninth and last tenth. Both runs see the same
-    batches, so their difference is nearly free of noise; its mean over the sizes is the number.
+    batches, which takes most of the noise out of their difference; its mean over the sizes is the number.
     """
     table = points(workspace, scale)
     curves = read_curves(workspace, scale, STUDY)
@@ -280,13 +286,16 @@ def _flattening(flops: np.ndarray, difference: np.ndarray) -> float:
 
 
 def twin_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
-    """What a trunk with its cool-downs costs over training every horizon anew (Haegele et al. 2024): by seed and size."""
+    """What a trunk with its cool-downs costs over training every horizon anew (Haegele et al. 2024): a row a size.
+
+    The trunk is charged as far as its last branch needs it. FLOPs follow from the configuration: one seed tells all.
+    """
     table = points(workspace, scale)
+    cools = ladder(table, "cool", int(table["seed"].min()))
     rows = []
-    for (size, seed), runs in ladder(table, "cool").groupby(["size", "seed"]):
-        trunk = float(_full(ladder(table, "trunk", int(str(seed))), str(size))["flops"].sum())
-        branches = (runs["flops"] - runs["flops_trunk"]).sum()
-        rows.append({"size": size, "seed": seed, "horizons": len(runs), "share": (trunk + branches) / runs["flops"].sum()})
+    for size, runs in cools.groupby("size"):
+        spent = runs["flops_trunk"].max() + (runs["flops"] - runs["flops_trunk"]).sum()
+        rows.append({"size": size, "horizons": len(runs), "share": spent / runs["flops"].sum()})
     return pd.DataFrame(rows)
 
 

@@ -205,7 +205,9 @@ def twin_tails(workspace: Workspace, scale: str) -> Figure:
     table = table[(table["share"] == 0.25) & ~table["family"].str.startswith("stretch-") & (table["family"] != "trunk")]
     sizes = [size for size in _sizes(table) if table[table["size"] == size]["family"].nunique() > 3]
     drawn, panels = figure(columns=max(1, len(sizes)), width=2.5 + 4.5 * max(1, len(sizes)), height=4)
-    for panel, size in zip(panels, sizes, strict=True):
+    if not sizes:
+        panels[0].set_title("too few shapes were trained at this scale", fontsize=11)
+    for panel, size in zip(panels, sizes, strict=False):
         mine = table[table["size"] == size]
         base = mine[mine["family"] == "cosine"].set_index("seed")["test_loss"]
         found = []

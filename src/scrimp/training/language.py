@@ -128,7 +128,10 @@ def train(
         now = budget.fraction(trace.spent)
         # A branch's curve goes on with its trunk's: what is pending at the branch point is noted with the next.
         if math.floor(now * CURVE_POINTS + 1e-9) > math.floor(fraction * CURVE_POINTS + 1e-9):
-            trace.note(train_loss=float(parallel.summed(loss_sum)) / loss_steps)
+            with clock.span("train"):  # reading it waits for the device: that is training, too
+                mean = float(parallel.summed(loss_sum)) / loss_steps
+            trace.spent.seconds = clock["train"]
+            trace.note(train_loss=mean)
             loss_sum, loss_steps = torch.zeros_like(loss_sum), 0
         due = math.floor(now * evaluate_times + 1e-9)
         if evaluated < due < evaluate_times and evaluate is not None:

@@ -104,12 +104,14 @@ def run_language_arm(
             model = task.model(seed)
         states = workspace.branch_states(scale, study, arm_name, seed)
         starts = [task.steps_before_tail(branch, model) for branch in config.branches(scale, arm_name).values()]
+        if checkpoint_without_states(checkpoint, key.checkpoint_key(place.type), states, starts):
+            checkpoint.unlink()  # Snakemake takes a killed trunk's states away, and going on would not make them again
         start = None
         trunk = config.trunk(scale, arm_name)
         if trunk is not None:
             at = state_file(workspace.branch_states(scale, study, trunk, seed), task.steps_before_tail(arm, model))
             of_trunk = replace(key, arm=trunk, config=config.run_spec(scale, trunk))
-            start = (at, of_trunk.checkpoint_key(place))
+            start = (at, of_trunk.checkpoint_key(place.type))
             if load_checkpoint(*start) is None:
                 raise ScrimpError(f"{arm_name} goes on from {at}, which is missing or out of date: `{of_trunk.command}`")
         trace, metrics = train_and_test(
@@ -121,7 +123,7 @@ def run_language_arm(
             start=start,
             branches={steps: state_file(states, steps) for steps in starts},
             checkpoint=checkpoint,
-            checkpoint_key=key.checkpoint_key(place),
+            checkpoint_key=key.checkpoint_key(place.type),
             on_progress=on_progress,
         )
         meters = _meters(trace, clock, energy, place)
@@ -135,6 +137,15 @@ def run_language_arm(
 def state_file(folder: Path, steps: int) -> Path:
     """Where a trunk leaves its state after so many steps."""
     return folder / f"step-{steps:07d}.safetensors"
+
+
+def checkpoint_without_states(checkpoint: Path, key: str, states: Path, starts: list[int]) -> bool:
+    """Whether a run would go on beyond a point whose state, after so many steps of `starts`, is not there (any more)."""
+    resumed = load_checkpoint(checkpoint, key)
+    if resumed is None:
+        return False
+    done = resumed[1]["spent"]["steps"]
+    return any(steps <= done and not state_file(states, steps).exists() for steps in starts)
 
 
 def train_and_test(

@@ -52,7 +52,7 @@ def run_pairs_arm(
         with clock.span("setup"):
             task = load_pair_task(workspace, setting, place)
             reference, cost = reference_of(workspace, study, scale, selector, task)
-        checkpoint_key = key.checkpoint_key(cost.digest, place)
+        checkpoint_key = key.checkpoint_key(cost.digest, place.type)
         trace, metrics = train_and_test(task, arm, selector, seed, clock, reference, checkpoint, checkpoint_key, on_progress)
         meters = _meters(trace, task, selector, cost, clock, energy)
         write_results(workspace, key, task.place, _curve(trace, cost), meters, metrics, reference_digest=cost.digest)

@@ -108,7 +108,9 @@ def run_arm(
         clock = Clock(place)
         with clock.span("setup"):
             task = load_task(workspace, setting, place)
-        trace, scores, metrics = train_and_test(task, arm, seed, clock, checkpoint, key.checkpoint_key(place), on_progress)
+        trace, scores, metrics = train_and_test(
+            task, arm, seed, clock, checkpoint, key.checkpoint_key(place.type), on_progress
+        )
         meters = _meters(trace, scores, clock, energy, place)
         write_results(workspace, key, task.place, pd.DataFrame(trace.rows), meters, metrics)
         if parallel.is_first():
