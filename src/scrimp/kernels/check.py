@@ -225,7 +225,7 @@ def _sigmoid(
     product: float,
     generator: torch.Generator,
 ) -> Outcome:
-    """The loss and its gradients, relative to the largest of each."""
+    """The loss and its gradients, relative to the largest of each; a scalar's, whose terms may cancel, to theirs."""
     (count, _, width), scale = shape, 10.0
     operands = [_units(generator, count, width).to(dtype) for _ in range(2)]
     scalars = [torch.tensor(scale), torch.tensor(-9.0)]
@@ -237,12 +237,15 @@ def _sigmoid(
 
     expected = with_gradients(sigmoid.reference, [value.double() for value in (*operands, *scalars)])
     on_device = [value.to(device) for value in (*operands, *scalars)]
+    sizes = [known.abs().max() for known in expected]
+    cosines = operands[0].double() @ operands[1].double().T
+    signs = 2 * torch.eye(count, dtype=torch.float64) - 1
+    slopes = torch.sigmoid(-signs * (scale * cosines - 9.0)) / count  # [n, n], the size of the loss's slope in each logit
+    sizes[3:] = [(slopes * cosines.abs()).sum(), slopes.sum()]
 
     def errors(result: tuple[Tensor, ...]) -> Tensor:
-        parts = zip(result, expected, strict=True)
-        return torch.stack(
-            [(got.cpu().double() - known).abs().max() / known.abs().max().clamp(min=1e-12) for got, known in parts]
-        )
+        parts = zip(result, expected, sizes, strict=True)
+        return torch.stack([(got.cpu().double() - known).abs().max() / size.clamp(min=1e-12) for got, known, size in parts])
 
     rounding = 2.0**-8 if dtype == torch.bfloat16 else 1e-5  # gradients come in the embeddings' type
     return _outcome(
