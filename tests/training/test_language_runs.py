@@ -210,7 +210,7 @@ def test_files_of_a_run(words: Workspace) -> None:
     assert tested["value"].iloc[-1] == summary.metrics["test_loss"]
     assert summary.metrics["test_bits_per_byte"] == pytest.approx(summary.metrics["test_loss"] / math.log(2))
     told = read_json(folder / "provenance.json")
-    assert told["kernels"] == {"rowwise_cross_entropy": "cpu"}
+    assert told["kernels"]["rowwise_cross_entropy"] == "cpu"  # others may have run in this process
     assert set(told["data_digests"]) == {"chain"}
 
 
