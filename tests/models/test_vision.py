@@ -120,3 +120,15 @@ def test_pictures_of_a_batch_do_not_mix_when_evaluated() -> None:
 def test_what_cannot_be_built_is_said(name: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(ScrimpError, match=message):
         vision.build(name, 10, 0, options)
+
+
+def test_few_channels_take_their_stride_first_and_give_the_same() -> None:
+    """The gradient of the plain module crashes on AVX2 (oneDNN 3.12), so it is held against a matrix product by hand."""
+    torch.manual_seed(0)
+    conv = vision.Pointwise(4, 8, 1, 2, bias=False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    x = torch.randn(16, 4, 8, 8).to(memory_format=torch.channels_last)
+    conv(x).square().sum().backward()
+    taken = x[:, :, ::2, ::2].permute(0, 2, 3, 1).reshape(-1, 4).double()  # [positions, 4]
+    weight = conv.weight.detach().flatten(1).double()  # [8, 4]
+    expected = 2 * (taken @ weight.T).T @ taken
+    torch.testing.assert_close(conv.weight.grad.flatten(1).double(), expected, rtol=1e-4, atol=1e-3)

@@ -15,6 +15,20 @@ from torch.nn import functional as F
 from scrimp.errors import ScrimpError
 
 
+class Pointwise(nn.Conv2d):
+    """A 1 x 1 convolution that takes its stride before it multiplies, where there are few channels.
+
+    oneDNN 3.12 (torch 2.13) on AVX2 writes beyond a buffer in the weights' gradient of a strided 1 x 1 convolution of
+    fewer than eight channels, channels last: a crash at best (uxlfoundation/oneDNN, issue 6035).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.in_channels >= 8 or self.stride == (1, 1):
+            return super().forward(x)
+        rows, columns = self.stride[0], self.stride[1]
+        return F.conv2d(x[:, :, ::rows, ::columns], self.weight, self.bias)
+
+
 class BasicBlock(nn.Module):
     """Two 3 x 3 convolutions and a skip."""
 
@@ -148,7 +162,7 @@ def _conv3(channels_in: int, channels_out: int, stride: int) -> nn.Conv2d:
 def _skip(channels_in: int, channels_out: int, stride: int) -> nn.Module:
     if stride == 1 and channels_in == channels_out:
         return nn.Identity()
-    return nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
+    return nn.Sequential(Pointwise(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out))
 
 
 def _resnet_narrow(classes: int, width: int = 16, stem: str = "half") -> nn.Module:
