@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import Literal, get_args
 
 import torch
@@ -57,8 +58,9 @@ def used() -> dict[str, str]:
 
 @functools.cache
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether `precision: auto` computes in bf16: on CUDA from compute capability 8, on no CPU.
-
-    A CPU's flags must not change a number, and bf16 units slow contrastive and small language steps down.
-    """
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+    """Whether bf16 arithmetic is native: on CUDA from compute capability 8, on x86 with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    info = Path("/proc/cpuinfo")
+    flags = info.read_text() if info.exists() else ""
+    return "avx512_bf16" in flags or "amx_bf16" in flags

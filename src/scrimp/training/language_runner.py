@@ -17,7 +17,6 @@ import torch
 from scrimp.config import Arm, Setting, Workspace
 from scrimp.data.text import Text, load_text
 from scrimp.errors import ScrimpError
-from scrimp.kernels.dispatch import has_fast_bf16
 from scrimp.measure.clock import Clock
 from scrimp.measure.hardware import EnergyCounter, peak_memory
 from scrimp.models.language import Language, build
@@ -76,8 +75,7 @@ def load_language_task(workspace: Workspace, setting: Setting, device: torch.dev
     for needed in ("train", "validation", "test"):
         if needed not in text.splits:
             raise ScrimpError(f"dataset {setting.dataset} has no split {needed!r}; it has {', '.join(text.splits)}")
-    precision = setting.recipe.precision
-    return LanguageTask(setting, text, Place(device, precision == "bf16" or (precision == "auto" and has_fast_bf16(device))))
+    return LanguageTask(setting, text, Place.of(device, setting.recipe.precision))
 
 
 def run_language_arm(

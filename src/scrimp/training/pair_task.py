@@ -14,7 +14,6 @@ from scrimp.data.benchmarks import Captioned, ZeroShot, load_captioned, load_zer
 from scrimp.data.pairs import PairData, load_pairs
 from scrimp.data.web_pairs import load_web_pairs
 from scrimp.errors import ScrimpError
-from scrimp.kernels.dispatch import has_fast_bf16
 from scrimp.measure.retrieval import retrieval, retrieval_many, zero_shot_accuracy
 from scrimp.models.contrastive import TwoTowers, build_two_towers
 from scrimp.training.contrast import embed, embed_captions
@@ -54,8 +53,7 @@ def load_pair_task(workspace: Workspace, setting: Setting, device: torch.device)
     data = load_pairs(folder) if setting.image_size is None else load_web_pairs(folder, setting.image_size)
     zero_shot = load_zero_shot(workspace, setting, data.encode)
     captioned = load_captioned(workspace, setting, data.encode)
-    precision = setting.recipe.precision
-    place = Place(device, precision == "bf16" or (precision == "auto" and has_fast_bf16(device)))
+    place = Place.of(device, setting.recipe.precision)
     model = build_two_towers(data.vocabulary, 0, setting.model.options)
     _check_room(setting, model, data)
     sides = {model.patch, 2 * model.patch, *setting.recipe.patches}

@@ -15,7 +15,6 @@ from scrimp.config import Arm, Setting, Workspace
 from scrimp.data.loading import ImageSource, Normalisation, load_classification
 from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
-from scrimp.kernels.dispatch import has_fast_bf16
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops, flops_per_example
 from scrimp.measure.hardware import EnergyCounter, peak_memory
@@ -72,8 +71,7 @@ def load_task(workspace: Workspace, setting: Setting, device: torch.device) -> T
         sharded, classes = open_classification(folder, setting.image_size, device)
         _need_splits(setting.dataset, sharded)
         normalise, side, splits = Normalisation.of(sharded["train"].sample()), setting.image_size, sharded
-    precision = setting.recipe.precision
-    place = Place(device, precision == "bf16" or (precision == "auto" and has_fast_bf16(device)))
+    place = Place.of(device, setting.recipe.precision)
     model = vision.build(setting.model.name, len(classes), 0, setting.model.options)
     flops = flops_per_example(model, (3, side, side))
     return Task(setting, splits, side, len(classes), normalise.to(device), place, flops)

@@ -15,6 +15,7 @@ from scrimp.config import Workspace
 from scrimp.data.shards import read_manifest
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, held
+from scrimp.kernels.dispatch import has_fast_bf16
 from scrimp.measure.code import code_digest
 from scrimp.measure.provenance import provenance
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
@@ -53,6 +54,11 @@ class Place:
 
     device: torch.device
     bf16: bool = False
+
+    @classmethod
+    def of(cls, device: torch.device, precision: Literal["auto", "fp32", "bf16"]) -> Place:
+        """`auto` is bf16 on a GPU that has it, and fp32 on every CPU: what its flags offer must not change a number."""
+        return cls(device, precision == "bf16" or (precision == "auto" and device.type == "cuda" and has_fast_bf16(device)))
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bf16)
