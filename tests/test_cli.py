@@ -128,14 +128,14 @@ def test_check_finds_the_mistake(
 ) -> None:
     path = tiny.root / "config" / "studies" / "tiny.yaml"
     assert scrimp(monkeypatch, "check") == 2
-    assert "unknown figure 'savings' in config/studies/tiny.yaml: figures" in capsys.readouterr().err  # it has no module
-    path.write_text(path.read_text().replace("{savings: Nothing to see.}", "{}").replace("figure: savings", ""))
+    assert "unknown figure 'speedups' in config/studies/tiny.yaml: figures" in capsys.readouterr().err  # it has no module
+    path.write_text(path.read_text().replace("{speedups: Nothing to see.}", "{}").replace("figure: speedups", ""))
     assert scrimp(monkeypatch, "check") == 0
     assert capsys.readouterr().out.strip() == "config is valid"
     path.write_text(path.read_text().replace("name: rs2, ratio: 0.5", "name: rs2, ratio: -0.5"))
     assert scrimp(monkeypatch, "check") == 2
     told = capsys.readouterr().err
-    assert "config/studies/tiny.yaml: arms.rs2-50.selector: ratio:" in told
+    assert "config/studies/tiny.yaml: arms.rs2-50.methods: ratio:" in told
     assert "(got -0.5)" in told
 
 

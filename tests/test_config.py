@@ -40,11 +40,11 @@ def test_every_shipped_file_is_valid() -> None:
 
 
 @pytest.mark.parametrize("study", SHIPPED.study_names())
-def test_every_shipped_setting_names_a_model_that_can_be_built(study: str) -> None:
+def test_every_shipped_workload_names_a_model_that_can_be_built(study: str) -> None:
     specs = {
-        (setting.model.name, yaml.safe_dump(setting.model.options))
+        (workload.model.name, yaml.safe_dump(workload.model.options))
         for scale in SHIPPED.study(study).scales.values()
-        for setting in scale.settings.values()
+        for workload in scale.workloads.values()
     }
     for name, options in specs:
         if name == "two-towers":
@@ -81,8 +81,8 @@ def test_the_code_has_all_that_the_shipped_files_name() -> None:
 CODE_MISTAKES: list[tuple[str, Change, str]] = [
     (
         "figure",
-        lambda c: c["figures"].update(saving="A typo."),
-        "unknown figure 'saving' in .*: figures: did you mean 'savings'",
+        lambda c: c["figures"].update(speedup="A typo."),
+        "unknown figure 'speedup' in .*: figures: did you mean 'speedups'",
     ),
     ("table", lambda c: c["tables"].update(arm="A typo."), "unknown table 'arm' in .*: tables: did you mean 'arms'"),
     (
@@ -92,8 +92,8 @@ CODE_MISTAKES: list[tuple[str, Change, str]] = [
     ),
     (
         "model",
-        lambda c: c["scales"]["mini"]["settings"]["vit"]["model"].update(name="vti"),
-        "unknown model 'vti' in .*scales.mini.settings.vit.model: did you mean 'vit'",
+        lambda c: c["scales"]["mini"]["workloads"]["vit"]["model"].update(name="vti"),
+        "unknown model 'vti' in .*scales.mini.workloads.vit.model: did you mean 'vit'",
     ),
     (
         "claim",
@@ -115,23 +115,23 @@ def test_what_the_code_does_not_have_is_named(tmp_path: Path, change: Change, me
 PAIR_MISTAKES: list[tuple[str, Change, str]] = [
     (
         "reference",
-        lambda c: c["arms"]["jest-80-plus"]["selector"].update(reference="curated+"),
-        r"unknown reference 'curated\+' in arms.jest-80-plus.selector, scale smoke: did you mean 'curated\+\+'\? known:",
+        lambda c: c["arms"]["jest-80-plus"]["methods"][0].update(reference="curated+"),
+        r"unknown reference 'curated\+' in arms.jest-80-plus.methods, scale smoke: did you mean 'curated\+\+'\? known:",
     ),
     (
         "method without a reference",
-        lambda c: c["arms"]["jest-80"]["selector"].pop("reference"),
-        "arms.jest-80.selector: .*learnability needs a `reference`",
+        lambda c: c["arms"]["jest-80"]["methods"][0].pop("reference"),
+        "arms.jest-80.methods: .*learnability needs a `reference`",
     ),
     (
         "selector of epochs",
-        lambda c: c["arms"]["uniform-softmax"].update(selector={"name": "rs2", "ratio": 0.5}),
-        "arms.uniform-softmax.selector: rs2 chooses no examples of image-text studies",
+        lambda c: c["arms"]["uniform-softmax"].update(methods=[{"name": "rs2", "ratio": 0.5}]),
+        "arms.uniform-softmax.methods: rs2 chooses no examples of image-text studies",
     ),
     (
         "length",
-        lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(epochs=3, steps=None),
-        "scales.mini.settings.icon-pairs: recipes of image-text count steps",
+        lambda c: c["scales"]["mini"]["workloads"]["icon-pairs"].update(epochs=3, steps=None),
+        "scales.mini.workloads.icon-pairs: recipes of image-text count steps",
     ),
     (
         "recipe of an arm",
@@ -140,17 +140,17 @@ PAIR_MISTAKES: list[tuple[str, Change, str]] = [
     ),
     (
         "zero-shot data",
-        lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(zero_shot="icons-1000"),
-        "unknown dataset 'icons-1000' in .*settings.icon-pairs.zero_shot: did you mean 'icons-100'",
+        lambda c: c["scales"]["mini"]["workloads"]["icon-pairs"].update(zero_shot="icons-1000"),
+        "unknown dataset 'icons-1000' in .*workloads.icon-pairs.zero_shot: did you mean 'icons-100'",
     ),
     (
         "captioned data",
-        lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(coco="coco-caption"),
-        "unknown dataset 'coco-caption' in .*settings.icon-pairs.coco: did you mean 'coco-captions'",
+        lambda c: c["scales"]["mini"]["workloads"]["icon-pairs"].update(coco="coco-caption"),
+        "unknown dataset 'coco-caption' in .*workloads.icon-pairs.coco: did you mean 'coco-captions'",
     ),
     (
         "a prompt without a place",
-        lambda c: c["scales"]["mini"]["settings"]["icon-pairs"].update(templates=["a photo of {}", "a photo"]),
+        lambda c: c["scales"]["mini"]["workloads"]["icon-pairs"].update(templates=["a photo of {}", "a photo"]),
         "templates: 'a photo' must hold {} once",
     ),
 ]
@@ -167,10 +167,10 @@ def test_a_mistake_in_an_image_text_study_is_named(tmp_path: Path, change: Chang
 def test_defaults_shape_no_run_and_an_arms_own_recipe_does() -> None:
     config = SHIPPED.study("jest")
     told = config.run_spec("mini", "uniform")
-    assert "ema_decay" not in told["setting"]["recipe"]
-    assert told["arm"] == {"selector": {"name": "uniform"}}
+    assert "ema_decay" not in told["workload"]["recipe"]
+    assert told["arm"] == {"methods": [{"name": "uniform"}]}
     soft = config.run_spec("mini", "uniform-softmax")
-    assert soft["setting"]["recipe"] == {**told["setting"]["recipe"], "loss": "softmax"}
+    assert soft["workload"]["recipe"] == {**told["workload"]["recipe"], "loss": "softmax"}
     assert config.resolve("mini", "flexi-jest-80")[1].recipe.patches == [8, 16]
     assert config.resolve("mini", "jest-80")[1].recipe.patches == []
 
@@ -179,7 +179,7 @@ def test_defaults_shape_no_run_and_an_arms_own_recipe_does() -> None:
 def test_every_ladder_and_claim_of_a_shipped_study_rests_on_arms_that_run(study: str) -> None:
     config = SHIPPED.study(study)
     for name, scale in config.scales.items():
-        assert set(config.ladder) <= set(scale.settings[scale.main].arms), name
+        assert set(config.baseline_sweep) <= set(scale.workloads[scale.main].arms), name
         assert all(seed >= 0 for seed in scale.seeds)
         assert len(set(scale.seeds)) == len(scale.seeds)
 
@@ -197,20 +197,20 @@ def at(content: dict[str, Any], *keys: str) -> Any:
 
 STUDY = "studies/tiny.yaml"
 FULL = ("arms", "full")
-COLOURS = ("scales", "smoke", "settings", "colours")
+COLOURS = ("scales", "smoke", "workloads", "colours")
 MISTAKES: list[tuple[str, str, Change, str]] = [
     (
         "unknown key of a recipe",
         STUDY,
         lambda c: at(c, *COLOURS, "recipe").update(learning_rat=1),
-        "studies/tiny.yaml: scales.smoke.settings.colours.recipe.learning_rat: unknown key; known here: augmentation, "
+        "studies/tiny.yaml: scales.smoke.workloads.colours.recipe.learning_rat: unknown key; known here: augmentation, "
         "batch_size, betas, ema_decay, gradient_clip, label_smoothing, learning_rate, loss, micro_batch, momentum,",
     ),
     (
         "unknown key at the top",
         STUDY,
         lambda c: c.update(titel="x"),
-        "studies/tiny.yaml: titel: unknown key; known here: arms, card, claims, figures, ladder, paper, scales, study,",
+        "studies/tiny.yaml: titel: unknown key; known here: arms, baseline_sweep, card, claims, figures, paper, scales, study,",
     ),
     (
         "unknown key of a claim's rule",
@@ -245,20 +245,20 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
     (
         "no selector name",
         STUDY,
-        lambda c: at(c, *FULL).update(selector={"ratio": 0.5}),
-        "arms.full: selector needs a `name`",
+        lambda c: at(c, *FULL).update(methods=[{"ratio": 0.5}]),
+        "arms.full: each of `methods` needs a `name`",
     ),
     (
-        "unknown arm of a setting",
+        "unknown arm of a workload",
         STUDY,
         lambda c: at(c, *COLOURS)["arms"].append("infobatch-5"),
-        "unknown arm 'infobatch-5' in scales.smoke.settings.colours.arms: did you mean 'infobatch-50'? known: ccs-50,",
+        "unknown arm 'infobatch-5' in scales.smoke.workloads.colours.arms: did you mean 'infobatch-50'? known: ccs-50,",
     ),
     (
-        "unknown arm of the ladder",
+        "unknown arm of the sweep",
         STUDY,
-        lambda c: c["ladder"].append("full-x9"),
-        "unknown arm 'full-x9' in ladder: did you mean 'full-x0.5'?",
+        lambda c: c["baseline_sweep"].append("full-x9"),
+        "unknown arm 'full-x9' in baseline_sweep: did you mean 'full-x0.5'?",
     ),
     (
         "unknown arm of a claim",
@@ -269,8 +269,8 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
     (
         "unknown figure of a claim",
         STUDY,
-        lambda c: c["claims"][0].update(figure="saving"),
-        "unknown figure 'saving' in claims.lossless.figure: did you mean 'savings'?",
+        lambda c: c["claims"][0].update(figure="speedup"),
+        "unknown figure 'speedup' in claims.lossless.figure: did you mean 'speedups'?",
     ),
     (
         "unknown scale of a claim",
@@ -297,10 +297,10 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown arm 'rs2-5' in tuning.smoke.colours.arms: did you mean 'rs2-50'?",
     ),
     (
-        "unknown setting of the tuning",
+        "unknown workload of the tuning",
         STUDY,
-        lambda c: c["tuning"]["smoke"][0].update(setting="colors"),
-        "unknown setting 'colors' in tuning.smoke: did you mean 'colours'? known: colours, vit",
+        lambda c: c["tuning"]["smoke"][0].update(workload="colors"),
+        "unknown workload 'colors' in tuning.smoke: did you mean 'colours'? known: colours, vit",
     ),
     (
         "unknown scale of the tuning",
@@ -312,7 +312,7 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "negative learning rate",
         STUDY,
         lambda c: at(c, *COLOURS, "recipe").update(learning_rate=-0.1),
-        "scales.smoke.settings.colours.recipe.learning_rate: Input should be greater than 0 (got -0.1)",
+        "scales.smoke.workloads.colours.recipe.learning_rate: Input should be greater than 0 (got -0.1)",
     ),
     (
         "unknown optimizer",
@@ -323,32 +323,32 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
     (
         "unknown selector",
         STUDY,
-        lambda c: at(c, *FULL)["selector"].update(name="infobach"),
-        "unknown selector 'infobach' in config/studies/tiny.yaml: arms.full.selector: did you mean 'infobatch'? known: ",
+        lambda c: at(c, *FULL)["methods"][0].update(name="infobach"),
+        "unknown method 'infobach' in config/studies/tiny.yaml: arms.full.methods: did you mean 'infobatch'? known: ",
     ),
     (
         "negative ratio",
         STUDY,
-        lambda c: at(c, "arms", "rs2-50")["selector"].update(ratio=-0.5),
-        "config/studies/tiny.yaml: arms.rs2-50.selector: ratio: Input should be greater than or equal to 0 (got -0.5)",
+        lambda c: at(c, "arms", "rs2-50")["methods"][0].update(ratio=-0.5),
+        "config/studies/tiny.yaml: arms.rs2-50.methods: ratio: Input should be greater than or equal to 0 (got -0.5)",
     ),
     (
         "a ratio of all",
         STUDY,
-        lambda c: at(c, "arms", "infobatch-50")["selector"].update(ratio=1),
-        "arms.infobatch-50.selector: ratio: Input should be less than 1 (got 1)",
+        lambda c: at(c, "arms", "infobatch-50")["methods"][0].update(ratio=1),
+        "arms.infobatch-50.methods: ratio: Input should be less than 1 (got 1)",
     ),
     (
         "unknown key of a selector",
         STUDY,
-        lambda c: at(c, "arms", "infobatch-50")["selector"].update(rato=0.5),
-        "arms.infobatch-50.selector: rato: unknown key; known here: anneal, delta, ratio, rescale, threshold",
+        lambda c: at(c, "arms", "infobatch-50")["methods"][0].update(rato=0.5),
+        "arms.infobatch-50.methods: rato: unknown key; known here: anneal, delta, ratio, rescale, threshold",
     ),
     (
         "unknown data set",
         STUDY,
         lambda c: at(c, *COLOURS).update(dataset="colors"),
-        "unknown dataset 'colors' in config/studies/tiny.yaml: scales.smoke.settings.colours.dataset: "
+        "unknown dataset 'colors' in config/studies/tiny.yaml: scales.smoke.workloads.colours.dataset: "
         "did you mean 'colours'? known: colours, icons, icons-2",
     ),
     (
@@ -366,14 +366,14 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
     (
         "a selector changed for no arm",
         "studies/tiny.yaml",
-        lambda c: c["scales"]["smoke"]["settings"]["vit"].update(selectors={"rs2-50": {"ratio": 0.6}}),
-        "unknown arm 'rs2-50' in scales.smoke.settings.vit.selectors: known: full, infobatch-50",
+        lambda c: c["scales"]["smoke"]["workloads"]["vit"].update(methods={"rs2-50": {"ratio": 0.6}}),
+        "unknown arm 'rs2-50' in scales.smoke.workloads.vit.methods: known: full, infobatch-50",
     ),
     (
         "a selector changed to what it does not take",
         "studies/tiny.yaml",
-        lambda c: c["scales"]["smoke"]["settings"]["vit"].update(selectors={"infobatch-50": {"period": 2}}),
-        "scales.smoke.settings.vit.selectors.infobatch-50: period: unknown key",
+        lambda c: c["scales"]["smoke"]["workloads"]["vit"].update(methods={"infobatch-50": {"period": 2}}),
+        "scales.smoke.workloads.vit.methods.infobatch-50: period: unknown key",
     ),
     (
         "no seeds",
@@ -382,7 +382,7 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "scales.smoke.seeds: List should have at least 1 item",
     ),
     (
-        "a claim for a setting that is not there",
+        "a claim for a workload that is not there",
         "studies/tiny.yaml",
         lambda c: c["claims"][0].update(at={"smoke": "vti"}),
         ".at.smoke: did you mean 'vit'?",
@@ -469,10 +469,10 @@ def test_arm_ids_and_what_they_stand_for(tiny: Workspace) -> None:
     study = tiny.study("tiny")
     ids = study.arm_ids("smoke")
     assert ids[0] == "full"
-    assert ids[-2:] == ["full@vit", "infobatch-50@vit"]  # the main setting has no suffix
+    assert ids[-2:] == ["full@vit", "infobatch-50@vit"]  # the main workload has no suffix
     assert study.scale("smoke").main == "colours"
-    arm, setting = study.resolve("smoke", "infobatch-50@vit")
-    assert (arm, setting.model.name) == (study.arms["infobatch-50"], "vit")
+    arm, workload = study.resolve("smoke", "infobatch-50@vit")
+    assert (arm, workload.model.name) == (study.arms["infobatch-50"], "vit")
     assert study.resolve("smoke", "full")[1].model.name == "resnet-narrow"
     assert arm_id("full", None) == "full"
     for wrong in ("full@colours", "rs2-50@vit", "full@"):
@@ -480,18 +480,18 @@ def test_arm_ids_and_what_they_stand_for(tiny: Workspace) -> None:
             study.resolve("smoke", wrong)
 
 
-def test_a_setting_changes_an_arms_selector_there_only(tiny: Workspace) -> None:
+def test_a_workload_changes_an_arms_selector_there_only(tiny: Workspace) -> None:
     edit(
         tiny,
         "studies/tiny.yaml",
-        lambda c: c["scales"]["smoke"]["settings"]["vit"].update(selectors={"infobatch-50": {"ratio": 0.6, "delta": 0.5}}),
+        lambda c: c["scales"]["smoke"]["workloads"]["vit"].update(methods={"infobatch-50": {"ratio": 0.6, "delta": 0.5}}),
     )
     study = tiny.study("tiny")
-    assert study.resolve("smoke", "infobatch-50@vit")[0].selector == {"name": "infobatch", "ratio": 0.6, "delta": 0.5}
-    assert study.resolve("smoke", "infobatch-50")[0].selector == {"name": "infobatch", "ratio": 0.5}
-    assert study.resolve("smoke", "full@vit")[0].selector == {"name": "full"}
-    # What a run in the setting hangs on does not change with what another arm is told there.
-    assert "selectors" not in study.resolve("smoke", "full@vit")[1].spec()
+    assert study.resolve("smoke", "infobatch-50@vit")[0].leading == {"name": "infobatch", "ratio": 0.6, "delta": 0.5}
+    assert study.resolve("smoke", "infobatch-50")[0].leading == {"name": "infobatch", "ratio": 0.5}
+    assert study.resolve("smoke", "full@vit")[0].leading == {"name": "full"}
+    # What a run in the workload hangs on does not change with what another arm is told there.
+    assert "methods" not in study.resolve("smoke", "full@vit")[1].spec()
 
 
 def test_places_of_a_run(tmp_path: Path) -> None:

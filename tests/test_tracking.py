@@ -69,7 +69,7 @@ def write_results(workspace: Workspace) -> None:
     folder = workspace.results("smoke", "jest")
     (folder / "claims.csv").write_text("id,verdict\nsaving,supported\n")
     (folder / "figures").mkdir()
-    (folder / "figures" / "ladder.svg").write_text("<svg/>")
+    (folder / "figures" / "sweep.svg").write_text("<svg/>")
 
 
 def client_of(workspace: Workspace) -> Any:
@@ -167,7 +167,7 @@ def test_artifacts_are_copies_at_no_address_of_this_machine(workspace: Workspace
     track(workspace, "smoke", ["jest"])
     seen = content(workspace)
     assert sorted(seen["smoke/jest/full/seed0"][-1]) == ["curve.parquet", "provenance.json", "summary.json"]
-    assert sorted(seen["smoke/jest"][-1]) == ["claims.csv", "figures/ladder.svg"]
+    assert sorted(seen["smoke/jest"][-1]) == ["claims.csv", "figures/sweep.svg"]
     database = (workspace.root / "results" / "mlflow" / "mlflow.db").read_bytes()
     assert str(workspace.root).encode() not in database
 

@@ -4,8 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scrimp.selection import jest
-    from scrimp.selection.dropin import InfoBatch, SelectedData
+    from scrimp.methods import jest
+    from scrimp.methods.dropin import InfoBatch, SelectedData
     from scrimp.training.losses import sigmoid_loss
 
 __all__ = ["InfoBatch", "SelectedData", "__version__", "jest", "sigmoid_loss"]
@@ -16,11 +16,11 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> Any:
     # torch takes a second to import: the command line and the workflow do without it until they train.
     if name in ("InfoBatch", "SelectedData"):
-        from scrimp.selection import dropin
+        from scrimp.methods import dropin
 
         return getattr(dropin, name)
     if name == "jest":
-        return importlib.import_module("scrimp.selection.jest")
+        return importlib.import_module("scrimp.methods.jest")
     if name == "sigmoid_loss":
         from scrimp.training.losses import sigmoid_loss
 

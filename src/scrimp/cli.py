@@ -67,7 +67,7 @@ def shard(
 @app.command()
 def run(
     study: Study,
-    arm: Annotated[str, typer.Argument(help="ARM, or ARM@SETTING outside the main setting")],
+    arm: Annotated[str, typer.Argument(help="ARM, or ARM@WORKLOAD outside the main workload")],
     seed: Annotated[int, typer.Option(help="initial weights, order, augmentation and selection follow from it")] = 0,
     scale: Scale = None,
     device: Device = None,

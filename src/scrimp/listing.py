@@ -12,7 +12,7 @@ from rich.table import Table
 from scrimp.config import Workspace, unknown
 from scrimp.data.sources import check_needs
 from scrimp.errors import ScrimpError
-from scrimp.selection import check_selector, selector_names
+from scrimp.methods import check_method, method_names
 
 
 def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
@@ -99,34 +99,33 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
 
     `scale` and `studies` stand for those of config/config.yaml, as `snakemake --config` can set them.
     """
-    settings = workspace.settings()
+    chosen = workspace.settings()
     datasets = workspace.datasets()
     check_needs(datasets)
-    for name in studies or settings.studies:
+    for name in studies or chosen.studies:
         if name not in workspace.study_names():
             raise ScrimpError(unknown("study", name, workspace.study_names(), "config/config.yaml: studies"))
-        workspace.study(name).scale(scale or settings.scale)
+        workspace.study(name).scale(scale or chosen.scale)
     for name in workspace.study_names():
         study, where = workspace.study(name), f"config/studies/{name}.yaml"
         for arm_name, arm in study.arms.items():
-            if arm.selector_name is None:
-                continue
-            if arm.selector_name not in selector_names():
-                at = f"{where}: arms.{arm_name}.selector"
-                raise ScrimpError(unknown("selector", arm.selector_name, selector_names(), at))
-            check_selector(arm.selector, f"{where}: arms.{arm_name}.selector", study.task)
+            for method in arm.methods:
+                at = f"{where}: arms.{arm_name}.methods"
+                if method["name"] not in method_names():
+                    raise ScrimpError(unknown("method", method["name"], method_names(), at))
+                check_method(method, at, study.task)
         for scale_name, sizes in study.scales.items():
-            for setting_name, setting in sizes.settings.items():
+            for workload_name, workload in sizes.workloads.items():
                 for key in ("dataset", "zero_shot", "coco"):
-                    dataset = getattr(setting, key)
+                    dataset = getattr(workload, key)
                     if dataset is not None and dataset not in datasets:
-                        at = f"{where}: scales.{scale_name}.settings.{setting_name}.{key}"
+                        at = f"{where}: scales.{scale_name}.workloads.{workload_name}.{key}"
                         raise ScrimpError(unknown("dataset", dataset, datasets, at))
-                for arm_name in setting.arms:
-                    setting.with_recipe(study.arms[arm_name].recipe, f"{where}: arms.{arm_name}.recipe")
-                for arm_name in setting.selectors:
-                    at = f"{where}: scales.{scale_name}.settings.{setting_name}.selectors.{arm_name}"
-                    check_selector(study.arm_in(arm_name, setting).selector, at)
+                for arm_name in workload.arms:
+                    workload.with_recipe(study.arms[arm_name].recipe, f"{where}: arms.{arm_name}.recipe")
+                for arm_name in workload.methods:
+                    at = f"{where}: scales.{scale_name}.workloads.{workload_name}.methods.{arm_name}"
+                    check_method(study.arm_in(arm_name, workload).leading, at)
 
 
 def check_code(workspace: Workspace) -> None:
@@ -154,8 +153,8 @@ def check_code(workspace: Workspace) -> None:
             at = f"scales.{scale_name}"
             named += [("probe", probe, _offered(name, "", "PROBES"), f"{at}.probes") for probe in sizes.probes]
             named += [
-                ("model", setting.model.name, models[study.task], f"{at}.settings.{setting_name}.model")
-                for setting_name, setting in sizes.settings.items()
+                ("model", workload.model.name, models[study.task], f"{at}.workloads.{workload_name}.model")
+                for workload_name, workload in sizes.workloads.items()
             ]
         for what, wanted, known, at in named:
             if wanted not in known:

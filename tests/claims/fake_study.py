@@ -39,7 +39,7 @@ def make_study(claims: list[Claim], seeds: int = 3) -> StudyConfig:
     scale = {
         "note": "fake",
         "seeds": list(range(seeds)),
-        "settings": {"icons": SETTING, "small": SETTING | {"arms": ["full", "method"]}},
+        "workloads": {"icons": SETTING, "small": SETTING | {"arms": ["full", "method"]}},
         "probes": {"overhead": {}},
     }
     fields = {
@@ -47,10 +47,10 @@ def make_study(claims: list[Claim], seeds: int = 3) -> StudyConfig:
         "title": "A fake study",
         "paper": "nobody",
         "card": {"question": "?", "method": "-", "reading": "-"},
-        "arms": {arm: {"label": arm, "selector": {"name": "all"}} for arm in ARMS},
-        "ladder": list(LADDER),
+        "arms": {arm: {"label": arm, "methods": [{"name": "all"}]} for arm in ARMS},
+        "baseline_sweep": list(LADDER),
         "scales": {"mini": scale, "gpu": scale},
-        "figures": {"savings": "Savings"},
+        "figures": {"speedups": "Speedups"},
         "claims": [claim.model_dump() for claim in claims],
     }
     return parse_model(fields, StudyConfig, "test")

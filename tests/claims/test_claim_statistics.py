@@ -1,4 +1,4 @@
-"""Intervals and savings against numbers worked out by hand, and their invariances."""
+"""Intervals and speedups against numbers worked out by hand, and their invariances."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from scrimp.claims.statistics import (
-    Saving,
-    curve_saving,
+    Speedup,
+    curve_speedup,
     geometric_interval,
-    ladder_interval,
-    ladder_saving,
     mean_interval,
+    sweep_interval,
+    sweep_speedup,
 )
 
 # The 97.5 % point of Student's t with 2 degrees of freedom, where F(t) = 1/2 + t / (2 sqrt(2 + t^2)): 4.3027.
@@ -107,106 +107,106 @@ def test_interval_holds_its_mean_and_moves_with_the_values(values: list[float], 
 
 
 def test_savings_average_as_logs() -> None:
-    found = geometric_interval([Saving(2.0), Saving(0.5)])
+    found = geometric_interval([Speedup(2.0), Speedup(0.5)])
     assert found.mean == pytest.approx(1.0)
     assert found.low * found.high == pytest.approx(1.0)
     # By hand: the logs are 1, 2, 3.
-    three = geometric_interval([Saving(math.e), Saving(math.e**2), Saving(math.e**3)])
+    three = geometric_interval([Speedup(math.e), Speedup(math.e**2), Speedup(math.e**3)])
     assert three.low == pytest.approx(math.exp(2 - T_2 / math.sqrt(3)))
-    assert geometric_interval([Saving(2.0), Saving(3.0, "below")]).low == 0.0
+    assert geometric_interval([Speedup(2.0), Speedup(3.0, "below")]).low == 0.0
 
 
-# ------------------------------------------------------------------------------------------------------------- ladder
+# ------------------------------------------------------------------------------------------------------------- sweep
 def test_ladder_by_hand() -> None:
     # 25 lies halfway between the rungs at 2 and 4; halfway in log cost is 2 sqrt(2).
-    assert ladder_saving([1, 2, 4], [10, 20, 30], 1.0, 25.0).value == pytest.approx(2 * math.sqrt(2))
-    assert ladder_saving([4, 1, 2], [30, 10, 20], 0.5, 20.0) == Saving(pytest.approx(4.0))
-    assert ladder_saving([1, 2, 4], [3.0, 2.0, 1.0], 1.0, 1.5, better="lower").value == pytest.approx(2 * math.sqrt(2))
+    assert sweep_speedup([1, 2, 4], [10, 20, 30], 1.0, 25.0).value == pytest.approx(2 * math.sqrt(2))
+    assert sweep_speedup([4, 1, 2], [30, 10, 20], 0.5, 20.0) == Speedup(pytest.approx(4.0))
+    assert sweep_speedup([1, 2, 4], [3.0, 2.0, 1.0], 1.0, 1.5, better="lower").value == pytest.approx(2 * math.sqrt(2))
 
 
 def test_ladder_never_extrapolates() -> None:
-    assert ladder_saving([1, 2, 4], [10, 20, 30], 0.5, 30.1) == Saving(pytest.approx(8.0), "above")
-    assert ladder_saving([1, 2, 4], [10, 20, 30], 0.5, 9.9) == Saving(pytest.approx(2.0), "below")
-    assert ladder_saving([1, 2, 4], [3, 2, 1], 1.0, 0.9, better="lower").censored == "above"
+    assert sweep_speedup([1, 2, 4], [10, 20, 30], 0.5, 30.1) == Speedup(pytest.approx(8.0), "above")
+    assert sweep_speedup([1, 2, 4], [10, 20, 30], 0.5, 9.9) == Speedup(pytest.approx(2.0), "below")
+    assert sweep_speedup([1, 2, 4], [3, 2, 1], 1.0, 0.9, better="lower").censored == "above"
 
 
 def test_first_cost_of_a_plateau_counts() -> None:
     # The isotonic fit pools 30 and 20 to 25 at costs 2 and 4: the plain recipe reaches 25 at 2.
-    assert ladder_saving([1, 2, 4, 8], [10, 30, 20, 40], 1.0, 25.0).value == pytest.approx(2.0)
-    assert ladder_saving([1, 2, 4], [5, 5, 5], 1.0, 5.0) == Saving(pytest.approx(1.0))
+    assert sweep_speedup([1, 2, 4, 8], [10, 30, 20, 40], 1.0, 25.0).value == pytest.approx(2.0)
+    assert sweep_speedup([1, 2, 4], [5, 5, 5], 1.0, 5.0) == Speedup(pytest.approx(1.0))
 
 
 def test_rungs_of_equal_cost_are_averaged() -> None:
-    assert ladder_saving([1, 1, 4], [10, 20, 35], 1.0, 25.0).value == pytest.approx(2.0)
+    assert sweep_speedup([1, 1, 4], [10, 20, 35], 1.0, 25.0).value == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("costs", [[1.0], [0.0, 1.0], [1.0, math.inf]])
 def test_a_broken_ladder_is_refused(costs: list[float]) -> None:
-    with pytest.raises(ValueError, match="ladder needs"):
-        ladder_saving(costs, [1.0] * len(costs), 1.0, 1.0)
+    with pytest.raises(ValueError, match="sweep needs"):
+        sweep_speedup(costs, [1.0] * len(costs), 1.0, 1.0)
 
 
 @given(rising, rising, st.integers(0, 4))
 def test_a_rung_of_the_ladder_saves_nothing(costs: np.ndarray, qualities: np.ndarray, rung: int) -> None:
-    saving = ladder_saving(costs, qualities, costs[rung], qualities[rung])
-    assert saving == Saving(pytest.approx(1.0))
+    speedup = sweep_speedup(costs, qualities, costs[rung], qualities[rung])
+    assert speedup == Speedup(pytest.approx(1.0))
 
 
 @given(rising, st.lists(numbers, min_size=5, max_size=5), st.integers(1, 5000), numbers, st.floats(1e-6, 1e12))
 def test_the_unit_of_cost_does_not_matter(
     costs: np.ndarray, qualities: list[float], cost: float, quality: float, unit: float
 ) -> None:
-    one, other = (ladder_saving(costs * u, qualities, cost * u, quality) for u in (1.0, unit))
-    assert other == Saving(pytest.approx(one.value, rel=1e-6), one.censored)
+    one, other = (sweep_speedup(costs * u, qualities, cost * u, quality) for u in (1.0, unit))
+    assert other == Speedup(pytest.approx(one.value, rel=1e-6), one.censored)
 
 
 @given(rising, st.lists(numbers, min_size=5, max_size=5), st.integers(1, 5000), numbers, st.floats(0, 100))
 def test_a_better_method_never_saves_less(
     costs: np.ndarray, qualities: list[float], cost: float, quality: float, gain: float
 ) -> None:
-    one, better = (ladder_saving(costs, qualities, cost, quality + g) for g in (0.0, gain))
+    one, better = (sweep_speedup(costs, qualities, cost, quality + g) for g in (0.0, gain))
     assert better.value >= one.value * (1 - 1e-9)
-    mirrored = ladder_saving(costs, [-q for q in qualities], cost, -quality, better="lower")
+    mirrored = sweep_speedup(costs, [-q for q in qualities], cost, -quality, better="lower")
     assert mirrored == one
 
 
-# ----------------------------------------------------------------------------------------------------- ladder interval
+# ----------------------------------------------------------------------------------------------------- sweep interval
 def test_interval_of_a_noiseless_ladder_is_the_saving() -> None:
-    ladder = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])  # 10 points per doubling: 45 at cost 1 is worth 2 ** 1.5
-    savings, found = ladder_interval([ladder] * 3, [(1.0, 45.0)] * 3)
-    assert [s.value for s in savings] == pytest.approx([2**1.5] * 3)
+    sweep = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])  # 10 points per doubling: 45 at cost 1 is worth 2 ** 1.5
+    speedups, found = sweep_interval([sweep] * 3, [(1.0, 45.0)] * 3)
+    assert [s.value for s in speedups] == pytest.approx([2**1.5] * 3)
     assert (found.mean, found.low, found.high) == pytest.approx([2**1.5] * 3, rel=1e-9)
 
 
 def test_interval_on_a_straight_ladder_is_the_interval_of_logs() -> None:
-    # Quality log2(cost) makes a lead of quality a difference of log savings: both of its parts are then the same.
-    ladder = (COSTS, np.log2(COSTS))
-    savings, found = ladder_interval([ladder] * 3, [(1.0, 0.2), (1.0, 0.25), (1.0, 0.3)])
-    logs = geometric_interval(savings)
+    # Quality log2(cost) makes a lead of quality a difference of log speedups: both of its parts are then the same.
+    sweep = (COSTS, np.log2(COSTS))
+    speedups, found = sweep_interval([sweep] * 3, [(1.0, 0.2), (1.0, 0.25), (1.0, 0.3)])
+    logs = geometric_interval(speedups)
     assert (found.low, found.high) == pytest.approx((logs.low, logs.high), rel=1e-6)
 
 
 def test_a_hair_above_a_saturated_ladder_is_no_saving() -> None:
-    # Every seed beats its ladder's top, so every saving is "at least 4"; but by no more than the seeds differ.
-    ladder = (COSTS, [90.0, 90.0, 90.0, 90.0, 90.0])
-    savings, found = ladder_interval([ladder] * 3, [(1.0, 90.01), (1.0, 90.3), (1.0, 90.02)])
-    assert savings == [Saving(pytest.approx(4.0), "above")] * 3
+    # Every seed beats its sweep's top, so every speedup is "at least 4"; but by no more than the seeds differ.
+    sweep = (COSTS, [90.0, 90.0, 90.0, 90.0, 90.0])
+    speedups, found = sweep_interval([sweep] * 3, [(1.0, 90.01), (1.0, 90.3), (1.0, 90.02)])
+    assert speedups == [Speedup(pytest.approx(4.0), "above")] * 3
     assert (found.low, found.high) == (0.0, math.inf)
 
 
 def test_far_above_the_ladder_is_at_least_its_end() -> None:
-    ladder = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])
-    _, found = ladder_interval([ladder] * 3, [(1.0, 60.0), (1.0, 60.1), (1.0, 60.2)])
+    sweep = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])
+    _, found = sweep_interval([sweep] * 3, [(1.0, 60.0), (1.0, 60.1), (1.0, 60.2)])
     assert found.low == pytest.approx(4.0)
     assert found.high == math.inf
-    _, found = ladder_interval([ladder] * 3, [(1.0, 1.0), (1.0, 1.1), (1.0, 1.2)])
+    _, found = sweep_interval([sweep] * 3, [(1.0, 1.0), (1.0, 1.1), (1.0, 1.2)])
     assert found.low == 0.0
     assert found.high == pytest.approx(0.25)
 
 
 def test_one_seed_on_the_ladder_has_no_interval() -> None:
-    savings, found = ladder_interval([(COSTS, COSTS)], [(1.0, 2.0)])
-    assert savings[0].value == pytest.approx(2.0)
+    speedups, found = sweep_interval([(COSTS, COSTS)], [(1.0, 2.0)])
+    assert speedups[0].value == pytest.approx(2.0)
     assert math.isnan(found.low)
 
 
@@ -217,7 +217,7 @@ def test_ladder_interval_holds_its_mean_whatever_the_unit(seed: int, noise: floa
     heights = [90 - 6 / np.sqrt(COSTS) + noise * rng.normal(size=5) for _ in range(3)]
     ends = (84 + noise * rng.normal(size=3)).tolist()
     found, other = (
-        ladder_interval([(np.array(COSTS) * u, h) for h in heights], [(cost * u, end) for end in ends])[1]
+        sweep_interval([(np.array(COSTS) * u, h) for h in heights], [(cost * u, end) for end in ends])[1]
         for u in (1.0, unit)
     )
     assert found.low <= found.mean * (1 + 1e-9)
@@ -230,32 +230,32 @@ PLAIN = ([0, 1, 2, 3, 4], [0, 10, 20, 30, 40])
 
 
 def test_curves_by_hand() -> None:
-    assert curve_saving(PLAIN, ([0, 1, 2], [0, 20, 40])) == Saving(2.0)  # 4 over 2
-    assert curve_saving(PLAIN, ([0, 1, 2], [0, 20, 40]), target=25.0) == Saving(2.0)  # 2.5 over 1.25
+    assert curve_speedup(PLAIN, ([0, 1, 2], [0, 20, 40])) == Speedup(2.0)  # 4 over 2
+    assert curve_speedup(PLAIN, ([0, 1, 2], [0, 20, 40]), target=25.0) == Speedup(2.0)  # 2.5 over 1.25
     falling = ([0, 1, 2], [8.0, 4.0, 2.0])
-    assert curve_saving(falling, ([0, 1, 2], [8.0, 2.0, 1.0]), better="lower") == Saving(2.0)
+    assert curve_speedup(falling, ([0, 1, 2], [8.0, 2.0, 1.0]), better="lower") == Speedup(2.0)
 
 
 def test_first_crossing_counts() -> None:
     # The baseline is at its final 20 already at cost 1, and falls back.
-    assert curve_saving(([1, 2, 3], [20, 10, 20]), ([1, 2], [0, 20])) == Saving(0.5)
+    assert curve_speedup(([1, 2, 3], [20, 10, 20]), ([1, 2], [0, 20])) == Speedup(0.5)
 
 
 def test_a_target_never_reached_is_bounded_by_the_end_of_the_run() -> None:
-    assert curve_saving(PLAIN, ([1, 2], [5, 39])) == Saving(2.0, "below")
-    assert curve_saving(PLAIN, ([1, 2], [5, 50]), target=50.0) == Saving(2.0, "above")
+    assert curve_speedup(PLAIN, ([1, 2], [5, 39])) == Speedup(2.0, "below")
+    assert curve_speedup(PLAIN, ([1, 2], [5, 50]), target=50.0) == Speedup(2.0, "above")
     with pytest.raises(ValueError, match="neither"):
-        curve_saving(PLAIN, ([1, 2], [5, 39]), target=100.0)
+        curve_speedup(PLAIN, ([1, 2], [5, 39]), target=100.0)
 
 
 def test_an_untrained_model_has_reached_nothing() -> None:
-    assert curve_saving(([0, 1, 2], [50, 50, 50]), ([0, 1, 2], [50, 50, 50])) == Saving(1.0)
+    assert curve_speedup(([0, 1, 2], [50, 50, 50]), ([0, 1, 2], [50, 50, 50])) == Speedup(1.0)
     with pytest.raises(ValueError, match="ascending"):
-        curve_saving(([2, 1], [1, 2]), PLAIN)
+        curve_speedup(([2, 1], [1, 2]), PLAIN)
 
 
 @given(rising, rising, st.floats(1e-3, 1e9))
 def test_identical_curves_save_nothing_in_any_unit(costs: np.ndarray, qualities: np.ndarray, unit: float) -> None:
-    assert curve_saving((costs, qualities), (costs, qualities)) == Saving(1.0)
-    other = curve_saving((costs * unit, qualities), (costs * unit / 3, qualities))
-    assert other == Saving(pytest.approx(3.0))
+    assert curve_speedup((costs, qualities), (costs, qualities)) == Speedup(1.0)
+    other = curve_speedup((costs * unit, qualities), (costs * unit / 3, qualities))
+    assert other == Speedup(pytest.approx(3.0))

@@ -29,7 +29,7 @@ from scrimp.records import Summary, write_run
 SAVING = {"kind": "ratio", "method": "method", "axis": "flops"}
 T_2 = math.sqrt(2) * 0.95 / math.sqrt(1 - 0.95**2)  # Student's t, 2 degrees of freedom, 97.5 %
 
-# The ladder gains 10 points per doubling from 50 at cost 1/4: quality 75 is worth cost sqrt(2).
+# The sweep gains 10 points per doubling from 50 at cost 1/4: quality 75 is worth cost sqrt(2).
 RUNGS = {"full-quarter": 50.0, "full-half": 60.0, "full": 70.0, "full-x2": 80.0, "full-x4": 90.0}
 
 
@@ -41,7 +41,7 @@ def save(root: Path, summary: Summary, costs: list[float] | None = None, values:
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
-    """Three seeds of a ladder (shifted by seed) and of a method at half the cost of `full`; less in setting `small`."""
+    """Three seeds of a sweep (shifted by seed) and of a method at half the cost of `full`; less in workload `small`."""
     for seed in range(3):
         for arm, quality in RUNGS.items():
             ends = [0.0, LADDER[arm] / 2, LADDER[arm]]
@@ -64,18 +64,18 @@ def judged(workspace: Workspace, rule: dict[str, Any] | None, scale: str = "mini
 
 
 def test_ladder_saving_end_to_end(workspace: Workspace) -> None:
-    found = judged(workspace, SAVING, published=2.5, figure="savings", deviations={"mini": "icons, not ImageNet"})
-    # Quality 75 is the ladder's at cost 2 ** .5, the method costs 1/2: 2 ** 1.5, and 2 ** .1 per point of lead.
+    found = judged(workspace, SAVING, published=2.5, figure="speedups", deviations={"mini": "icons, not ImageNet"})
+    # Quality 75 is the sweep's at cost 2 ** .5, the method costs 1/2: 2 ** 1.5, and 2 ** .1 per point of lead.
     assert [p.value for p in found.points] == pytest.approx([2**1.5, 2**1.6, 2**1.4])
     assert found.measured == pytest.approx(2**1.5)
     # The logs to base 2 have standard deviation .1.
     assert found.low == pytest.approx(2 ** (1.5 - T_2 * 0.1 / math.sqrt(3)))
     assert found.high == pytest.approx(2 ** (1.5 + T_2 * 0.1 / math.sqrt(3)))
-    assert (found.verdict, found.n, found.setting) == ("supported", 3, "icons")
+    assert (found.verdict, found.n, found.workload) == ("supported", 3, "icons")
     assert set(found.arms) == {"method", *LADDER}
     assert len(found.commands) == 18
     assert "scrimp run fake full-x4 --seed 2 --scale mini" in found.commands
-    assert (found.figure, found.deviations) == ("savings", "icons, not ImageNet")
+    assert (found.figure, found.deviations) == ("speedups", "icons, not ImageNet")
     assert judged(workspace, SAVING, published=13.0).verdict == "partly supported"
 
 
@@ -85,7 +85,7 @@ def test_censored_savings_are_said_to_be_bounds(workspace: Workspace) -> None:
     found = judged(workspace, SAVING, published=13.0)
     assert (found.measured, found.low) == (pytest.approx(8.0), pytest.approx(8.0))
     assert (found.high, found.censored, found.verdict) == (math.inf, "above", "supported")
-    assert "3 of 3 savings known only as at least" in found.reason
+    assert "3 of 3 speedups known only as at least" in found.reason
 
 
 def test_published_way_reads_two_curves(workspace: Workspace) -> None:
@@ -141,7 +141,7 @@ def test_slope_and_reduction_by_hand(workspace: Workspace) -> None:
     assert (found.measured, found.low, found.high, found.verdict) == (0.5, 0.5, 0.5, "supported")
 
 
-def test_another_setting_is_paired_by_the_seeds_it_has(workspace: Workspace) -> None:
+def test_another_workload_is_paired_by_the_seeds_it_has(workspace: Workspace) -> None:
     rule = {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5}
     found = judged(workspace, rule, at={"mini": "small"})
     assert (found.measured, found.n, found.low, found.verdict) == (1.0, 1, None, "inconclusive")
@@ -156,13 +156,13 @@ def test_another_setting_is_paired_by_the_seeds_it_has(workspace: Workspace) -> 
         (SAVING, {"at": {"mini": None}}, "left out at scale mini"),
         (SAVING, {"scale": "gpu"}, "make it with `scrimp run fake method --seed 0 --scale gpu`"),
         (SAVING | {"method": "rival"}, {}, "no finished run of rival at scale mini"),
-        (SAVING, {"at": {"mini": "small"}}, "a ladder needs two or more"),
+        (SAVING, {"at": {"mini": "small"}}, "a sweep needs two or more"),
         (SAVING, {"metric": "test_loss"}, "does not record test_loss; it records test_accuracy"),
         (SAVING | {"way": "curves", "baseline": "full"}, {"metric": "test_loss"}, "records no curve of test_loss"),
         (
             {"kind": "difference", "method": "rival", "baseline": "full", "no_effect": 1},
             {"at": {"mini": "small"}},
-            "rival is no arm of setting small at scale mini",
+            "rival is no arm of workload small at scale mini",
         ),
         ({"kind": "exact", "probe": "nothing", "column": "c", "tolerance": 0.1}, {"published": 1}, "not part of scale"),
         (
@@ -188,7 +188,7 @@ def test_an_axis_that_was_not_measured_is_not_run(workspace: Workspace) -> None:
     assert (found.verdict, found.reason) == ("not run", "flops of method (seed 0) was not measured")
 
 
-def test_unknown_setting_is_an_error(workspace: Workspace) -> None:
+def test_unknown_workload_is_an_error(workspace: Workspace) -> None:
     with pytest.raises(ScrimpError, match="did you mean 'icons'"):
         judged(workspace, SAVING, at={"mini": "icon"})
 

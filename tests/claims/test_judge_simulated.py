@@ -17,7 +17,7 @@ from fake_study import LADDER, make_claim, make_study, make_summary
 from scipy import stats
 
 from scrimp.claims.judge import index_runs, judge_claim
-from scrimp.claims.statistics import curve_saving, geometric_interval, ladder_interval
+from scrimp.claims.statistics import curve_speedup, geometric_interval, sweep_interval
 from scrimp.claims.verdicts import ratio_verdict
 from scrimp.config import Workspace
 
@@ -107,9 +107,9 @@ def test_an_ordering_is_found_where_each_of_its_pairs_is() -> None:
 
 
 def test_a_planted_saving_is_found() -> None:
-    # The method reaches the full recipe's accuracy at .55 of its cost: a saving of 1.82 against a margin of 1.05.
-    # Around cost 1 the ladder gains at least (89.757 - 88) / ln 2 = 2.53 points per unit of log cost, and both the
-    # method's and the rung's noise are .3, so that a log saving scatters by at most .3 sqrt(2) / 2.53 = .167, and cost
+    # The method reaches the full recipe's accuracy at .55 of its cost: a speedup of 1.82 against a margin of 1.05.
+    # Around cost 1 the sweep gains at least (89.757 - 88) / ln 2 = 2.53 points per unit of log cost, and both the
+    # method's and the rung's noise are .3, so that a log speedup scatters by at most .3 sqrt(2) / 2.53 = .167, and cost
     # noise adds .03 sqrt(2).
     slope = (accuracy(2.0) - accuracy(1.0)) / math.log(2)
     spread = math.hypot(NOISE * math.sqrt(2) / slope, 0.03 * math.sqrt(2))
@@ -132,16 +132,16 @@ LADDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.mark.parametrize("shape", LADDERS)
 def test_identical_arms_on_a_ladder_that_hardly_climbs(shape: str) -> None:
-    # Where more training brings nothing, a hair of quality is worth any cost: the place where savings are made up.
+    # Where more training brings nothing, a hair of quality is worth any cost: the place where speedups are made up.
     rng, verdicts = np.random.default_rng(3), Counter[str]()
     costs = np.array(list(LADDER.values()))
     heights = LADDERS[shape](costs)
     for _ in range(DRAWS):
-        ladders = [(costs, heights + NOISE * rng.normal(size=costs.size)) for _ in range(SEEDS)]
+        sweeps = [(costs, heights + NOISE * rng.normal(size=costs.size)) for _ in range(SEEDS)]
         ends = [(1.0, float(heights[2] + NOISE * rng.normal())) for _ in range(SEEDS)]
-        _, found = ladder_interval(ladders, ends)
+        _, found = sweep_interval(sweeps, ends)
         verdicts[ratio_verdict(found.low, found.high, 1.67, 0.05, "higher").name] += 1
-    print(f"\n{shape} ladder: { ({k: v / DRAWS for k, v in verdicts.items()}) }")
+    print(f"\n{shape} sweep: { ({k: v / DRAWS for k, v in verdicts.items()}) }")
     assert verdicts["supported"] + verdicts["partly supported"] <= ALLOWED * DRAWS
     assert verdicts["contradicted"] <= ALLOWED * DRAWS
 
@@ -151,10 +151,10 @@ def test_identical_curves_are_hardly_ever_supported() -> None:
     costs = np.linspace(1, 6, 6) / 6
     heights = 94 - 6 / np.sqrt(costs)
     for _ in range(DRAWS):
-        savings = [
-            curve_saving(*((costs, heights + NOISE * rng.normal(size=costs.size)) for _ in range(2))) for _ in range(SEEDS)
+        speedups = [
+            curve_speedup(*((costs, heights + NOISE * rng.normal(size=costs.size)) for _ in range(2))) for _ in range(SEEDS)
         ]
-        found = geometric_interval(savings)
+        found = geometric_interval(speedups)
         verdicts[ratio_verdict(found.low, found.high, 1.67, 0.05, "higher").name] += 1
     print(f"\ncurves: { ({k: v / DRAWS for k, v in verdicts.items()}) }")
     assert verdicts["supported"] + verdicts["partly supported"] <= ALLOWED * DRAWS

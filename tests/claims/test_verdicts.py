@@ -150,7 +150,7 @@ def test_a_claim_at_odds_with_itself_is_refused(rule: dict, given_: dict, messag
 
 def test_rule_text_states_the_margins() -> None:
     assert rule_text(make_claim(RATIO, published=1.67)) == (
-        "Saving of flops: the cost at which the fully decayed plain recipe reaches the test_accuracy of method, over "
+        "Speedup of flops: the cost at which the fully decayed plain recipe reaches the test_accuracy of method, over "
         "the cost of method: supported if the 95 % interval lies wholly above 1.05 and reaches 1.67, partly supported "
         "if it lies there but ends short of that, contradicted if wholly below 0.9524, not supported if inside "
         "[0.9524, 1.05], otherwise inconclusive."

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 from tar_worlds import SIDE, SMALL, picture, two_tars
 
-from scrimp.config import Setting, Workspace
+from scrimp.config import Workload, Workspace
 from scrimp.data.benchmarks import class_words, load_zero_shot
 from scrimp.data.pairs import Pairs, PairSource
 from scrimp.data.shards import read_manifest
@@ -64,12 +64,12 @@ STUDY: dict[str, Any] = {
         "uniform": {"label": "uniform", "selector": {"name": "uniform"}},
         "jest": {"label": "JEST", "selector": {"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4}},
     },
-    "ladder": ["uniform"],
+    "baseline_sweep": ["uniform"],
     "scales": {
         "paper": {
             "note": "tiny",
             "seeds": [0],
-            "settings": {"web": SETTING},
+            "workloads": {"web": SETTING},
             "references": {"curated": {"label": "curated", "subset": "curated", "steps": 2}},
         }
     },
@@ -117,7 +117,7 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
 
 
 def task_of(workspace: Workspace, **changes: Any) -> PairTask:
-    return load_pair_task(workspace, Setting.model_validate({**SETTING, **changes}), torch.device("cpu"))
+    return load_pair_task(workspace, Workload.model_validate({**SETTING, **changes}), torch.device("cpu"))
 
 
 def in_memory(pairs: PairSource) -> Pairs:
@@ -189,8 +189,8 @@ def test_references_are_trained_on_subsets_of_the_tars(workspace: Workspace) -> 
 
 def test_zero_shot_pictures_of_one_size_stay_in_memory_without_an_image_size(workspace: Workspace) -> None:
     task = task_of(workspace)
-    setting = Setting.model_validate({**SETTING, "image_size": None, "templates": ["{}"]})
-    found = load_zero_shot(workspace, setting, task.data.encode)
+    workload = Workload.model_validate({**SETTING, "image_size": None, "templates": ["{}"]})
+    found = load_zero_shot(workspace, workload, task.data.encode)
     assert found is not None
     assert isinstance(found.pairs, Pairs)
     assert found.pairs.images(torch.tensor([2])).shape == (1, SIDE, SIDE + 4, 3)
@@ -207,8 +207,8 @@ def test_a_model_without_room_for_the_data_is_refused(workspace: Workspace) -> N
         task_of(workspace, model={"name": "two-towers", "options": short})
 
 
-def test_a_setting_without_an_image_size_is_told_to_have_one(workspace: Workspace) -> None:
-    with pytest.raises(ScrimpError, match="web has pictures of many sizes: give the setting an `image_size`"):
+def test_a_workload_without_an_image_size_is_told_to_have_one(workspace: Workspace) -> None:
+    with pytest.raises(ScrimpError, match="web has pictures of many sizes: give the workload an `image_size`"):
         task_of(workspace, image_size=None)
 
 
@@ -217,7 +217,7 @@ def test_a_setting_without_an_image_size_is_told_to_have_one(workspace: Workspac
     [
         ({"zero_shot": "coco"}, "coco has no labels; zero-shot"),
         ({"coco": "classes"}, "classes has no column of captions"),
-        ({"class_names": None}, r"n00000001 and the other classes are WordNet's numbers: give the setting `class_names`"),
+        ({"class_names": None}, r"n00000001 and the other classes are WordNet's numbers: give the workload `class_names`"),
         ({"class_names": "none.json"}, r"none\.json does not exist"),
     ],
 )

@@ -19,7 +19,7 @@ from scrimp.data.loading import Images, Normalisation, augmented, load_classific
 from scrimp.data.order import epoch_order
 from scrimp.data.shards import ShardWriter, building, read_samples, write_manifest
 from scrimp.errors import ScrimpError
-from scrimp.selection.base import derived_generator
+from scrimp.methods.base import derived_generator
 
 
 def naive(pixels: torch.Tensor, shift: int, flip: bool, draws: torch.Tensor) -> torch.Tensor:
@@ -189,5 +189,5 @@ def test_pictures_of_two_sizes_are_refused(tmp_path: Path) -> None:
     folder = shards_of(tmp_path / "small", [10, 20])
     large = shards_of(tmp_path / "large", [30], side=5)
     samples = pd.concat([read_samples(folder), read_samples(large).assign(shard="../large/train-00000.tar")])
-    with pytest.raises(ScrimpError, match="images of different sizes; give the setting an `image_size`"):
+    with pytest.raises(ScrimpError, match="images of different sizes; give the workload an `image_size`"):
         load_pixels(folder, samples)

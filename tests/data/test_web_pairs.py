@@ -18,8 +18,8 @@ from scrimp.data.shards import read_manifest
 from scrimp.data.web_pairs import load_web_pairs, squared
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
+from scrimp.methods.batch import build_batch_selector
 from scrimp.models.contrastive import TwoTowers, build_two_towers
-from scrimp.selection.batch import build_batch_selector
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import train
 from scrimp.training.pair_costs import TowerFlops
@@ -147,7 +147,7 @@ def test_tars_that_are_gone_or_have_changed_since_are_found(web: Path, tmp_path:
 
 
 def test_pairs_from_the_web_need_an_image_size(web: Path) -> None:
-    with pytest.raises(ScrimpError, match=r"web has pictures of many sizes: give the setting an `image_size`"):
+    with pytest.raises(ScrimpError, match=r"web has pictures of many sizes: give the workload an `image_size`"):
         load_pairs(web)
 
 

@@ -23,7 +23,7 @@ RUN = {"images": run_arm, "pairs": run_pairs_arm, "words": run_language_arm}
 
 
 def arm(method: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    return {"label": "-", **({"selector": method} if method else {}), **more}
+    return {"label": "-", **({"methods": [method]} if method else {}), **more}
 
 
 def cooldown(schedule: dict[str, Any], share: float, shape: str = "1-sqrt") -> dict[str, Any]:
@@ -35,9 +35,18 @@ def cooldown_arm(of: str, horizon: float, schedule: dict[str, Any]) -> dict[str,
 
 
 def study(name: str, task: str, arms: dict[str, Any], workloads: dict[str, Any], **scale: Any) -> dict[str, Any]:
-    sizes = {"smoke": {"note": "tiny", "seeds": [0], "settings": workloads, **scale}}
+    sizes = {"smoke": {"note": "tiny", "seeds": [0], "workloads": workloads, **scale}}
     about = {"title": "t", "paper": "p", "card": {"question": "?", "method": "-", "reading": "-"}}
-    return {"study": name, "task": task, **about, "arms": arms, "ladder": [], "scales": sizes, "figures": {}, "claims": []}
+    return {
+        "study": name,
+        "task": task,
+        **about,
+        "arms": arms,
+        "baseline_sweep": [],
+        "scales": sizes,
+        "figures": {},
+        "claims": [],
+    }
 
 
 def write_study(root: Path, content: dict[str, Any]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from scrimp.measure import code
-from scrimp.selection import selector_class, selector_module, selector_names
+from scrimp.methods import method_class, method_module, method_names
 
 RUNNERS = {True: "scrimp.training.pairs_runner", False: "scrimp.training.runner"}
-OF_PAIRS = {name for name in selector_names() if selector_class(name).task == "image-text"}
+OF_PAIRS = {name for name in method_names() if method_class(name).task == "image-text"}
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def digests() -> dict[str, str]:
     code.imports_of.cache_clear()  # as a new process would
-    return {name: code.code_digest(RUNNERS[name in OF_PAIRS], selector_module(name)) for name in selector_names()}
+    return {name: code.code_digest(RUNNERS[name in OF_PAIRS], method_module(name)) for name in method_names()}
 
 
-EVERY = set(selector_names())
+EVERY = set(method_names())
 OF_CLASSES = EVERY - OF_PAIRS
 EDITS = [
     ("selection/infobatch.py", {"infobatch"}),
@@ -86,9 +86,9 @@ def test_an_edit_reaches_exactly_the_runs_it_can_change(package: Path, edited: s
 def test_the_same_sources_elsewhere_give_the_same_digest(package: Path) -> None:
     copied = digests()
     program = (
-        "from scrimp.measure.code import code_digest\nfrom scrimp.selection import selector_module, selector_names\n"
+        "from scrimp.measure.code import code_digest\nfrom scrimp.methods import method_module, method_names\n"
         f"runners = {RUNNERS}\npairs = {OF_PAIRS}\n"
-        "for name in selector_names(): print(name, code_digest(runners[name in pairs], selector_module(name)))"
+        "for name in method_names(): print(name, code_digest(runners[name in pairs], method_module(name)))"
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert dict(line.split() for line in done.stdout.splitlines()) == copied

@@ -40,7 +40,7 @@ def claim(identity: str, number: str, verdict: str, **changes: Any) -> dict[str,
         "scale": SCALE,
         "reason": f"because of {identity}",
         "deviations": "",
-        "setting": "main",
+        "workload": "main",
         "rule": {"kind": "difference", "method": "half", "baseline": "full", "no_effect": 0.1},
         "rule_text": "Paired difference: supported if above 0.1.",
         "points": [
@@ -55,7 +55,7 @@ def claim(identity: str, number: str, verdict: str, **changes: Any) -> dict[str,
 
 
 def demo_claims() -> list[dict[str, Any]]:
-    """One claim per verdict; the saving's upper end is censored."""
+    """One claim per verdict; the speedup's upper end is censored."""
     nothing: dict[str, Any] = {
         "measured": None,
         "low": None,
@@ -65,14 +65,14 @@ def demo_claims() -> list[dict[str, Any]]:
         "arms": [],
         "rule": None,
     }
-    saving: dict[str, Any] = {
+    speedup: dict[str, Any] = {
         "published": 2.0,
         "published_unit": "x",
         "measured": 2.75,
         "low": 1.5,
         "high": "inf",
         "censored": "above",
-        "rule": {"kind": "ratio", "method": "half", "axis": "examples", "no_effect": 0.05, "way": "ladder"},
+        "rule": {"kind": "ratio", "method": "half", "axis": "examples", "no_effect": 0.05, "way": "sweep"},
         "points": [
             {"arm": "half", "seed": 0, "value": 2.0, "censored": None},
             {"arm": "half", "seed": 1, "value": 3.5, "censored": "above"},
@@ -80,7 +80,7 @@ def demo_claims() -> list[dict[str, Any]]:
     }
     return [
         claim("gain", "1", "supported", figure="quality"),
-        claim("saving", "2", "partly supported", figure="quality", **saving),
+        claim("speedup", "2", "partly supported", figure="quality", **speedup),
         claim("script", "3", "not supported", statement="<script>alert('x')</script> & more"),
         claim("worse", "10", "contradicted", measured=-0.42, low=-0.6, high=-0.24),
         claim("open", "4a", "inconclusive", low=None, high=None, n=1),
@@ -90,22 +90,22 @@ def demo_claims() -> list[dict[str, Any]]:
 
 def demo_config() -> dict[str, Any]:
     """The study's YAML as a plain value."""
-    setting = {
+    workload = {
         "dataset": "squares",
         "model": {"name": "linear"},
         "recipe": {"optimizer": "sgd", "learning_rate": 0.1},
         "epochs": 1,
         "arms": ["full", "half", "quarter"],
     }
-    arms = {name: {"label": name.title(), "selector": {"name": "full"}} for name in ("full", "half", "quarter")}
+    arms = {name: {"label": name.title(), "methods": [{"name": "full"}]} for name in ("full", "half", "quarter")}
     return {
         "study": STUDY,
         "title": "A demonstration",
         "paper": "Nobody, Nowhere, 2020",
         "card": {"question": "Does it save?", "method": "Train on half.", "reading": "Look at the intervals."},
         "arms": arms,
-        "ladder": ["full"],
-        "scales": {SCALE: {"note": "Two CPU cores, small pictures.", "seeds": list(SEEDS), "settings": {"main": setting}}},
+        "baseline_sweep": ["full"],
+        "scales": {SCALE: {"note": "Two CPU cores, small pictures.", "seeds": list(SEEDS), "workloads": {"main": workload}}},
         "figures": {"quality": "Quality against cost.", "undrawn": "Nobody has drawn this yet."},
         "tables": {"sizes": "Sizes of things.", "unwritten": "Nobody has written this yet."},
         "claims": [],
@@ -138,7 +138,7 @@ def demo_summary(arm: str, seed: int) -> Summary:
         arm=arm,
         seed=seed,
         scale=SCALE,
-        config={"arm": {"selector": {"name": arm}}, "epochs": 12, "recipe": {"learning_rate": 0.2}},
+        config={"arm": {"methods": [{"name": arm}]}, "epochs": 12, "recipe": {"learning_rate": 0.2}},
         config_digest="c0ffee",
         command=f"scrimp run {STUDY} {arm} --seed {seed} --scale {SCALE}",
         meters=meters,

@@ -94,7 +94,7 @@ def test_the_table_is_complete_without_scripts(workspace: Workspace) -> None:
     for claim in demo_claims():
         assert claim["verdict"] in cells
         assert claim["number"] in cells
-    assert "> 2.8×" in cells  # the saving: censored, decimals from the half-width (2.75 - 1.5) / 2
+    assert "> 2.8×" in cells  # the speedup: censored, decimals from the half-width (2.75 - 1.5) / 2
     assert any("0.12 to 0.50 points" in cell for cell in cells)
     assert ("form", "filters") in [(tag, a.get("id")) for tag, a in page.elements if "hidden" in a]
 

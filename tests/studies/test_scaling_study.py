@@ -48,12 +48,12 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     config = workspace.study("scaling")
     noise = np.random.default_rng(0)
     for arm_id in config.arm_ids("mini"):
-        arm, setting = config.resolve("mini", arm_id)
-        model = build(257, 128, 0, dict(setting.model.options))
+        arm, workload = config.resolve("mini", arm_id)
+        model = build(257, 128, 0, dict(workload.model.options))
         n, per_token = model.count_parameters("total"), model.flops_per_token()
-        assert setting.flops is not None
-        steps = math.ceil(arm.horizon.amount * setting.flops / per_token / BATCH_TOKENS)
-        tokens, schedule = steps * BATCH_TOKENS, setting.recipe.schedule
+        assert workload.flops is not None
+        steps = math.ceil(arm.horizon.amount * workload.flops / per_token / BATCH_TOKENS)
+        tokens, schedule = steps * BATCH_TOKENS, workload.recipe.schedule
         rate = _rate(schedule.name, schedule.floor, schedule.stretch, arm.branch is not None)
         done = np.arange(1, LOSS_STEPS + 1) / LOSS_STEPS
         for seed in config.seeds("mini", arm_id):

@@ -18,9 +18,9 @@ from scrimp.data.order import epoch_order
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops
+from scrimp.methods import build_selector
+from scrimp.methods.base import derived_generator
 from scrimp.models import vision
-from scrimp.selection import build_selector
-from scrimp.selection.base import derived_generator
 from scrimp.training.budget import Budget, Spent
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint
 from scrimp.training.classify import evaluate, train
@@ -81,8 +81,8 @@ def run(
 ) -> Trace:
     """Train on `images` by default a linear model that does not move, in batches of 16, without augmentation."""
     images = noisy_colours() if images is None else images
-    settings = {"optimizer": "sgd", "learning_rate": FROZEN, "weight_decay": 0.0, "batch_size": 16, **recipe}
-    chosen = Recipe.model_validate(settings)
+    workloads = {"optimizer": "sgd", "learning_rate": FROZEN, "weight_decay": 0.0, "batch_size": 16, **recipe}
+    chosen = Recipe.model_validate(workloads)
     budget = Budget.of(horizon or Horizon(epochs=1), epochs, len(images), chosen.batch_size, FLOPS.training)
     return train(
         linear() if model is None else model,
@@ -382,14 +382,14 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(tmp_path: Path, name: str, re
         return trace, model
 
     whole, whole_model = go()
-    saving = {"checkpoint": checkpoint, "checkpoint_key": "this", "checkpoint_every": 0.0}
+    speedup = {"checkpoint": checkpoint, "checkpoint_key": "this", "checkpoint_every": 0.0}
     with pytest.raises(StoppedError):
-        go(**saving, on_progress=stop_at(0.55))
+        go(**speedup, on_progress=stop_at(0.55))
     loaded = load_checkpoint(checkpoint, "this")
     assert loaded is not None
     assert 0 < loaded[1]["epoch"] < 6  # epochs 0 to 2, or 3 where the last were short, were finished
     first_fractions: list[float] = []
-    resumed, resumed_model = go(**saving, on_progress=first_fractions.append)
+    resumed, resumed_model = go(**speedup, on_progress=first_fractions.append)
     assert first_fractions[0] > 0.3  # it went on, rather than began again
     assert without_seconds(resumed) == without_seconds(whole)
     for parameter, value in whole_model.state_dict().items():
@@ -399,12 +399,12 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(tmp_path: Path, name: str, re
 
 def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run.safetensors"
-    saving = {"checkpoint": checkpoint, "checkpoint_every": 0.0}
+    speedup = {"checkpoint": checkpoint, "checkpoint_every": 0.0}
     with pytest.raises(StoppedError):
-        run({"name": "full"}, options={**saving, "checkpoint_key": "one", "on_progress": stop_at(0.6)})
+        run({"name": "full"}, options={**speedup, "checkpoint_key": "one", "on_progress": stop_at(0.6)})
     assert checkpoint.exists()
     fractions: list[float] = []
-    run({"name": "full"}, options={**saving, "checkpoint_key": "other", "on_progress": fractions.append})
+    run({"name": "full"}, options={**speedup, "checkpoint_key": "other", "on_progress": fractions.append})
     assert fractions[0] == pytest.approx(16 / 288)
 
 

@@ -16,9 +16,9 @@ from scrimp.data.order import candidates_of
 from scrimp.data.pairs import Pairs
 from scrimp.measure.clock import Clock
 from scrimp.measure.retrieval import retrieval
+from scrimp.methods import jest
+from scrimp.methods.batch import BatchSelector, build_batch_selector
 from scrimp.models.contrastive import TwoTowers, build_two_towers
-from scrimp.selection import jest
-from scrimp.selection.batch import BatchSelector, build_batch_selector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import Reference, embed, softmax_loss, train

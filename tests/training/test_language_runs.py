@@ -46,12 +46,12 @@ STUDY: dict[str, Any] = {
             "recipe": {"schedule": TAIL, "micro_batch": 3},
         },
     },
-    "ladder": [],
+    "baseline_sweep": [],
     "scales": {
         "smoke": {
             "note": "tiny",
             "seeds": [0],
-            "settings": {
+            "workloads": {
                 "tiny": {
                     "dataset": "chain",
                     "model": {"name": "transformer", "options": {"context": 16, "width": 16, "depth": 1, "heads": 2}},
@@ -92,10 +92,10 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def words(shards: Path, tmp_path: Path) -> Workspace:
     """The study in a workspace of its own, which borrows the shards."""
     study = copy.deepcopy(STUDY)
-    setting = study["scales"]["smoke"]["settings"]["tiny"]
+    workload = study["scales"]["smoke"]["workloads"]["tiny"]
     vocabulary = load_text(shards / "resources" / "shards" / "chain").vocabulary
-    options = {k: v for k, v in setting["model"]["options"].items() if k != "context"}
-    setting["flops"] = 40 * PER_STEP * build(vocabulary, 16, 0, options).flops_per_token()
+    options = {k: v for k, v in workload["model"]["options"].items() if k != "context"}
+    workload["flops"] = 40 * PER_STEP * build(vocabulary, 16, 0, options).flops_per_token()
     shutil.copytree(shards, tmp_path / "w")
     (tmp_path / "w" / "config" / "studies" / "words.yaml").write_text(yaml.safe_dump(study))
     return Workspace(tmp_path / "w")
@@ -227,10 +227,10 @@ def test_the_loss_is_the_mean_over_windows_spread_evenly(words: Workspace) -> No
 def test_no_model_beats_the_entropy_of_its_source_and_a_trained_one_comes_near(words: Workspace) -> None:
     path = words.root / "config" / "studies" / "words.yaml"
     study = yaml.safe_load(path.read_text())
-    setting = study["scales"]["smoke"]["settings"]["tiny"]
-    setting["flops"] *= 15
-    setting["recipe"]["learning_rate"] = 0.02
-    setting["evaluation_tokens"] = 2000
+    workload = study["scales"]["smoke"]["workloads"]["tiny"]
+    workload["flops"] *= 15
+    workload["recipe"]["learning_rate"] = 0.02
+    workload["evaluation_tokens"] = 2000
     path.write_text(yaml.safe_dump(study))
     entropy = load_text(words.shards("chain")).entropy
     assert entropy is not None

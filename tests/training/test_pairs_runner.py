@@ -32,24 +32,24 @@ STUDY: dict[str, Any] = {
     "paper": "p",
     "card": {"question": "?", "method": "-", "reading": "-"},
     "arms": {
-        "uniform": {"label": "uniform", "selector": {"name": "uniform"}},
-        "jest": {"label": "JEST", "selector": {"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4}},
+        "uniform": {"label": "uniform", "methods": [{"name": "uniform"}]},
+        "jest": {"label": "JEST", "methods": [{"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4}]},
         "live": {
             "label": "JEST, live",
-            "selector": {"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4, "live": True},
+            "methods": [{"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4, "live": True}],
         },
         "flexi": {
             "label": "Flexi",
-            "selector": {"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4, "scoring_patch": 16},
+            "methods": [{"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4, "scoring_patch": 16}],
             "recipe": {"patches": [8, 16]},
         },
     },
-    "ladder": ["uniform"],
+    "baseline_sweep": ["uniform"],
     "scales": {
         "mini": {
             "note": "tiny",
             "seeds": [0],
-            "settings": {
+            "workloads": {
                 "view": {
                     "dataset": "view",
                     "model": {

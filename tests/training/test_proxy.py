@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from scrimp.config import Recipe
 from scrimp.data.loading import Images, Normalisation
 from scrimp.measure.flops import ExampleFlops
-from scrimp.selection import build_selector
-from scrimp.selection.base import Scoring
+from scrimp.methods import build_selector
+from scrimp.methods.base import Scoring
 from scrimp.training import proxy
 from scrimp.training.proxy import PROXY_SEEDS, Scores, score_examples
 from scrimp.training.stage import Place
@@ -47,7 +47,7 @@ def score(scoring: Scoring, images: Images, seeds: list[int] | None = None, **gi
             seeds.append(seed)
         return Marked()
 
-    settings = {"recipe": FROZEN, "epochs": 4.0, "seed": 7, **given}
+    workloads = {"recipe": FROZEN, "epochs": 4.0, "seed": 7, **given}
     return score_examples(
         scoring,
         build,
@@ -55,7 +55,7 @@ def score(scoring: Scoring, images: Images, seeds: list[int] | None = None, **gi
         normalise=Normalisation(torch.zeros(3), torch.ones(3)),
         flops=ExampleFlops(forward=10.0, training=30.0),
         place=Place(CPU),
-        **settings,
+        **workloads,
     )
 
 

@@ -79,8 +79,8 @@ def test_arms_of_a_seed_share_weights_order_and_pictures(tiny: Workspace) -> Non
     curves = {arm: result(run_arm(tiny, "tiny", arm, 0, "smoke"))[0] for arm in ("full", "infobatch-50")}
     losses = [curve.query("metric == 'train_loss'")["value"].iloc[0] for curve in curves.values()]
     assert losses[0] == losses[1]
-    setting = tiny.study("tiny").scale("smoke").settings["colours"]
-    task = load_task(tiny, setting, torch.device("cpu"))
+    workload = tiny.study("tiny").scale("smoke").workloads["colours"]
+    task = load_task(tiny, workload, torch.device("cpu"))
     for name, value in task.model(0).state_dict().items():
         assert torch.equal(task.model(0).state_dict()[name], value)
     assert not torch.equal(task.model(0).get_parameter("head.weight"), task.model(1).get_parameter("head.weight"))
@@ -164,9 +164,9 @@ def test_a_run_leaves_three_files_that_say_all(tiny: Workspace) -> None:
     assert [s.key for s in read_summaries(tiny, "smoke", "tiny")] == ["smoke/tiny/full@vit/seed1"]
     study = tiny.study("tiny")
     assert [s.key for s in current_summaries(tiny, study, "smoke")] == ["smoke/tiny/full@vit/seed1"]
-    longer = study.scale("smoke").settings["vit"].model_copy(update={"epochs": 5.0})
-    settings = {**study.scale("smoke").settings, "vit": longer}
-    changed = {**study.scales, "smoke": study.scale("smoke").model_copy(update={"settings": settings})}
+    longer = study.scale("smoke").workloads["vit"].model_copy(update={"epochs": 5.0})
+    workloads = {**study.scale("smoke").workloads, "vit": longer}
+    changed = {**study.scales, "smoke": study.scale("smoke").model_copy(update={"workloads": workloads})}
     assert current_summaries(tiny, study.model_copy(update={"scales": changed}), "smoke") == []
     assert len(read_curves(tiny, "smoke", "tiny")) == len(curve)
     assert not tiny.checkpoint("smoke", "tiny", "full@vit", 1).exists()
@@ -200,10 +200,10 @@ def test_data_that_lack_a_split_are_refused(tiny: Workspace, split: str) -> None
 @pytest.mark.parametrize("change", [{"ema_decay": 0.5}, {"precision": "bf16"}, {"optimizer": "lamb", "learning_rate": 0.01}])
 def test_recipes_of_every_kind_run(tiny: Workspace, change: dict[str, Any]) -> None:
     study = tiny.study("tiny")
-    arm, setting = study.resolve("smoke", "infobatch-50")
-    other = setting.model_copy(update={"recipe": setting.recipe.model_copy(update=change)})
+    arm, workload = study.resolve("smoke", "infobatch-50")
+    other = workload.model_copy(update={"recipe": workload.recipe.model_copy(update=change)})
     cpu = torch.device("cpu")
-    _, _, plain = train_and_test(load_task(tiny, setting, cpu), arm, 0, Clock(cpu))
+    _, _, plain = train_and_test(load_task(tiny, workload, cpu), arm, 0, Clock(cpu))
     task = load_task(tiny, other, cpu)
     _, _, changed = train_and_test(task, arm, 0, Clock(cpu))
     assert task.place.bf16 == (change.get("precision") == "bf16")
@@ -334,8 +334,8 @@ def test_tuning_walks_the_grid_on_the_validation_split_alone(tiny: Workspace) ->
     assert "validation_accuracy" in table.columns
     assert not [name for name in table.columns if "test" in name]
     # A trial is the run of that recipe: the same numbers as by hand.
-    arm, setting = tiny.study("tiny").resolve("smoke", "full")
-    task = load_task(tiny, setting, torch.device("cpu"))
+    arm, workload = tiny.study("tiny").resolve("smoke", "full")
+    task = load_task(tiny, workload, torch.device("cpu"))
     _, _, metrics = train_and_test(task, arm, 100, Clock(torch.device("cpu")))
     assert table["validation_loss"].iloc[1] == pytest.approx(metrics["validation_loss"], rel=1e-12)
     with pytest.raises(ScrimpError, match=r"config/studies/tiny\.yaml has no `tuning` for scale mini"):
@@ -360,5 +360,5 @@ def test_a_summary_is_closed() -> None:
 
 
 def test_a_loaded_task_knows_what_an_example_costs(tiny: Workspace) -> None:
-    task = load_task(tiny, tiny.study("tiny").scale("smoke").settings["colours"], torch.device("cpu"))
+    task = load_task(tiny, tiny.study("tiny").scale("smoke").workloads["colours"], torch.device("cpu"))
     assert (task.flops.forward, task.flops.training) == (FORWARD, TRAINING)

@@ -20,7 +20,7 @@ ARMS = ["full", "rs2-50", "infobatch-50"]
 FIGURES = """
 from matplotlib.figure import Figure
 
-FIGURES = {"savings": lambda workspace, scale: Figure()}
+FIGURES = {"speedups": lambda workspace, scale: Figure()}
 TABLES = {}
 """
 pytestmark = pytest.mark.slow
@@ -51,10 +51,10 @@ def project(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
     shutil.copytree(template / "config", root / "config")
     shutil.copytree(template / "resources", root / "resources")
     study = yaml.safe_load((root / "config" / "studies" / "tiny.yaml").read_text())
-    study["scales"]["smoke"]["settings"]["colours"]["arms"] = ARMS
-    del study["scales"]["smoke"]["settings"]["vit"]
+    study["scales"]["smoke"]["workloads"]["colours"]["arms"] = ARMS
+    del study["scales"]["smoke"]["workloads"]["vit"]
     study["scales"]["smoke"]["seeds"] = [0]
-    study["ladder"] = ["full"]
+    study["baseline_sweep"] = ["full"]
     (root / "config" / "studies" / "tiny.yaml").write_text(yaml.safe_dump(study))
     (root / "src" / "scrimp" / "studies" / "tiny.py").write_text("PROBES = {}\n")
     (root / "src" / "scrimp" / "studies" / "tiny_figures.py").write_text(FIGURES)
@@ -111,12 +111,12 @@ def test_changing_or_adding_an_arm_runs_it_only(project: Path) -> None:
     before = path.read_text()
     study = yaml.safe_load(before)
     try:
-        study["arms"]["infobatch-50"]["selector"]["ratio"] = 0.6
+        study["arms"]["infobatch-50"]["methods"][0]["ratio"] = 0.6
         path.write_text(yaml.safe_dump(study))
         assert planned(project) == ["infobatch-50/seed0"]
-        study["arms"]["infobatch-50"]["selector"]["ratio"] = 0.5
-        study["arms"]["infobatch-30"] = {"label": "InfoBatch 30 %", "selector": {"name": "infobatch", "ratio": 0.3}}
-        study["scales"]["smoke"]["settings"]["colours"]["arms"].append("infobatch-30")
+        study["arms"]["infobatch-50"]["methods"][0]["ratio"] = 0.5
+        study["arms"]["infobatch-30"] = {"label": "InfoBatch 30 %", "methods": [{"name": "infobatch", "ratio": 0.3}]}
+        study["scales"]["smoke"]["workloads"]["colours"]["arms"].append("infobatch-30")
         path.write_text(yaml.safe_dump(study))
         assert planned(project) == ["infobatch-30/seed0"]
     finally:
@@ -146,7 +146,7 @@ def test_a_typo_in_the_configuration_stops_before_any_work(project: Path) -> Non
         path.write_text(before.replace("epochs: 4", "epoch: 4"))
         done = run_snakemake(project, "-n")
         assert done.returncode != 0
-        assert "config/studies/tiny.yaml: scales.smoke.settings.colours.epoch" in done.stdout + done.stderr
+        assert "config/studies/tiny.yaml: scales.smoke.workloads.colours.epoch" in done.stdout + done.stderr
     finally:
         path.write_text(before)
     unknown = run_snakemake(project, "-n", "--config", "scale=huge")

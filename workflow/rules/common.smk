@@ -13,7 +13,7 @@ from scrimp.files import digest_of, sha256_of
 from scrimp.listing import check_config
 from scrimp.measure.code import code_digest, package_root
 from scrimp.measure.provenance import lock_digest
-from scrimp.selection import selector_module
+from scrimp.methods import method_module
 
 WORKSPACE = Workspace()
 SCALE = config["scale"]
@@ -100,21 +100,21 @@ def resolved(wildcards):
     return CONFIGS[wildcards.study].resolve(wildcards.scale, wildcards.arm)
 
 
-def shards_of_setting(setting):
+def shards_of_workload(workload):
     return [
         f"resources/shards/{name}/manifest.json"
-        for name in (setting.dataset, setting.zero_shot, setting.coco)
+        for name in (workload.dataset, workload.zero_shot, workload.coco)
         if name
     ]
 
 
 def needs_of_run(wildcards):
     """The shards of a run, the reference that its arm is scored against, and the trunk that it branches off."""
-    arm, setting = resolved(wildcards)
-    needs = shards_of_setting(setting)
+    arm, workload = resolved(wildcards)
+    needs = shards_of_workload(workload)
     folder = f"results/{wildcards.scale}/{wildcards.study}"
-    if "reference" in arm.selector:
-        needs.append(f"{folder}/references/{arm.selector['reference']}/summary.json")
+    if arm.reference is not None:
+        needs.append(f"{folder}/references/{arm.reference}/summary.json")
     trunk = CONFIGS[wildcards.study].trunk(wildcards.scale, wildcards.arm)
     if trunk is not None:
         needs.append(f"{folder}/branches/{trunk}/seed{wildcards.seed}")
@@ -123,17 +123,17 @@ def needs_of_run(wildcards):
 
 def shards_of_reference(wildcards):
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
-    return shards_of_setting(sizes.settings[sizes.main])
+    return shards_of_workload(sizes.workloads[sizes.main])
 
 
 def reads_of_probe(wildcards):
-    """What a probe reads: `data` (the main setting's, where it says nothing else), the study's `runs`, or `published`."""
+    """What a probe reads: `data` (the main workload's, where it says nothing else), the study's `runs`, or `published`."""
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
     return sizes.probes[wildcards.probe].get("reads", "data")
 
 
 def needs_of_probe(wildcards):
-    """The data of the scale's main setting and a reference, or the study's runs, or the published tables."""
+    """The data of the scale's main workload and a reference, or the study's runs, or the published tables."""
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
     reads = reads_of_probe(wildcards)
     if reads != "data":
@@ -141,7 +141,7 @@ def needs_of_probe(wildcards):
         return run_outputs(wildcards.study) if reads == "runs" else published
     name = sizes.probes[wildcards.probe].get("reference")
     folder = f"results/{wildcards.scale}/{wildcards.study}/references/{name}"
-    shards = shards_of_setting(sizes.settings[sizes.main])
+    shards = shards_of_workload(sizes.workloads[sizes.main])
     return shards + ([f"{folder}/summary.json"] if name else [])
 
 
@@ -161,17 +161,16 @@ def run_config(wildcards):
 
 
 def run_code(wildcards):
-    """The training code and this arm's selector."""
-    name = resolved(wildcards)[0].selector_name
-    chosen = [] if name is None else [selector_module(name)]
+    """The training code and this arm's methods."""
+    chosen = [method_module(name) for name in resolved(wildcards)[0].method_names]
     return code_digest(RUNNERS[CONFIGS[wildcards.study].task], *chosen)
 
 
 def reference_config(wildcards):
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
     spec = sizes.references[wildcards.reference].spec()
-    setting = sizes.settings[sizes.main].spec()
-    return digest_of([spec, setting, sizes.threads, config["device"]])
+    workload = sizes.workloads[sizes.main].spec()
+    return digest_of([spec, workload, sizes.threads, config["device"]])
 
 
 def run_threads(wildcards):
@@ -189,8 +188,8 @@ def probe_threads(wildcards):
 
 def probe_config(wildcards):
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
-    setting = sizes.settings[sizes.main].spec()
-    return digest_of([sizes.probes[wildcards.probe], setting, sizes.threads])
+    workload = sizes.workloads[sizes.main].spec()
+    return digest_of([sizes.probes[wildcards.probe], workload, sizes.threads])
 
 
 def study_config(wildcards):

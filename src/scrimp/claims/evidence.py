@@ -16,11 +16,11 @@ from scrimp.claims.statistics import (
     Better,
     Censored,
     Interval,
-    Saving,
-    curve_saving,
+    Speedup,
+    curve_speedup,
     geometric_interval,
-    ladder_interval,
     mean_interval,
+    sweep_interval,
 )
 from scrimp.config import (
     MAIN_SEPARATOR,
@@ -83,36 +83,36 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Bench:
-    """The finished runs of one study at one scale, as seen from one setting."""
+    """The finished runs of one study at one scale, as seen from one workload."""
 
     workspace: Workspace
     study: StudyConfig
     scale: str
-    setting: str
+    workload: str
     runs: dict[str, dict[int, Summary]]  # arm id -> seed -> summary
 
     def arm(self, name: str) -> str:
-        """The id of an arm in this setting, or of `ARM@SETTING`; raises NotRunError if the setting does not have it."""
+        """The id of an arm in this workload, or of `ARM@WORKLOAD`; raises NotRunError if the workload does not have it."""
         scale = self.study.scale(self.scale)
         name, _, named = name.partition(MAIN_SEPARATOR)
-        setting = named or self.setting
-        at = arm_id(name, None if setting == scale.main else setting)
-        if setting not in scale.settings or name not in scale.settings[setting].arms:
+        workload = named or self.workload
+        at = arm_id(name, None if workload == scale.main else workload)
+        if workload not in scale.workloads or name not in scale.workloads[workload].arms:
             raise NotRunError(
-                f"{name} is no arm of setting {setting} at scale {self.scale}: add it to scales.{self.scale}."
-                f"settings.{setting}.arms in config/studies/{self.study.study}.yaml, then "
+                f"{name} is no arm of workload {workload} at scale {self.scale}: add it to scales.{self.scale}."
+                f"workloads.{workload}.arms in config/studies/{self.study.study}.yaml, then "
                 f"`{self.run_command(at, scale.seeds[0])}`"
             )
         return at
 
     def rungs(self) -> list[str]:
-        """Ids of the ladder's arms that this setting trains; raises NotRunError where they make no ladder."""
-        has = self.study.scale(self.scale).settings[self.setting].arms
-        rungs = [self.arm(name) for name in self.study.ladder if name in has]
+        """Ids of the sweep's arms that this workload trains; raises NotRunError where they make no sweep."""
+        has = self.study.scale(self.scale).workloads[self.workload].arms
+        rungs = [self.arm(name) for name in self.study.baseline_sweep if name in has]
         if len(rungs) < 2:
             raise NotRunError(
-                f"setting {self.setting} at scale {self.scale} trains {len(rungs)} of the ladder's arms "
-                f"({', '.join(self.study.ladder)}); a ladder needs two or more"
+                f"workload {self.workload} at scale {self.scale} trains {len(rungs)} of the sweep's arms "
+                f"({', '.join(self.study.baseline_sweep)}); a sweep needs two or more"
             )
         return rungs
 
@@ -169,7 +169,7 @@ def measure(claim: Claim, rule: Rule, bench: Bench) -> Evidence:
     """
     match rule:
         case RatioRule():
-            return _ladder(claim, rule, bench) if rule.way == "ladder" else _curves(claim, rule, bench)
+            return _sweep(claim, rule, bench) if rule.way == "sweep" else _curves(claim, rule, bench)
         case OrderingRule():
             return _ordering(claim, rule, bench)
         case ReductionRule():
@@ -193,13 +193,13 @@ def better_side(metric: str) -> Better:
     return "lower" if LOWER_IS_BETTER & set(metric.split("_")) else "higher"
 
 
-# ------------------------------------------------------------------------------------------------------------- savings
-def _ladder(claim: Claim, rule: RatioRule, bench: Bench) -> Evidence:
-    """Per seed: the distance from the method's point to the ladder of the same seed."""
+# ------------------------------------------------------------------------------------------------------------- speedups
+def _sweep(claim: Claim, rule: RatioRule, bench: Bench) -> Evidence:
+    """Per seed: the distance from the method's point to the sweep of the same seed."""
     method, rungs = bench.arm(rule.method), bench.rungs()
     arms = [method, *(rung for rung in rungs if rung != method)]
     seeds, notes = bench.paired_seeds(arms)
-    ladders = [
+    sweeps = [
         (
             [bench.cost(rung, seed, rule.axis) for rung in rungs],
             [bench.quality(rung, seed, claim.metric) for rung in rungs],
@@ -207,8 +207,8 @@ def _ladder(claim: Claim, rule: RatioRule, bench: Bench) -> Evidence:
         for seed in seeds
     ]
     ends = [(bench.cost(method, seed, rule.axis), bench.quality(method, seed, claim.metric)) for seed in seeds]
-    savings, interval = ladder_interval(ladders, ends, better_side(claim.metric))
-    points, censoring = _saving_points(savings, method, seeds)
+    speedups, interval = sweep_interval(sweeps, ends, better_side(claim.metric))
+    points, censoring = _speedup_points(speedups, method, seeds)
     return Evidence(interval, points, arms, bench.run_commands(arms, seeds), notes + censoring)
 
 
@@ -218,16 +218,16 @@ def _curves(claim: Claim, rule: RatioRule, bench: Bench) -> Evidence:
     arms = [bench.arm(rule.method), bench.arm(rule.baseline)]
     seeds, notes = bench.paired_seeds(arms)
     curves = read_curves(bench.workspace, bench.scale, bench.study.study, arms)
-    savings = [
-        curve_saving(
+    speedups = [
+        curve_speedup(
             _curve(curves, arms[1], seed, claim.metric, rule.axis, bench),
             _curve(curves, arms[0], seed, claim.metric, rule.axis, bench),
             better=better_side(claim.metric),
         )
         for seed in seeds
     ]
-    points, censoring = _saving_points(savings, arms[0], seeds)
-    return Evidence(geometric_interval(savings), points, arms, bench.run_commands(arms, seeds), notes + censoring)
+    points, censoring = _speedup_points(speedups, arms[0], seeds)
+    return Evidence(geometric_interval(speedups), points, arms, bench.run_commands(arms, seeds), notes + censoring)
 
 
 def _curve(
@@ -246,18 +246,18 @@ def _curve(
     return costs, rows["value"].to_numpy(dtype=np.float64)
 
 
-def _saving_points(savings: list[Saving], method: str, seeds: list[int]) -> tuple[list[Point], list[str]]:
-    """Savings as points of the method, and a note for each side on which some are censored."""
+def _speedup_points(speedups: list[Speedup], method: str, seeds: list[int]) -> tuple[list[Point], list[str]]:
+    """Speedups as points of the method, and a note for each side on which some are censored."""
     points = [
-        Point(arm=method, seed=seed, value=saving.value, censored=saving.censored)
-        for seed, saving in zip(seeds, savings, strict=True)
+        Point(arm=method, seed=seed, value=speedup.value, censored=speedup.censored)
+        for seed, speedup in zip(seeds, speedups, strict=True)
     ]
     notes = []
     sides: tuple[tuple[Censored, str], ...] = (("above", "at least"), ("below", "at most"))
     for side, words in sides:
-        count = sum(saving.censored == side for saving in savings)
+        count = sum(speedup.censored == side for speedup in speedups)
         if count:
-            notes.append(f"{count} of {len(savings)} savings known only as {words} the value shown: the data end there")
+            notes.append(f"{count} of {len(speedups)} speedups known only as {words} the value shown: the data end there")
     return points, notes
 
 

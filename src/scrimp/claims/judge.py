@@ -48,7 +48,7 @@ class ClaimResult(Closed):
     scale: str
     reason: str
     deviations: str
-    setting: str | None
+    workload: str | None
     rule: dict[str, Any] | None
     rule_text: str
     points: list[Point]
@@ -63,7 +63,7 @@ def judge(workspace: Workspace, study: StudyConfig, scale: str) -> list[ClaimRes
 
     Reads `results/SCALE/STUDY/runs` and `probes`; runs of arms that the scale does not name, or that were trained by
     another configuration, are left aside.
-    Raises ScrimpError for an unknown scale or setting and for a claim whose numbers contradict each other.
+    Raises ScrimpError for an unknown scale or workload and for a claim whose numbers contradict each other.
     """
     runs = index_runs(current_summaries(workspace, study, scale))
     return [judge_claim(claim, workspace, study, scale, runs) for claim in study.claims]
@@ -83,16 +83,16 @@ def judge_claim(
     """Judge one claim from runs by arm id and seed; `workspace` is read for curves and probes only."""
     where = f"config/studies/{study.study}.yaml"
     check_claim(claim, where)
-    settings = study.scale(scale).settings
-    setting = claim.at.get(scale, study.scale(scale).main)
-    if setting is not None and setting not in settings:
-        raise ScrimpError(unknown("setting", setting, settings, f"{where}, claims.{claim.id}.at.{scale}"))
+    workloads = study.scale(scale).workloads
+    workload = claim.at.get(scale, study.scale(scale).main)
+    if workload is not None and workload not in workloads:
+        raise ScrimpError(unknown("workload", workload, workloads, f"{where}, claims.{claim.id}.at.{scale}"))
     try:
         if claim.rule is None:
             raise NotRunError(str(claim.not_run))  # one of the two is always given
-        if setting is None:
+        if workload is None:
             raise NotRunError(f"left out at scale {scale}")
-        found = _judged(claim, claim.rule, measure(claim, claim.rule, Bench(workspace, study, scale, setting, runs)))
+        found = _judged(claim, claim.rule, measure(claim, claim.rule, Bench(workspace, study, scale, workload, runs)))
     except NotRunError as missing:
         found = _not_run(missing)
     return ClaimResult(
@@ -107,7 +107,7 @@ def judge_claim(
         direction=claim.direction,
         scale=scale,
         deviations=claim.deviations.get(scale, ""),
-        setting=setting,
+        workload=workload,
         rule=None if claim.rule is None else claim.rule.model_dump(mode="json"),
         rule_text=rule_text(claim),
         figure=claim.figure,

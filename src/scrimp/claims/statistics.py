@@ -1,4 +1,4 @@
-"""Intervals and savings: pure functions on numpy arrays, with no knowledge of studies or files (DESIGN, Statistics)."""
+"""Intervals and speedups: pure functions on numpy arrays, with no knowledge of studies or files (DESIGN, Statistics)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Better = Literal["higher", "lower"]
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 8  # values; below, the bootstrap's coverage is worse than that of the t interval
 RESAMPLES = 9999
-GRID = 1001  # savings tried along a ladder; a factor 16 in steps of 0.3 %
+GRID = 1001  # speedups tried along a sweep; a factor 16 in steps of 0.3 %
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Saving:
+class Speedup:
     """Baseline's cost over method's cost (no unit; 2 = half the cost).
 
-    `censored` says that the true saving lies above (at least) or below (at most) `value`: the data end there, and
+    `censored` says that the true speedup lies above (at least) or below (at most) `value`: the data end there, and
     nothing is extrapolated.
     """
 
@@ -50,7 +50,7 @@ def mean_interval(
     censored: Sequence[Censored | None] | None = None,
     rng: np.random.Generator | None = None,
 ) -> Interval:
-    """Mean of per-seed values (paired differences, logs of savings) with its two-sided confidence interval.
+    """Mean of per-seed values (paired differences, logs of speedups) with its two-sided confidence interval.
 
     Student's t for n < 8, the BCa bootstrap above; one value gives no interval (nan, nan). `rng` drives the bootstrap;
     by default a generator with a fixed seed, so that the same files always give the same verdict.
@@ -95,86 +95,86 @@ def _finite_interval(values: Array, confidence: float, rng: np.random.Generator 
     return float(found.low), float(found.high)
 
 
-def geometric_interval(savings: Sequence[Saving], confidence: float = CONFIDENCE) -> Interval:
-    """Geometric mean of savings with an interval that was computed on their logs.
+def geometric_interval(speedups: Sequence[Speedup], confidence: float = CONFIDENCE) -> Interval:
+    """Geometric mean of speedups with an interval that was computed on their logs.
 
-    So that 2 and 1/2 average to 1. A censored saving opens the interval: above gives high = inf, below low = 0.
+    So that 2 and 1/2 average to 1. A censored speedup opens the interval: above gives high = inf, below low = 0.
     """
-    values = np.array([saving.value for saving in savings], dtype=np.float64)
+    values = np.array([speedup.value for speedup in speedups], dtype=np.float64)
     if not (values > 0).all():
-        raise ValueError(f"a saving must be above 0, got {values.tolist()}")
-    logs = mean_interval(np.log(values), confidence, [saving.censored for saving in savings])
+        raise ValueError(f"a speedup must be above 0, got {values.tolist()}")
+    logs = mean_interval(np.log(values), confidence, [speedup.censored for speedup in speedups])
     return Interval(float(np.exp(logs.mean)), float(np.exp(logs.low)), float(np.exp(logs.high)), logs.n)
 
 
-# ------------------------------------------------------------------------------------------------------------ savings
-def ladder_saving(costs: ArrayLike, qualities: ArrayLike, cost: float, quality: float, better: Better = "higher") -> Saving:
-    """Horizontal distance from the method's point to the baseline ladder (DESIGN, The baseline ladder), for one seed.
+# ------------------------------------------------------------------------------------------------------------ speedups
+def sweep_speedup(costs: ArrayLike, qualities: ArrayLike, cost: float, quality: float, better: Better = "higher") -> Speedup:
+    """Horizontal distance from the method's point to the baseline sweep (DESIGN, The baseline sweep), for one seed.
 
     `costs`, `qualities`: shape (rungs,), one point per fully decayed run of the plain recipe, any order; `cost` and
-    `quality` are the method's. An isotonic fit along cost makes the ladder monotone; between rungs it is interpolated
+    `quality` are the method's. An isotonic fit along cost makes the sweep monotone; between rungs it is interpolated
     linearly in log cost. Where the fit has a plateau at the wanted quality the *first* cost that reaches it counts: the
-    smallest saving, against the method. Below the first rung and above the last one the saving is censored there.
+    smallest speedup, against the method. Below the first rung and above the last one the speedup is censored there.
 
     `better`: whether a high quality (accuracy) or a low one (loss) is good.
     Raises ValueError with fewer than two rungs, or on costs that are not positive and finite.
     """
     sign = 1.0 if better == "higher" else -1.0
-    log_costs, fitted = ladder_line(costs, sign * np.asarray(qualities, dtype=np.float64))
+    log_costs, fitted = sweep_line(costs, sign * np.asarray(qualities, dtype=np.float64))
     if not (np.isfinite(cost) and cost > 0 and np.isfinite(quality)):
         raise ValueError(f"the method's point ({cost}, {quality}) needs a positive cost and a finite quality")
     target, log_cost = sign * quality, np.log(cost)
     if target > fitted[-1]:
-        return Saving(float(np.exp(log_costs[-1] - log_cost)), "above")
+        return Speedup(float(np.exp(log_costs[-1] - log_cost)), "above")
     if target < fitted[0]:
-        return Saving(float(np.exp(log_costs[0] - log_cost)), "below")
+        return Speedup(float(np.exp(log_costs[0] - log_cost)), "below")
     first = int(np.searchsorted(fitted, target, side="left"))  # the first rung at or above the target
     reached = log_costs[first]
     if first > 0:
         share = (target - fitted[first - 1]) / (fitted[first] - fitted[first - 1])
         reached = log_costs[first - 1] + share * (log_costs[first] - log_costs[first - 1])
-    return Saving(float(np.exp(reached - log_cost)))
+    return Speedup(float(np.exp(reached - log_cost)))
 
 
-def ladder_interval(
-    ladders: Sequence[tuple[ArrayLike, ArrayLike]], points: Sequence[tuple[float, float]], better: Better = "higher"
-) -> tuple[list[Saving], Interval]:
-    """Per-seed savings on the ladder, and the interval of their geometric mean.
+def sweep_interval(
+    sweeps: Sequence[tuple[ArrayLike, ArrayLike]], points: Sequence[tuple[float, float]], better: Better = "higher"
+) -> tuple[list[Speedup], Interval]:
+    """Per-seed speedups on the sweep, and the interval of their geometric mean.
 
-    `ladders`: per seed (costs, qualities), shape (rungs,); `points`: per seed the method's (cost, quality).
+    `sweeps`: per seed (costs, qualities), shape (rungs,); `points`: per seed the method's (cost, quality).
 
-    The interval is the wider, end by end, of two: the t interval of the logs, and the savings at which a paired t test
-    of *quality* cannot tell the method from the ladder. The first alone is wrong on a saturated ladder: there all seeds
-    may beat their ladder's top by a hair, which gives equal censored savings, no spread, and with 3 seeds a false claim
+    The interval is the wider, end by end, of two: the t interval of the logs, and the speedups at which a paired t test
+    of *quality* cannot tell the method from the sweep. The first alone is wrong on a saturated sweep: there all seeds
+    may beat their sweep's top by a hair, which gives equal censored speedups, no spread, and with 3 seeds a false claim
     about every tenth time. The second is wide exactly there, because it asks by how much the qualities differ.
     """
-    pairs = list(zip(ladders, points, strict=True))
-    savings = [ladder_saving(*ladder, *point, better=better) for ladder, point in pairs]
-    logs = geometric_interval(savings)
+    pairs = list(zip(sweeps, points, strict=True))
+    speedups = [sweep_speedup(*sweep, *point, better=better) for sweep, point in pairs]
+    logs = geometric_interval(speedups)
     if logs.n == 1:
-        return savings, logs
+        return speedups, logs
     low, high = _quality_bounds(pairs, 1.0 if better == "higher" else -1.0)
-    return savings, Interval(logs.mean, min(logs.low, low), max(logs.high, high), logs.n)
+    return speedups, Interval(logs.mean, min(logs.low, low), max(logs.high, high), logs.n)
 
 
 def _quality_bounds(
     pairs: list[tuple[tuple[ArrayLike, ArrayLike], tuple[float, float]]], sign: float
 ) -> tuple[float, float]:
-    """The savings s that the qualities leave open: is the method's above the ladder's at s times the method's cost?
+    """The speedups s that the qualities leave open: is the method's above the sweep's at s times the method's cost?
 
-    From the ladder's cheap end, `low` is where the paired t interval of the lead first touches 0 (0 if at once); from
-    the dear end, `high` likewise (inf). Each cost is tested by itself on the unsmoothed ladder: an isotonic fit
+    From the sweep's cheap end, `low` is where the paired t interval of the lead first touches 0 (0 if at once); from
+    the dear end, `high` likewise (inf). Each cost is tested by itself on the unsmoothed sweep: an isotonic fit
     would lean down at the cheap end and up at the dear one.
     """
     lines = []
     for (costs, qualities), (cost, quality) in pairs:
         order = np.argsort(np.asarray(costs), kind="stable")
-        logs = np.log(np.asarray(costs, dtype=np.float64)[order]) - np.log(cost)  # log saving at each rung
+        logs = np.log(np.asarray(costs, dtype=np.float64)[order]) - np.log(cost)  # log speedup at each rung
         lines.append((logs, sign * (quality - np.asarray(qualities, dtype=np.float64)[order])))
     start, end = max(logs[0] for logs, _ in lines), min(logs[-1] for logs, _ in lines)
-    if not start < end:  # costs so uneven that no saving lies on every seed's ladder
+    if not start < end:  # costs so uneven that no speedup lies on every seed's sweep
         return 0.0, float("inf")
-    grid = np.linspace(start, end, GRID)  # (GRID,) log savings
+    grid = np.linspace(start, end, GRID)  # (GRID,) log speedups
     leads = np.array([np.interp(grid, logs, lead) for logs, lead in lines])  # (seeds, GRID)
     mean = leads.mean(axis=0)
     reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(leads) - 1) * stats.sem(leads, axis=0)
@@ -195,34 +195,34 @@ def _crossing(grid: Array, lead: Array) -> float | None:
     return float(grid[at - 1] + share * (grid[at] - grid[at - 1]))
 
 
-def ladder_line(costs: ArrayLike, qualities: ArrayLike) -> tuple[Array, Array]:
-    """The ladder as a never falling line: log costs (ascending, distinct) and the isotonic fit of the qualities there.
+def sweep_line(costs: ArrayLike, qualities: ArrayLike) -> tuple[Array, Array]:
+    """The sweep as a never falling line: log costs (ascending, distinct) and the isotonic fit of the qualities there.
 
     Rungs of equal cost are averaged and weigh as many as they are. Higher quality is better here.
     """
     given, heights = np.asarray(costs, dtype=np.float64), np.asarray(qualities, dtype=np.float64)
     if given.ndim != 1 or given.shape != heights.shape or given.size < 2:
-        raise ValueError(f"a ladder needs two rungs or more, got costs {given.shape} and qualities {heights.shape}")
+        raise ValueError(f"a sweep needs two rungs or more, got costs {given.shape} and qualities {heights.shape}")
     if not (np.isfinite(given).all() and (given > 0).all() and np.isfinite(heights).all()):
-        raise ValueError(f"a ladder needs positive costs and finite qualities, got {given} and {heights}")
+        raise ValueError(f"a sweep needs positive costs and finite qualities, got {given} and {heights}")
     distinct, rung, counts = np.unique(given, return_inverse=True, return_counts=True)
     means = np.bincount(rung, weights=heights) / counts
     return np.log(distinct), isotonic_regression(means, weights=counts.astype(np.float64)).x
 
 
-def curve_saving(
+def curve_speedup(
     baseline: tuple[ArrayLike, ArrayLike],
     method: tuple[ArrayLike, ArrayLike],
     target: float | None = None,
     better: Better = "higher",
-) -> Saving:
+) -> Speedup:
     """The published way: where each arm's *learning curve* first reaches a target, baseline's cost over method's.
 
     Each curve is (costs, qualities), shape (evaluations,), costs ascending. `target` defaults to the baseline's final
     quality. Curves are read as they are drawn, with straight lines between evaluations. It compares runs at different
-    stages of their learning-rate decay and therefore favours whatever decays early: report it beside the ladder only.
+    stages of their learning-rate decay and therefore favours whatever decays early: report it beside the sweep only.
 
-    A target never reached has infinite cost, as far as the run can tell: the saving is then censored at what the end of
+    A target never reached has infinite cost, as far as the run can tell: the speedup is then censored at what the end of
     that run bounds it to. Raises ValueError where neither curve reaches the target.
     """
     sign = 1.0 if better == "higher" else -1.0
@@ -232,10 +232,10 @@ def curve_saving(
     if plain_cost is None and method_cost is None:
         raise ValueError(f"neither curve reaches the target {target}: their costs cannot be compared")
     if method_cost is None:
-        return Saving(float(plain_cost / other[0][-1]), "below")
+        return Speedup(float(plain_cost / other[0][-1]), "below")
     if plain_cost is None:
-        return Saving(float(plain[0][-1] / method_cost), "above")
-    return Saving(float(plain_cost / method_cost))
+        return Speedup(float(plain[0][-1] / method_cost), "above")
+    return Speedup(float(plain_cost / method_cost))
 
 
 def _as_curve(curve: tuple[ArrayLike, ArrayLike], sign: float) -> tuple[Array, Array]:

@@ -64,7 +64,7 @@ def verdict(
 
 
 def ratio_verdict(low: float, high: float, published: float | None, margin: float, direction: Direction) -> Verdict:
-    """A saving (a factor): factors between 1 / (1 + margin) and 1 + margin are no effect."""
+    """A speedup (a factor): factors between 1 / (1 + margin) and 1 + margin are no effect."""
     return verdict(low, high, published, _ratio_band(margin), direction)
 
 
@@ -193,11 +193,11 @@ def rule_text(claim: Claim) -> str:
 def _ratio_words(rule: RatioRule, metric: str) -> str:
     if rule.way == "curves":
         return (
-            f"Saving of {rule.axis} read from two curves (the published way): where {rule.baseline} first reaches its "
+            f"Speedup of {rule.axis} read from two curves (the published way): where {rule.baseline} first reaches its "
             f"own final {metric}, over where {rule.method} does"
         )
     return (
-        f"Saving of {rule.axis}: the cost at which the fully decayed plain recipe reaches the {metric} of "
+        f"Speedup of {rule.axis}: the cost at which the fully decayed plain recipe reaches the {metric} of "
         f"{rule.method}, over the cost of {rule.method}"
     )
 

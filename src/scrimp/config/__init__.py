@@ -16,7 +16,7 @@ from scrimp.config.claims import (
 )
 from scrimp.config.datasets import DatasetConfig, FolderSource, NpmSource, TarsSource, UrlFile, UrlSource
 from scrimp.config.study import MAIN_SEPARATOR, Card, Scale, StudyConfig, Task, Tuning, arm_id
-from scrimp.config.training import Arm, Augmentation, Horizon, ModelSpec, Recipe, ReferenceSpec, Schedule, Setting
+from scrimp.config.training import Arm, Augmentation, Horizon, ModelSpec, Recipe, ReferenceSpec, Schedule, Workload
 from scrimp.config.workspace import Settings, Workspace
 
 __all__ = [
@@ -44,7 +44,6 @@ __all__ = [
     "Rule",
     "Scale",
     "Schedule",
-    "Setting",
     "Settings",
     "SlopeRule",
     "StudyConfig",
@@ -53,6 +52,7 @@ __all__ = [
     "Tuning",
     "UrlFile",
     "UrlSource",
+    "Workload",
     "Workspace",
     "arm_id",
     "load_model",

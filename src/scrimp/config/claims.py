@@ -23,7 +23,7 @@ Axis = Literal[
 
 
 class RatioRule(Closed):
-    """A saving: the ladder's cost at the method's quality over the method's cost (see claims/statistics.py).
+    """A speedup: the sweep's cost at the method's quality over the method's cost (see claims/statistics.py).
 
     `way: curves` reads two learning curves instead, as the reports do: the cost at which each first reaches the target.
     """
@@ -31,8 +31,8 @@ class RatioRule(Closed):
     kind: Literal["ratio"]
     method: str
     axis: Axis
-    no_effect: PositiveFloat = Field(0.05, description="savings within a factor 1 + no_effect of 1 are no effect")
-    way: Literal["ladder", "curves"] = "ladder"
+    no_effect: PositiveFloat = Field(0.05, description="speedups within a factor 1 + no_effect of 1 are no effect")
+    way: Literal["sweep", "curves"] = "sweep"
     baseline: str | None = Field(None, description="for `curves`: the arm whose curve is read")
 
 
@@ -122,7 +122,7 @@ class Claim(Closed):
     direction: Literal["higher", "lower"]
     rule: Rule | None = None
     not_run: str | None = None
-    at: dict[str, str | None] = Field({}, description="scale -> setting; null: not run at that scale")
+    at: dict[str, str | None] = Field({}, description="scale -> workload; null: not run at that scale")
     figure: str | None = None
     deviations: dict[str, str] = Field({}, description="scale -> what differs from the source")
 

@@ -11,7 +11,7 @@ from scrimp.config.base import Closed
 
 
 class NpmSource(Closed):
-    """A package of the npm registry, fetched with the user's own npm settings."""
+    """A package of the npm registry, fetched with the user's own npm workloads."""
 
     kind: Literal["npm"]
     package: str

@@ -9,29 +9,29 @@ from pydantic import model_validator as validate_model
 
 from scrimp.config.base import Closed, must_know, unknown
 from scrimp.config.claims import Claim
-from scrimp.config.training import Arm, ReferenceSpec, Setting
+from scrimp.config.training import Arm, ReferenceSpec, Workload
 from scrimp.errors import ScrimpError
 
-MAIN_SEPARATOR = "@"  # "full" is an arm of a scale's main setting, "full@vit" the same arm in the setting `vit`
+MAIN_SEPARATOR = "@"  # "full" is an arm of a scale's main workload, "full@vit" the same arm in the workload `vit`
 
 Task = Literal["classification", "image-text", "language"]
 LENGTHS: dict[Task, str] = {"classification": "epochs", "image-text": "steps", "language": "flops"}
 
 
 class Scale(Closed):
-    """One size of a study. The first setting is the main one: its arms carry no suffix."""
+    """One size of a study. The first workload is the main one: its arms carry no suffix."""
 
     note: str
     seeds: list[int] = Field(min_length=1)
     threads: PositiveInt = 1
     gpus: int = Field(0, ge=0)
-    settings: dict[str, Setting] = Field(min_length=1)
+    workloads: dict[str, Workload] = Field(min_length=1)
     references: dict[str, ReferenceSpec] = {}
     probes: dict[str, dict[str, Any]] = {}
 
     @property
     def main(self) -> str:
-        return next(iter(self.settings))
+        return next(iter(self.workloads))
 
 
 class Card(Closed):
@@ -45,7 +45,7 @@ class Card(Closed):
 class Tuning(Closed):
     """The grid that `scrimp tune` walks on the validation split, equally for every arm named."""
 
-    setting: str
+    workload: str
     arms: list[str]
     learning_rates: list[PositiveFloat]
     seeds: list[int] = [100]
@@ -60,7 +60,7 @@ class StudyConfig(Closed):
     paper: str
     card: Card
     arms: dict[str, Arm]
-    ladder: list[str]
+    baseline_sweep: list[str]
     scales: dict[str, Scale]
     tuning: dict[str, list[Tuning]] = {}
     figures: dict[str, str] = Field(description="figure name -> caption")
@@ -69,35 +69,32 @@ class StudyConfig(Closed):
 
     @validate_model(mode="after")
     def _references_exist(self) -> StudyConfig:
-        for arm in self.ladder:
-            must_know(arm, self.arms, "ladder", "arm")
+        for arm in self.baseline_sweep:
+            must_know(arm, self.arms, "baseline_sweep", "arm")
         for name, described in self.arms.items():
-            if (self.task == "language") == bool(described.selector):
-                wants = "no" if self.task == "language" else "a"
-                raise ValueError(f"arms.{name}.selector: arms of {self.task} studies have {wants} selector")
             self._check_branch(name, described)
         for scale_name, scale in self.scales.items():
-            for setting_name, setting in scale.settings.items():
-                if getattr(setting, LENGTHS[self.task]) is None:
-                    where = f"scales.{scale_name}.settings.{setting_name}"
+            for workload_name, workload in scale.workloads.items():
+                if getattr(workload, LENGTHS[self.task]) is None:
+                    where = f"scales.{scale_name}.workloads.{workload_name}"
                     raise ValueError(f"{where}: recipes of {self.task} count {LENGTHS[self.task]}")
-                for arm in setting.arms:
-                    must_know(arm, self.arms, f"scales.{scale_name}.settings.{setting_name}.arms", "arm")
-                for arm in setting.selectors:
-                    must_know(arm, setting.arms, f"scales.{scale_name}.settings.{setting_name}.selectors", "arm")
-                for arm in setting.arms:
+                for arm in workload.arms:
+                    must_know(arm, self.arms, f"scales.{scale_name}.workloads.{workload_name}.arms", "arm")
+                for arm in workload.methods:
+                    must_know(arm, workload.arms, f"scales.{scale_name}.workloads.{workload_name}.methods", "arm")
+                for arm in workload.arms:
                     trunk = self.arms[arm].branch
                     if trunk is not None:
-                        must_know(trunk, setting.arms, f"arms.{arm}.branch, setting {setting_name}", "arm")
-                    wanted = self.arm_in(arm, setting).selector.get("reference")
+                        must_know(trunk, workload.arms, f"arms.{arm}.branch, workload {workload_name}", "arm")
+                    wanted = self.arm_in(arm, workload).reference
                     if wanted is not None:
-                        must_know(wanted, scale.references, f"arms.{arm}.selector, scale {scale_name}", "reference")
+                        must_know(wanted, scale.references, f"arms.{arm}.methods, scale {scale_name}", "reference")
         for scale_name, grids in self.tuning.items():
             must_know(scale_name, self.scales, "tuning", "scale")
             for grid in grids:
-                must_know(grid.setting, self.scales[scale_name].settings, f"tuning.{scale_name}", "setting")
+                must_know(grid.workload, self.scales[scale_name].workloads, f"tuning.{scale_name}", "workload")
                 for arm in grid.arms:
-                    must_know(arm, self.arms, f"tuning.{scale_name}.{grid.setting}.arms", "arm")
+                    must_know(arm, self.arms, f"tuning.{scale_name}.{grid.workload}.arms", "arm")
         ids = [claim.id for claim in self.claims]
         if len(set(ids)) != len(ids):
             raise ValueError(f"claims: ids must be unique, but {sorted({i for i in ids if ids.count(i) > 1})} repeat")
@@ -108,7 +105,7 @@ class StudyConfig(Closed):
                 must_know(scale_name, self.scales, f"claims.{claim.id}", "scale")
             for scale_name, at in claim.at.items():
                 if at is not None:
-                    must_know(at, self.scales[scale_name].settings, f"claims.{claim.id}.at.{scale_name}", "setting")
+                    must_know(at, self.scales[scale_name].workloads, f"claims.{claim.id}.at.{scale_name}", "workload")
             if claim.figure is not None:
                 must_know(claim.figure, self.figures, f"claims.{claim.id}.figure", "figure")
         return self
@@ -131,41 +128,41 @@ class StudyConfig(Closed):
         return self.scales[name]
 
     def arm_ids(self, scale_name: str) -> list[str]:
-        """Every arm of a scale, `ARM` in the main setting and `ARM@SETTING` elsewhere."""
+        """Every arm of a scale, `ARM` in the main workload and `ARM@WORKLOAD` elsewhere."""
         scale = self.scale(scale_name)
         return [
-            arm_id(arm, None if setting_name == scale.main else setting_name)
-            for setting_name, setting in scale.settings.items()
-            for arm in setting.arms
+            arm_id(arm, None if workload_name == scale.main else workload_name)
+            for workload_name, workload in scale.workloads.items()
+            for arm in workload.arms
         ]
 
-    def resolve(self, scale_name: str, arm_at: str) -> tuple[Arm, Setting]:
-        """The arm and the setting that an arm id stands for at a scale, each with what the other changes about it."""
+    def resolve(self, scale_name: str, arm_at: str) -> tuple[Arm, Workload]:
+        """The arm and the workload that an arm id stands for at a scale, each with what the other changes about it."""
         scale = self.scale(scale_name)
         if arm_at not in self.arm_ids(scale_name):
             where = f"config/studies/{self.study}.yaml, scale {scale_name}"
             raise ScrimpError(unknown("arm", arm_at, self.arm_ids(scale_name), where))
         name, _, at = arm_at.partition(MAIN_SEPARATOR)
-        setting = scale.settings[at or scale.main]
-        arm = self.arm_in(name, setting)
-        return arm, setting.with_recipe(arm.recipe, f"config/studies/{self.study}.yaml: arms.{name}.recipe")
+        workload = scale.workloads[at or scale.main]
+        arm = self.arm_in(name, workload)
+        return arm, workload.with_recipe(arm.recipe, f"config/studies/{self.study}.yaml: arms.{name}.recipe")
 
     def run_spec(self, scale_name: str, arm_at: str) -> dict[str, Any]:
         """What a run of an arm at a scale is told, as plain data; a run that was told otherwise is out of date."""
-        arm, setting = self.resolve(scale_name, arm_at)
+        arm, workload = self.resolve(scale_name, arm_at)
         # Where its branches begin is all that a trunk hears of them: another branch from there leaves it as it is.
         begins = {
-            branch.horizon.amount * (1 - setting.with_recipe(branch.recipe, f"arms.{name}.recipe").recipe.schedule.tail)
+            branch.horizon.amount * (1 - workload.with_recipe(branch.recipe, f"arms.{name}.recipe").recipe.schedule.tail)
             for name, branch in self.branches(scale_name, arm_at).items()
         }
-        return {"arm": arm.spec(), "setting": setting.spec()} | ({"branches": sorted(begins)} if begins else {})
+        return {"arm": arm.spec(), "workload": workload.spec()} | ({"branches": sorted(begins)} if begins else {})
 
     def branches(self, scale_name: str, arm_at: str) -> dict[str, Arm]:
-        """The arms of the same setting that go on from an arm's run, by name."""
+        """The arms of the same workload that go on from an arm's run, by name."""
         name, _, at = arm_at.partition(MAIN_SEPARATOR)
         scale = self.scale(scale_name)
-        setting = scale.settings[at or scale.main]
-        return {other: self.arms[other] for other in setting.arms if self.arms[other].branch == name}
+        workload = scale.workloads[at or scale.main]
+        return {other: self.arms[other] for other in workload.arms if self.arms[other].branch == name}
 
     def trunk(self, scale_name: str, arm_at: str) -> str | None:
         """The id of the arm that an arm's runs go on from, if they are branches."""
@@ -179,15 +176,17 @@ class StudyConfig(Closed):
         arm, _ = self.resolve(scale_name, arm_at)
         return (planned or self.scale(scale_name).seeds)[: arm.seeds]
 
-    def arm_in(self, arm: str, setting: Setting) -> Arm:
-        """An arm with the parameters of its selector that differ in a setting."""
-        changed = {**self.arms[arm].selector, **setting.selectors.get(arm, {})}
-        return self.arms[arm].model_copy(update={"selector": changed})
+    def arm_in(self, arm: str, workload: Workload) -> Arm:
+        """An arm with the parameters of its first method that differ in a workload."""
+        described, changed = self.arms[arm], workload.methods.get(arm)
+        if not changed:
+            return described
+        return described.model_copy(update={"methods": [{**described.leading, **changed}, *described.methods[1:]]})
 
 
-def arm_id(arm: str, setting: str | None) -> str:
-    """`full`, or `full@vit` outside the main setting."""
-    return arm if setting is None else f"{arm}{MAIN_SEPARATOR}{setting}"
+def arm_id(arm: str, workload: str | None) -> str:
+    """`full`, or `full@vit` outside the main workload."""
+    return arm if workload is None else f"{arm}{MAIN_SEPARATOR}{workload}"
 
 
 def _arms_of(rule: Any) -> list[str]:

@@ -1,4 +1,4 @@
-"""What shapes a run: recipe, model, horizon, arm, setting, reference."""
+"""What shapes a run: recipe, model, horizon, arm, workload, reference."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ModelSpec(Closed):
 
 
 class Horizon(Closed):
-    """How long a run is: exactly one axis, as a multiple of the setting's full recipe (`seconds`: absolute).
+    """How long a run is: exactly one axis, as a multiple of the workload's full recipe (`seconds`: absolute).
 
     `epochs` counts passes of the selector, however short it makes them: the published papers' axis. Of an image-text
     study, whose selectors choose within a step, a pass is a step.
@@ -99,29 +99,44 @@ class Arm(Closed):
     """One way of training inside a study."""
 
     label: str
-    selector: dict[str, Any] = Field({}, description="empty in language studies: every window, in a seeded order")
+    methods: list[dict[str, Any]] = Field(
+        [], description="what it does differently, each with its `name`; none: the plain recipe"
+    )
     horizon: Horizon = Horizon(epochs=1.0)
-    recipe: dict[str, Any] = Field({}, description="keys of the setting's recipe that differ for this arm")
+    recipe: dict[str, Any] = Field({}, description="keys of the workload's recipe that differ for this arm")
     branch: str | None = Field(None, description="language: the arm whose run it goes on from, where its tail begins")
     seeds: PositiveInt | None = Field(None, description="train this arm with the first so many of the scale's seeds")
     note: str = ""
 
     @validate_model(mode="after")
-    def _named_selector(self) -> Arm:
-        if self.selector and not isinstance(self.selector.get("name"), str):
-            raise ValueError("selector needs a `name`, the stem of a file in scrimp/selection")
+    def _named_methods(self) -> Arm:
+        for method in self.methods:
+            if not isinstance(method.get("name"), str):
+                raise ValueError("each of `methods` needs a `name`, the stem of a file in scrimp/methods")
+        if len(set(self.method_names)) != len(self.methods):
+            raise ValueError(f"methods: {', '.join(self.method_names)}: the same method twice")
         return self
 
     @property
-    def selector_name(self) -> str | None:
-        return self.selector.get("name")
+    def method_names(self) -> list[str]:
+        return [method["name"] for method in self.methods]
+
+    @property
+    def leading(self) -> dict[str, Any]:
+        """The first of its methods, whose colour it has in figures; empty for the plain recipe."""
+        return self.methods[0] if self.methods else {}
+
+    @property
+    def reference(self) -> str | None:
+        """The model that one of its methods scores against, trained first."""
+        return next((method["reference"] for method in self.methods if method.get("reference") is not None), None)
 
     def spec(self) -> dict[str, Any]:
         """What shapes a run of it: all but words. Defaults are left out, so that a new key with one changes no old run."""
         return self.model_dump(mode="json", exclude={"label", "note", "seeds"}, exclude_defaults=True)
 
 
-class Setting(Closed):
+class Workload(Closed):
     """A task that arms are compared on: data, model, recipe and the length of the full recipe, in the task's own unit."""
 
     dataset: str
@@ -138,10 +153,10 @@ class Setting(Closed):
     evaluations: PositiveInt = 6
     evaluation_tokens: PositiveInt = Field(65536, description="language: of a held-out split, evenly spaced")
     arms: list[str]
-    selectors: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its selector that differ here")
+    methods: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its first method that differ here")
 
     @validate_model(mode="after")
-    def _one_length(self) -> Setting:
+    def _one_length(self) -> Workload:
         if sum(length is not None for length in (self.epochs, self.steps, self.flops)) != 1:
             raise ValueError("give exactly one of `epochs`, `steps` and `flops`")
         for template in self.templates:
@@ -149,24 +164,24 @@ class Setting(Closed):
                 raise ValueError(f"templates: {template!r} must hold {{}} once, where the class's words go")
         return self
 
-    def with_recipe(self, changes: dict[str, Any], where: str) -> Setting:
+    def with_recipe(self, changes: dict[str, Any], where: str) -> Workload:
         """The same with some keys of the recipe replaced; a wrong key or value is an error that says `where`."""
         recipe = parse_model({**self.recipe.model_dump(), **changes}, Recipe, where)
         return self.model_copy(update={"recipe": recipe})
 
     def spec(self) -> dict[str, Any]:
         """What shapes a run in it, beside the arm."""
-        return self.model_dump(mode="json", exclude={"arms", "selectors"}, exclude_defaults=True)
+        return self.model_dump(mode="json", exclude={"arms", "methods"}, exclude_defaults=True)
 
 
 class ReferenceSpec(Closed):
-    """A model that selectors score against, trained first, as the main setting's learner is but for what is said here."""
+    """A model that selectors score against, trained first, as the main workload's learner is but for what is said here."""
 
     label: str
     subset: str = Field(description="the pairs it is trained on: raw, text-filtered, curated or curated++")
     steps: PositiveInt
     seed: int = Field(1000, description="learners never share it")
-    recipe: dict[str, Any] = Field({}, description="keys of the setting's recipe that differ")
+    recipe: dict[str, Any] = Field({}, description="keys of the workload's recipe that differ")
 
     def spec(self) -> dict[str, Any]:
         return self.model_dump(mode="json", exclude={"label"}, exclude_defaults=True)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scrimp.config import Setting, Workspace
+from scrimp.config import Workload, Workspace
 from scrimp.data.loading import load_classification
 from scrimp.data.pairs import Pairs, PairSource
 from scrimp.data.shards import read_manifest, read_samples
@@ -43,12 +43,12 @@ class Captioned:
     owner: Tensor
 
 
-def load_zero_shot(workspace: Workspace, setting: Setting, encode: Encode) -> ZeroShot | None:
-    """The split `test` of `setting.zero_shot`, a labelled dataset: in memory, or streamed at the setting's `image_size`."""
-    if setting.zero_shot is None:
+def load_zero_shot(workspace: Workspace, workload: Workload, encode: Encode) -> ZeroShot | None:
+    """The split `test` of `workload.zero_shot`, a labelled dataset: in memory, or streamed at its `image_size`."""
+    if workload.zero_shot is None:
         return None
-    folder = workspace.shards(setting.zero_shot)
-    if setting.image_size is None:
+    folder = workspace.shards(workload.zero_shot)
+    if workload.image_size is None:
         splits, classes = load_classification(folder)
         labels = splits["test"].labels
     else:
@@ -58,15 +58,15 @@ def load_zero_shot(workspace: Workspace, setting: Setting, encode: Encode) -> Ze
         rows = samples[samples["split"] == "test"]
         labels = torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True))
         classes = list(read_manifest(folder)["classes"])
-    words = class_words(classes, None if setting.class_names is None else workspace.root / setting.class_names)
-    prompts = encode([template.replace("{}", name) for name in words for template in setting.templates])
-    prompts = prompts.unflatten(0, (len(words), len(setting.templates)))
+    words = class_words(classes, None if workload.class_names is None else workspace.root / workload.class_names)
+    prompts = encode([template.replace("{}", name) for name in words for template in workload.templates])
+    prompts = prompts.unflatten(0, (len(words), len(workload.templates)))
     tokens = prompts[labels, 0]
     pairs: PairSource
-    if setting.image_size is None:
+    if workload.image_size is None:
         pairs = Pairs(splits["test"].pixels, torch.arange(len(labels)), tokens)
     else:
-        pairs = streamed(folder, rows, tokens, setting.image_size)
+        pairs = streamed(folder, rows, tokens, workload.image_size)
     return ZeroShot(pairs, labels, prompts)
 
 
@@ -74,7 +74,7 @@ def class_words(classes: list[str], path: Path | None) -> list[str]:
     """What each class is called in a prompt: as the JSON file `path` says, else its name without underscores and hyphens."""
     if path is None:
         if all(re.fullmatch(r"n\d{8}", name) for name in classes):
-            raise ScrimpError(f"{classes[0]} and the other classes are WordNet's numbers: give the setting `class_names`")
+            raise ScrimpError(f"{classes[0]} and the other classes are WordNet's numbers: give the workload `class_names`")
         return [re.sub("[_-]", " ", name) for name in classes]
     told = read_json(path)
     if isinstance(told, list):
@@ -88,13 +88,13 @@ def class_words(classes: list[str], path: Path | None) -> list[str]:
     return [told[name] for name in classes]
 
 
-def load_captioned(workspace: Workspace, setting: Setting, encode: Encode) -> Captioned | None:
-    """The dataset of `setting.coco`, streamed at the setting's `image_size`."""
-    if setting.coco is None:
+def load_captioned(workspace: Workspace, workload: Workload, encode: Encode) -> Captioned | None:
+    """The dataset of `workload.coco`, streamed at the workload's `image_size`."""
+    if workload.coco is None:
         return None
-    if setting.image_size is None:
-        raise ScrimpError(f"the pictures of {setting.coco} have different sizes: give the setting an `image_size`")
-    folder = workspace.shards(setting.coco)
+    if workload.image_size is None:
+        raise ScrimpError(f"the pictures of {workload.coco} have different sizes: give the workload an `image_size`")
+    folder = workspace.shards(workload.coco)
     samples = read_samples(folder)
     if "captions" not in samples.columns:
         raise ScrimpError(f"{folder.name} has no column of captions; `coco` takes a dataset such as coco-captions")
@@ -102,4 +102,4 @@ def load_captioned(workspace: Workspace, setting: Setting, encode: Encode) -> Ca
     counts = torch.tensor([len(row) for row in samples["captions"]])
     owner = torch.repeat_interleave(torch.arange(len(samples)), counts)
     first = counts.cumsum(0) - counts
-    return Captioned(streamed(folder, samples, captions[first], setting.image_size), captions, owner)
+    return Captioned(streamed(folder, samples, captions[first], workload.image_size), captions, owner)

@@ -20,7 +20,7 @@ from scrimp.config import Augmentation
 from scrimp.data.shards import read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing
-from scrimp.selection.base import derived_generator
+from scrimp.methods.base import derived_generator
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # whatever a file is called: some of Pillow's readers run other programs
 # What Pillow raises for bytes that are no whole picture, or for one too large to be one.
@@ -163,7 +163,7 @@ def _decoded(folder: Path, samples: pd.DataFrame) -> np.ndarray[Any, np.dtype[np
             pixels = np.empty((len(samples), *picture.shape), dtype=np.uint8)
         elif picture.shape != pixels.shape[1:]:
             raise ScrimpError(
-                f"{folder.name} has images of different sizes; give the setting an `image_size`, to read them at"
+                f"{folder.name} has images of different sizes; give the workload an `image_size`, to read them at"
             )
         pixels[row] = picture
     return pixels

@@ -7,7 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from scrimp.selection.base import derived_generator
+from scrimp.methods.base import derived_generator
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> Tensor:

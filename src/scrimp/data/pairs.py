@@ -103,7 +103,7 @@ def load_pairs(folder: Path) -> PairData:
         raise ScrimpError(f"{folder.name} has no captions; an image-text study needs a view such as icon-pairs")
     base = check_base(folder, manifest)
     if base is None:
-        raise ScrimpError(f"{folder.name} has pictures of many sizes: give the setting an `image_size`, to read them at")
+        raise ScrimpError(f"{folder.name} has pictures of many sizes: give the workload an `image_size`, to read them at")
     samples = read_samples(folder)
     rows = torch.from_numpy(samples["base_index"].to_numpy(np.int64, copy=True))
     pixels = load_pixels(base, read_samples(base))

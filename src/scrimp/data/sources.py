@@ -231,7 +231,7 @@ def _copy(name: str, source: NpmSource | UrlFile, local: Path, target: Path) -> 
 
 # ----------------------------------------------------------------------------------------------------------------- npm
 def _npm_pack(name: str, source: NpmSource, target: Path) -> None:
-    """Fetch a package with npm and the user's own registry settings."""
+    """Fetch a package with npm and the user's own registry workloads."""
     wanted = f"{source.package}@{source.version}"
     with tempfile.TemporaryDirectory(prefix=".npm-", dir=target.parent) as folder:
         arguments = ["pack", wanted, "--loglevel=error", "--ignore-scripts", "--pack-destination", folder]
@@ -249,7 +249,7 @@ def _npm_pack(name: str, source: NpmSource, target: Path) -> None:
         packed = Path(folder) / target.name
         if not packed.is_file():
             raise ScrimpError(f"npm made no {target.name} for {wanted}; is the npm on PATH older than version 7?")
-        remedy = "The file was removed. Look at your npm registry settings, or provide the file:"
+        remedy = "The file was removed. Look at your npm registry workloads, or provide the file:"
         _check(name, source, packed, f"npm package {wanted}", f"{remedy}\n{_provide(name, source)}")
         os.replace(packed, target)
 

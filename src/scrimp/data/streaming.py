@@ -21,7 +21,7 @@ from scrimp.config import Augmentation
 from scrimp.data.loading import Images, Part, Visit, decode
 from scrimp.data.shards import read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
-from scrimp.selection.base import derived_generator
+from scrimp.methods.base import derived_generator
 
 NORMALISATION_SAMPLE = 10_000  # pictures whose pixels stand for all in the mean and deviation of the channels
 EVALUATION_MARGIN = 8 / 7  # the shorter side is scaled to this times the size before the middle is cut out: 256 for 224

@@ -190,7 +190,7 @@ def claim_view(result: ClaimResult, inputs: StudyInputs, figures: Mapping[str, F
 
 
 def claim_plot(result: ClaimResult) -> Plot:
-    """What is drawn for a claim. A saving is a factor: its axis is logarithmic, and 0 is its censored lower end."""
+    """What is drawn for a claim. A speedup is a factor: its axis is logarithmic, and 0 is its censored lower end."""
     logarithmic = (result.rule or {}).get("kind") == "ratio"
     low = -math.inf if logarithmic and result.low == 0 else result.low
     sides = {"above": 1, "below": -1, None: 0}

@@ -1,4 +1,4 @@
-"""Runs of one study side by side, as its figures and tables need them: qualities, costs, ladders, savings, differences."""
+"""Runs of one study side by side, as its figures and tables need them: qualities, costs, sweeps, speedups, differences."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
 from scrimp.claims.judge import index_runs
-from scrimp.claims.statistics import Interval, Saving, curve_saving, geometric_interval, ladder_interval, mean_interval
+from scrimp.claims.statistics import Interval, Speedup, curve_speedup, geometric_interval, mean_interval, sweep_interval
 from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
 from scrimp.records import Summary, current_summaries, read_curves
 from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, figure, log_axis
 
 CURVE_COLUMN = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
 METER_NAMES = {"updates": "updates", "examples": "examples", "flops": "FLOPs", "seconds": "seconds"}
-SAVING_LIMITS = (0.2, 5.0)
+SPEEDUP_LIMITS = (0.2, 5.0)
 Line = tuple[list[float], list[float]]
 
 
@@ -42,7 +42,7 @@ class Comparison:
     # ---------------------------------------------------------------------------------------------------------- arms
     def family(self, arm: str) -> str:
         """The name of an arm's selector."""
-        return str(self.config.arms[arm.partition(MAIN_SEPARATOR)[0]].selector["name"])
+        return str(self.config.arms[arm.partition(MAIN_SEPARATOR)[0]].leading["name"])
 
     def color(self, arm: str) -> str:
         return PALETTE.get(self.family(arm), OTHER)
@@ -52,12 +52,12 @@ class Comparison:
 
     @property
     def rungs(self) -> list[str]:
-        return [rung for rung in self.config.ladder if rung in self.runs]
+        return [rung for rung in self.config.baseline_sweep if rung in self.runs]
 
     @property
     def methods(self) -> list[str]:
-        """Arms of the main setting that are no rung of the ladder."""
-        return [arm for arm in self.config.arms if arm in self.runs and arm not in self.config.ladder]
+        """Arms of the main workload that are no rung of the sweep."""
+        return [arm for arm in self.config.arms if arm in self.runs and arm not in self.config.baseline_sweep]
 
     def quality(self, arm: str, seed: int) -> float:
         return self.runs[arm][seed].metrics[self.metric]
@@ -78,28 +78,28 @@ class Comparison:
         seeds = sorted(self.runs[method].keys() & self.runs[baseline].keys())
         return [self.quality(method, seed) - self.quality(baseline, seed) for seed in seeds]
 
-    # ------------------------------------------------------------------------------------------------------- savings
-    def savings(self, arm: str, meter: str, rungs: list[str] | None = None) -> tuple[list[Saving], Interval]:
-        """The ladder's cost at the arm's quality over the arm's cost, by seed, and its interval."""
+    # ------------------------------------------------------------------------------------------------------- speedups
+    def speedups(self, arm: str, meter: str, rungs: list[str] | None = None) -> tuple[list[Speedup], Interval]:
+        """The sweep's cost at the arm's quality over the arm's cost, by seed, and its interval."""
         rungs = rungs or self.rungs
         seeds = [seed for seed in sorted(self.runs[arm]) if all(seed in self.runs[rung] for rung in rungs)]
         lines: list[Line] = [
             ([self.cost(rung, seed, meter) for rung in rungs], [self.quality(rung, seed) for rung in rungs])
             for seed in seeds
         ]
-        return ladder_interval(lines, [(self.cost(arm, seed, meter), self.quality(arm, seed)) for seed in seeds])
+        return sweep_interval(lines, [(self.cost(arm, seed, meter), self.quality(arm, seed)) for seed in seeds])
 
-    def saving_columns(self, arm: str, meters: tuple[str, ...] = ("flops", "seconds")) -> dict[str, float]:
-        """Savings along some costs with their intervals, where a ladder is trained in the arm's setting."""
-        name, _, setting = arm.partition(MAIN_SEPARATOR)
-        rungs = [f"{rung}{MAIN_SEPARATOR}{setting}" if setting else rung for rung in self.config.ladder]
-        if name in self.config.ladder or not all(rung in self.runs for rung in rungs):
+    def speedup_columns(self, arm: str, meters: tuple[str, ...] = ("flops", "seconds")) -> dict[str, float]:
+        """Speedups along some costs with their intervals, where a sweep is trained in the arm's workload."""
+        name, _, workload = arm.partition(MAIN_SEPARATOR)
+        rungs = [f"{rung}{MAIN_SEPARATOR}{workload}" if workload else rung for rung in self.config.baseline_sweep]
+        if name in self.config.baseline_sweep or not all(rung in self.runs for rung in rungs):
             return {}
         found: dict[str, float] = {}
         for meter in meters:
-            _, interval = self.savings(arm, meter, rungs)
-            found |= {f"saving_{meter}": interval.mean}
-            found |= {f"saving_{meter}_low": interval.low, f"saving_{meter}_high": interval.high}
+            _, interval = self.speedups(arm, meter, rungs)
+            found |= {f"speedup_{meter}": interval.mean}
+            found |= {f"speedup_{meter}_low": interval.low, f"speedup_{meter}_high": interval.high}
         return found
 
     def curves(self, arms: list[str]) -> pd.DataFrame:
@@ -113,10 +113,10 @@ class Comparison:
                     table.loc[rows.index, column] -= getattr(meters, f"{meter}_reference")
         return table
 
-    def read_two_curves(self, table: pd.DataFrame, arm: str, baseline: str, meter: str) -> list[Saving]:
+    def read_two_curves(self, table: pd.DataFrame, arm: str, baseline: str, meter: str) -> list[Speedup]:
         """The published way, by seed: where each curve first reaches the baseline's end."""
         seeds = sorted(self.runs[arm].keys() & self.runs[baseline].keys())
-        return [curve_saving(_curve(table, baseline, seed, meter), _curve(table, arm, seed, meter)) for seed in seeds]
+        return [curve_speedup(_curve(table, baseline, seed, meter), _curve(table, arm, seed, meter)) for seed in seeds]
 
 
 def _curve(table: pd.DataFrame, arm: str, seed: int, meter: str) -> tuple[np.ndarray, np.ndarray]:
@@ -126,8 +126,8 @@ def _curve(table: pd.DataFrame, arm: str, seed: int, meter: str) -> tuple[np.nda
 
 
 # ---------------------------------------------------------------------------------------------------------------- drawing
-def draw_ladder(axes: Axes, of: Comparison, meter: str, label: str) -> None:
-    """The baseline ladder: means joined by a line, their intervals as a band, every run as a point."""
+def draw_sweep(axes: Axes, of: Comparison, meter: str, label: str) -> None:
+    """The baseline sweep: means joined by a line, their intervals as a band, every run as a point."""
     costs = [float(np.mean(of.costs(rung, meter))) for rung in of.rungs]
     intervals = [mean_interval(of.qualities(rung)) for rung in of.rungs]
     color = PALETTE["full"]
@@ -179,38 +179,38 @@ def curves_figure(
     return drawn
 
 
-def savings_figure(
+def speedups_figure(
     of: Comparison,
     baseline: str,
-    limits: tuple[float, float] = SAVING_LIMITS,
+    limits: tuple[float, float] = SPEEDUP_LIMITS,
     meters: tuple[str, ...] = ("flops", "seconds"),
 ) -> Figure:
-    """The saving of every method against the ladder, beside the number that reading two curves would give."""
+    """The speedup of every method against the sweep, beside the number that reading two curves would give."""
     shown = of.methods
     table = of.curves([*shown, baseline])
     drawn, axes = figure(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
     ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
     for panel, meter in zip(axes, meters, strict=True):
         for row, arm in enumerate(shown):
-            found, interval = of.savings(arm, meter)
-            _draw_saving(panel, row, [s.value for s in found], (interval.low, interval.high), of.color(arm), limits)
+            found, interval = of.speedups(arm, meter)
+            _draw_speedup(panel, row, [s.value for s in found], (interval.low, interval.high), of.color(arm), limits)
             read = of.read_two_curves(table, arm, baseline, meter)
-            # A curve that never reaches the baseline's end gives a bound, not a saving.
+            # A curve that never reaches the baseline's end gives a bound, not a speedup.
             style = {**PUBLISHED, "marker": "<"} if any(s.censored == "below" for s in read) else PUBLISHED
             panel.scatter([geometric_interval(read).mean], [row], **style, s=36, zorder=4)
         panel.axvline(1, color="#000000", lw=1)
-        panel.set(xscale="log", xlabel=f"saving in {METER_NAMES[meter]}, times", xlim=limits)
+        panel.set(xscale="log", xlabel=f"speedup in {METER_NAMES[meter]}, times", xlim=limits)
         panel.set_xticks(ticks, [f"1/{1 / tick:g}" if tick < 1 else f"{tick:g}" for tick in ticks])
         panel.minorticks_off()
         panel.set_yticks(range(len(shown)), [of.label(arm) for arm in shown] if panel is axes[0] else [])
         panel.set_ylim(len(shown) - 0.5, -0.5)
     axes[0].scatter([], [], **PUBLISHED, s=36, label="reading two curves, the published way (a triangle: at most)")
-    axes[0].scatter([], [], s=40, color="#666666", label="against the ladder, 95 % interval")
+    axes[0].scatter([], [], s=40, color="#666666", label="against the sweep, 95 % interval")
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return drawn
 
 
-def _draw_saving(
+def _draw_speedup(
     axes: Axes, row: int, values: list[float], ends: tuple[float, float], color: str, limits: tuple[float, float]
 ) -> None:
     """One row of the forest plot; open ends run to the border with an arrow."""

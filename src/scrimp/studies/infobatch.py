@@ -17,8 +17,8 @@ from scrimp.data.loading import Images
 from scrimp.data.order import epoch_order
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
-from scrimp.selection.base import EpochSelector, derived_generator
-from scrimp.selection.infobatch import InfoBatchSelector, prune
+from scrimp.methods.base import EpochSelector, derived_generator
+from scrimp.methods.infobatch import InfoBatchSelector, prune
 from scrimp.training.budget import Budget
 from scrimp.training.classify import train
 from scrimp.training.runner import Task, load_task
@@ -71,8 +71,8 @@ def gradient_bias(workspace: Workspace, scale: str, options: dict[str, Any]) -> 
     gradient and the full sum, over the norm of the full sum.
     """
     study = workspace.study("infobatch")
-    setting = study.scale(scale).settings[study.scale(scale).main]
-    task = load_task(workspace, setting, torch.device("cpu"))
+    workload = study.scale(scale).workloads[study.scale(scale).main]
+    task = load_task(workspace, workload, torch.device("cpu"))
     model = _partly_trained(task, options["horizon"])
     chosen = torch.randperm(len(task.train), generator=derived_generator(0, 0, "gradient-bias"))[: options["examples"]]
     losses = _losses(model, task, chosen)  # [n]
@@ -99,7 +99,7 @@ def _summed_weights(losses: Tensor, counts: list[int], ratio: float, rescale: bo
 
 
 def _partly_trained(task: Task, horizon: float) -> torch.nn.Module:
-    recipe, images = task.setting.recipe, task.train
+    recipe, images = task.workload.recipe, task.train
     model = task.model(0)
     budget = Budget.of(Horizon(epochs=horizon), task.epochs, len(images), recipe.batch_size, task.flops.training)
     common = {"normalise": task.normalise, "flops": task.flops, "place": task.place, "clock": Clock(task.place.device)}
@@ -109,7 +109,7 @@ def _partly_trained(task: Task, horizon: float) -> torch.nn.Module:
 
 def _losses(model: torch.nn.Module, task: Task, chosen: Tensor) -> Tensor:
     """Losses [n] of single examples at the model's present weights."""
-    smoothing = task.setting.recipe.label_smoothing
+    smoothing = task.workload.recipe.label_smoothing
     with torch.no_grad():
         return torch.cat(
             [
@@ -123,7 +123,7 @@ def _weighted_gradients(model: torch.nn.Module, task: Task, chosen: Tensor, weig
     """The sum of the examples' gradients [P], and their sums weighted by each row of `weights` [k, n]: [k, P]."""
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     buffers = dict(model.named_buffers())
-    smoothing = task.setting.recipe.label_smoothing
+    smoothing = task.workload.recipe.label_smoothing
 
     def loss_of(at: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(model, (at, buffers), (image[None],))

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import MAIN_SEPARATOR, Workspace
 from scrimp.records import read_curves
-from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_ladder, savings_figure
+from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_sweep, speedups_figure
 from scrimp.studies.plotting import PALETTE, PUBLISHED, error_bar, figure
 
 STUDY = "infobatch"
@@ -30,17 +30,17 @@ def _load(workspace: Workspace, scale: str) -> Comparison:
 
 def _is_plain(of: Comparison, arm: str) -> bool:
     """Whether an arm prunes by a ratio, in the way that its method was published."""
-    spec = of.config.arms[arm].selector
+    spec = of.config.arms[arm].leading
     return "ratio" in spec and not set(spec) & {"rescale", "anneal", "delta", "threshold"}
 
 
 def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
-    """Accuracy against three costs: the ladder as a line, every method as one point with its interval."""
+    """Accuracy against three costs: the sweep as a line, every method as one point with its interval."""
     of = _load(workspace, scale)
     drawn, axes = figure(columns=3, width=12, height=5.6)
     markers = "osD^vP*Xh<>8pd"
     for panel, (meter, name) in zip(axes, AXES_NAMES.items(), strict=True):
-        draw_ladder(panel, of, meter, "full data, each point fully decayed")
+        draw_sweep(panel, of, meter, "full data, each point fully decayed")
         for number, arm in enumerate(of.methods):
             cost = float(np.mean(of.costs(arm, meter)))
             marker = markers[number % len(markers)]
@@ -66,7 +66,7 @@ def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:
     shown = [arm for arm in of.methods if _is_plain(of, arm)]
     families = list(dict.fromkeys(of.family(arm) for arm in shown))
     for arm in shown:
-        spec = of.config.arms[arm].selector
+        spec = of.config.arms[arm].leading
         lost = of.paired(arm, "full")
         adjusted = of.config.arms[arm].horizon.axis != "epochs"
         # Side by side, in the order of the study's file, so that no interval hides another.
@@ -104,12 +104,12 @@ def kept_and_losses(workspace: Workspace, scale: str) -> Figure:
     table["epoch"] = table.groupby(["arm", "metric"]).cumcount()
     drawn, axes = figure(columns=2, width=9, height=4.2)
     kept = table[table["metric"] == "kept_fraction"]
-    ratios = sorted({of.config.arms[arm].selector["ratio"] for arm in shown})
+    ratios = sorted({of.config.arms[arm].leading["ratio"] for arm in shown})
     shades = sns.light_palette(PALETTE["infobatch"], len(ratios) + 2)[2:]
     for arm in shown:
         of_arm, spec = kept[kept["arm"] == arm], of.config.arms[arm]
         style = "-" if spec.horizon.axis == "epochs" else "--"
-        shade = shades[ratios.index(spec.selector["ratio"])]
+        shade = shades[ratios.index(spec.leading["ratio"])]
         axes[0].plot(of_arm["epoch"], 100 * of_arm["value"], ls=style, color=shade, lw=2, label=spec.label)
     axes[0].set(xlabel="epoch", ylabel="examples kept, %", ylim=(0, 103))
     axes[0].legend(fontsize=8, loc="lower left")
@@ -138,14 +138,14 @@ def ablation(workspace: Workspace, scale: str) -> Figure:
 
 
 def transfer(workspace: Workspace, scale: str) -> Figure:
-    """InfoBatch 50 % against full data in every setting: other data, architectures, optimisers."""
+    """InfoBatch 50 % against full data in every workload: other data, architectures, optimisers."""
     of = _load(workspace, scale)
     sizes = of.config.scale(scale)
     pairs = []
-    for name, setting in sizes.settings.items():
+    for name, workload in sizes.workloads.items():
         suffix = "" if name == sizes.main else f"{MAIN_SEPARATOR}{name}"
         if f"infobatch-50{suffix}" in of.runs and f"full{suffix}" in of.runs:
-            about = f"{setting.dataset}, {setting.model.name}, {setting.recipe.optimizer}"
+            about = f"{workload.dataset}, {workload.model.name}, {workload.recipe.optimizer}"
             pairs.append((f"infobatch-50{suffix}", f"full{suffix}", about))
     drawn, (axes,) = figure(width=7, height=0.5 * len(pairs) + 1.4)
     draw_differences(axes, of, pairs)
@@ -182,13 +182,13 @@ def gradient_bias(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
-def savings(workspace: Workspace, scale: str) -> Figure:
-    """The saving of every method against the ladder, beside the number that reading two curves would give."""
-    return savings_figure(_load(workspace, scale), "full")
+def speedups(workspace: Workspace, scale: str) -> Figure:
+    """The speedup of every method against the sweep, beside the number that reading two curves would give."""
+    return speedups_figure(_load(workspace, scale), "full")
 
 
 FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
-    "savings": savings,
+    "speedups": speedups,
     "accuracy-cost": accuracy_cost,
     "accuracy-ratio": accuracy_ratio,
     "curves": curves,
@@ -201,7 +201,7 @@ FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
 
 
 def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
-    """Every arm: accuracy with its interval, cost, and the saving against the ladder of its own setting."""
+    """Every arm: accuracy with its interval, cost, and the speedup against the sweep of its own workload."""
     of = _load(workspace, scale)
     rows = []
     for arm, by_seed in of.runs.items():
@@ -211,7 +211,7 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
         for axis, unit in (("examples", 1), ("flops", 1e12), ("seconds", 1)):
             values = [getattr(run.meters, axis) / unit for run in by_seed.values()]
             row[axis if unit == 1 else "tflop"] = float(np.mean(values))
-        row |= of.saving_columns(arm)
+        row |= of.speedup_columns(arm)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -220,13 +220,13 @@ def table1(workspace: Workspace, scale: str) -> pd.DataFrame:
     """InfoBatch's Table 1 cell by cell: the published accuracy beside ours, where this scale trains that cell."""
     published = pd.read_csv(workspace.root / "config" / "published" / "infobatch-table1.csv")
     of = _load(workspace, scale)
-    settings = of.config.scale(scale).settings
+    workloads = of.config.scale(scale).workloads
     measured = []
     for _, cell in published.iterrows():
         name = f"{cell['method'].removesuffix('-adjusted')}-{cell['ratio']}" if cell["ratio"] else cell["method"]
         name += "-adjusted" if cell["method"].endswith("-adjusted") else ""
-        setting = f"{cell['dataset']}-resnet-18"
-        arm = name if settings and setting == of.config.scale(scale).main else f"{name}{MAIN_SEPARATOR}{setting}"
+        workload = f"{cell['dataset']}-resnet-18"
+        arm = name if workloads and workload == of.config.scale(scale).main else f"{name}{MAIN_SEPARATOR}{workload}"
         values = [run.metrics["test_accuracy"] for run in of.runs.get(arm, {}).values()]
         interval = mean_interval(values) if values else None
         measured.append(

@@ -18,11 +18,11 @@ from torch import Tensor
 from scrimp.config import Horizon, Workspace
 from scrimp.data.order import candidates_of
 from scrimp.measure.clock import Clock
+from scrimp.methods import jest
+from scrimp.methods.base import derived_generator
+from scrimp.methods.batch import BatchSelector
+from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers
-from scrimp.selection import jest
-from scrimp.selection.base import derived_generator
-from scrimp.selection.batch import BatchSelector
-from scrimp.selection.pairs import Embedded
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import embed, train
 from scrimp.training.pair_task import PairTask, load_pair_task
@@ -39,7 +39,7 @@ class Bench:
         sizes = config.scale(scale)
         cpu = torch.device("cpu")
         torch.set_flush_denormal(True)
-        self.task: PairTask = load_pair_task(workspace, sizes.settings[sizes.main], cpu)
+        self.task: PairTask = load_pair_task(workspace, sizes.workloads[sizes.main], cpu)
         folder = workspace.reference_folder(scale, "jest", options["reference"])
         self.reference, _ = load_reference(folder, self.task.model(0), False, cpu)
         self.pool = self.task.data.splits["pool"]
@@ -59,7 +59,7 @@ class Bench:
 
 
 def _partly_trained(task: PairTask, steps: int) -> TwoTowers:
-    recipe = task.setting.recipe
+    recipe = task.workload.recipe
     model = task.model(SEED)
     budget = Budget.of_steps(Horizon(steps=1.0), steps, recipe.batch_size, 0.0)
     common: dict[str, Any] = {"flops": task.flops, "place": task.place, "clock": Clock(task.place.device)}
@@ -189,7 +189,7 @@ def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
     """
     config = workspace.study("jest")
     sizes = config.scale(scale)
-    task = load_pair_task(workspace, sizes.settings[sizes.main], torch.device("cpu"))
+    task = load_pair_task(workspace, sizes.workloads[sizes.main], torch.device("cpu"))
     torch.set_flush_denormal(True)
     model, pool = task.model(SEED), task.data.splits["pool"]
     at = candidates_of(len(pool), options["super_batch"], SEED, 0)

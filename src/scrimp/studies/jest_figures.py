@@ -17,12 +17,12 @@ from scrimp.claims.statistics import mean_interval
 from scrimp.config import Workspace
 from scrimp.files import read_json
 from scrimp.records import read_curves
-from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_ladder, savings_figure
+from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_sweep, speedups_figure
 from scrimp.studies.plotting import PUBLISHED, error_bar, figure
 
 STUDY = "jest"
 RECALL = "test_r5"
-LIMITS = (0.08, 40.0)  # of savings: the report's reach to 13
+LIMITS = (0.08, 40.0)  # of speedups: the report's reach to 13
 COLORS = {
     "uniform": "#666666",
     "jest": "#D55E00",
@@ -43,7 +43,7 @@ class Colored(Comparison):
     """All of JEST's arms share one selector: they are told apart by how they score, choose and train."""
 
     def color(self, arm: str) -> str:
-        spec = self.config.arms[arm].selector
+        spec = self.config.arms[arm].leading
         if "patches" in self.config.arms[arm].recipe or "scoring_patch" in spec:
             return COLORS["flexi"]
         if spec["name"] == "uniform":
@@ -66,12 +66,12 @@ def _published(workspace: Workspace, figure_name: str, series: str) -> pd.DataFr
 
 # ----------------------------------------------------------------------------------------------------------------- runs
 def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
-    """Recall against three costs: the ladder as a line, every method as one point; JEST++'s saving is marked."""
+    """Recall against three costs: the sweep as a line, every method as one point; JEST++'s speedup is marked."""
     of, full = _load(workspace, scale), _load(workspace, scale, amortised=False)
     drawn, axes = figure(columns=3, width=12, height=6.2)
     markers = "osD^vP*Xh<>8pd"
     for panel, (meter, name) in zip(axes, AXES_NAMES.items(), strict=True):
-        draw_ladder(panel, of, meter, "uniform, each point fully decayed")
+        draw_sweep(panel, of, meter, "uniform, each point fully decayed")
         for number, arm in enumerate(of.methods):
             cost = float(np.mean(of.costs(arm, meter)))
             marker = markers[number % len(markers)]
@@ -79,7 +79,7 @@ def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
             paid = float(np.mean(full.costs(arm, meter)))
             if paid > cost:
                 panel.scatter([paid], [np.mean(of.qualities(arm))], marker="x", s=22, color=of.color(arm), alpha=0.7)
-        _mark_saving(panel, of, "jest-80-plus", meter)
+        _mark_speedup(panel, of, "jest-80-plus", meter)
         panel.set_xlabel(name)
     axes[0].set_ylabel("recall at 5, %")
     axes[0].scatter([], [], marker="x", s=22, color="#444444", label="with the reference's cost")
@@ -87,11 +87,11 @@ def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
-def _mark_saving(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
-    """An arrow from a method to the ladder's cost at its quality, with the factor between them."""
+def _mark_speedup(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
+    """An arrow from a method to the sweep's cost at its quality, with the factor between them."""
     if arm not in of.runs or len(of.rungs) < 2:
         return
-    found, interval = of.savings(arm, meter)
+    found, interval = of.speedups(arm, meter)
     cost, quality = float(np.mean(of.costs(arm, meter))), float(np.mean(of.qualities(arm)))
     axes.annotate("", (cost * interval.mean, quality), (cost, quality), arrowprops={"arrowstyle": "->", "color": "#333333"})
     bound = "at least " if any(s.censored == "above" for s in found) else ""
@@ -99,9 +99,9 @@ def _mark_saving(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
     axes.text(cost * interval.mean**0.5, quality, f"{bound}{interval.mean:.1f}x", va="bottom", ha="center", fontsize=9)
 
 
-def savings(workspace: Workspace, scale: str) -> Figure:
-    """The saving of every method against the ladder, beside the number that reading two curves would give."""
-    return savings_figure(_load(workspace, scale), "uniform", LIMITS, ("examples", "flops", "seconds"))
+def speedups(workspace: Workspace, scale: str) -> Figure:
+    """The speedup of every method against the sweep, beside the number that reading two curves would give."""
+    return speedups_figure(_load(workspace, scale), "uniform", LIMITS, ("examples", "flops", "seconds"))
 
 
 def curves(workspace: Workspace, scale: str) -> Figure:
@@ -146,7 +146,7 @@ def flexi(workspace: Workspace, scale: str) -> Figure:
     """One and two resolutions on the plane of FLOPs and quality; beside it the published models on theirs."""
     of = _load(workspace, scale)
     drawn, axes = figure(columns=2, width=10, height=4.6)
-    draw_ladder(axes[0], of, "flops", "uniform, each point fully decayed")
+    draw_sweep(axes[0], of, "flops", "uniform, each point fully decayed")
     for arm, marker in (
         ("flexi-uniform", "s"),
         ("jest-80-plus", "o"),
@@ -292,7 +292,7 @@ def _shortened(caption: str, width: int = 22) -> str:
 
 FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
     "accuracy-cost": accuracy_cost,
-    "savings": savings,
+    "speedups": speedups,
     "curves": curves,
     "matrix": matrix,
     "chunks": chunks,
@@ -307,7 +307,7 @@ FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
 
 # --------------------------------------------------------------------------------------------------------------- tables
 def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
-    """Every arm: what it reaches, its costs (the reference left out, and its seconds a step), and savings with intervals."""
+    """Every arm: what it reaches, its costs (the reference left out; seconds a step), and speedups with intervals."""
     of = _load(workspace, scale)
     rows = []
     for arm, by_seed in of.runs.items():
@@ -319,7 +319,7 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
         for axis, unit, name in (("updates", 1, "updates"), ("flops", 1e12, "tflop"), ("seconds", 1, "seconds")):
             row[name] = float(np.mean(of.costs(arm, axis))) / unit
         row["seconds_a_step"] = row["seconds"] / row["updates"]
-        row |= of.saving_columns(arm, ("examples", "flops", "seconds"))
+        row |= of.speedup_columns(arm, ("examples", "flops", "seconds"))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -339,15 +339,15 @@ def references_table(workspace: Workspace, scale: str) -> pd.DataFrame:
 
 
 def published_table(workspace: Workspace, scale: str) -> pd.DataFrame:
-    """The report's models beside this scale's arms: speed-ups in iterations and FLOPs, read off the ladder."""
+    """The report's models beside this scale's arms: speed-ups in iterations and FLOPs, read off the sweep."""
     of = _load(workspace, scale)
     table = pd.read_csv(workspace.root / "config" / "published" / "jest-table1.csv")
     found = []
     for arm in table["arm"]:
         row: dict[str, float] = {}
-        if arm in of.runs and arm not in of.config.ladder:
+        if arm in of.runs and arm not in of.config.baseline_sweep:
             for meter in ("updates", "flops", "seconds"):
-                _, interval = of.savings(arm, meter)
+                _, interval = of.speedups(arm, meter)
                 row |= {f"measured_{meter}": interval.mean}
                 row |= {f"measured_{meter}_low": interval.low, f"measured_{meter}_high": interval.high}
         found.append(row)

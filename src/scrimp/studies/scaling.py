@@ -1,6 +1,6 @@
 """The scaling study: what its published curves say (`scaling_published.py`), and what its small twin's runs say (here).
 
-The twin trains a ladder of sizes. An arm is called after its schedule and its share of the setting's FLOPs, `cool-x0.5`;
+The twin trains a ladder of sizes. An arm is called after its schedule and its share of the workload's FLOPs, `cool-x0.5`;
 all points that are compared as annealed are ends of runs whose learning rate fell to the end of its schedule.
 """
 
@@ -31,13 +31,13 @@ def points(workspace: Workspace, scale: str) -> pd.DataFrame:
     config = workspace.study(STUDY)
     rows = []
     for run in current_summaries(workspace, config, scale):
-        name, _, setting = run.arm.partition(MAIN_SEPARATOR)
+        name, _, workload = run.arm.partition(MAIN_SEPARATOR)
         rows.append(
             {
                 "arm": run.arm,
                 "family": name.partition("-x")[0],
                 "share": config.arms[name].horizon.amount,
-                "size": setting or config.scale(scale).main,
+                "size": workload or config.scale(scale).main,
                 "seed": run.seed,
                 **run.facts,
                 "flops": run.meters.flops,

@@ -304,7 +304,7 @@ FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
     "twin-reovertaking": twin_reovertaking,
     "twin-isoflop": twin_isoflop,
     "twin-law": twin_law,
-    "twin-ladders": twin_ladders,
+    "twin-sweeps": twin_ladders,
     "twin-stretch": twin_stretch,
     "twin-tails": twin_tails,
 }

@@ -23,7 +23,7 @@ from scrimp.data.order import epoch_order
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops
-from scrimp.selection.base import EpochSelector
+from scrimp.methods.base import EpochSelector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget, Spent
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint

@@ -23,10 +23,10 @@ from scrimp.data.loading import Normalisation, augmented
 from scrimp.data.order import candidates_of
 from scrimp.data.pairs import PairSource
 from scrimp.measure.clock import Clock
+from scrimp.methods.base import derived_generator
+from scrimp.methods.batch import BatchSelector
+from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers
-from scrimp.selection.base import derived_generator
-from scrimp.selection.batch import BatchSelector
-from scrimp.selection.pairs import Embedded
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint

@@ -14,7 +14,7 @@ from typing import Literal
 import pandas as pd
 import torch
 
-from scrimp.config import Arm, Setting, Workspace
+from scrimp.config import Arm, Workload, Workspace
 from scrimp.data.text import Text, load_text
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
@@ -41,41 +41,41 @@ CONTEXT = 128  # tokens, where the model's options name none
 
 @dataclass(frozen=True)
 class LanguageTask:
-    """A loaded setting: tokens by split, and how to make a model for them."""
+    """A loaded workload: tokens by split, and how to make a model for them."""
 
-    setting: Setting
+    workload: Workload
     text: Text
     place: Place
 
     def model(self, seed: int) -> Language:
-        options = dict(self.setting.model.options)
+        options = dict(self.workload.model.options)
         context = options.pop("context", CONTEXT)
         return build(self.text.vocabulary, context, seed, options).to(self.place.device)
 
     @property
     def flops(self) -> float:
         """The length of the full recipe."""
-        if self.setting.flops is None:
-            raise ScrimpError("a language recipe counts FLOPs: give its setting `flops`")
-        return self.setting.flops
+        if self.workload.flops is None:
+            raise ScrimpError("a language recipe counts FLOPs: give its workload `flops`")
+        return self.workload.flops
 
     def steps_before_tail(self, branch: Arm, model: Language) -> int:
         """After how many steps of its trunk a branch begins: the last one that ends before its rate falls."""
         budget = Budget.of_flops(branch.horizon, self.flops)
         if budget.axis != "flops":
             raise ScrimpError(f"{branch.label}: a branch needs a horizon in FLOPs, which tells where it begins")
-        schedule = self.setting.with_recipe(branch.recipe, f"branch {branch.label}").recipe.schedule
-        per_step = self.setting.recipe.batch_size * model.context * model.flops_per_token()
+        schedule = self.workload.with_recipe(branch.recipe, f"branch {branch.label}").recipe.schedule
+        per_step = self.workload.recipe.batch_size * model.context * model.flops_per_token()
         return math.floor((1 - schedule.tail) * budget.amount / per_step)
 
 
-def load_language_task(workspace: Workspace, setting: Setting, device: torch.device) -> LanguageTask:
-    """Read a setting's tokens."""
-    text = load_text(workspace.shards(setting.dataset))
+def load_language_task(workspace: Workspace, workload: Workload, device: torch.device) -> LanguageTask:
+    """Read a workload's tokens."""
+    text = load_text(workspace.shards(workload.dataset))
     for needed in ("train", "validation", "test"):
         if needed not in text.splits:
-            raise ScrimpError(f"dataset {setting.dataset} has no split {needed!r}; it has {', '.join(text.splits)}")
-    return LanguageTask(setting, text, Place.of(device, setting.recipe.precision))
+            raise ScrimpError(f"dataset {workload.dataset} has no split {needed!r}; it has {', '.join(text.splits)}")
+    return LanguageTask(workload, text, Place.of(device, workload.recipe.precision))
 
 
 def run_language_arm(
@@ -89,7 +89,7 @@ def run_language_arm(
 ) -> Path:
     """Train one arm with one seed and write its folder; returns it. A killed run goes on from its checkpoint."""
     config = workspace.study(study)
-    arm, setting = config.resolve(scale, arm_name)
+    arm, workload = config.resolve(scale, arm_name)
     torch.set_num_threads(config.scale(scale).threads)
     torch.set_flush_denormal(True)
     checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
@@ -98,7 +98,7 @@ def run_language_arm(
         key = run_key(workspace, study, arm_name, seed, scale, __name__)
         energy, clock = EnergyCounter(place), Clock(place)
         with clock.span("setup"):
-            task = load_language_task(workspace, setting, place)
+            task = load_language_task(workspace, workload, place)
             model = task.model(seed)
         states = workspace.branch_states(scale, study, arm_name, seed)
         starts = [task.steps_before_tail(branch, model) for branch in config.branches(scale, arm_name).values()]
@@ -160,7 +160,7 @@ def train_and_test(
     held_out: tuple[str, ...] = ("test",),
 ) -> tuple[Trace, dict[str, float]]:
     """Train, and measure the final model on the held-out splits (nats a token, bits a byte); curves follow the first."""
-    limit = task.setting.evaluation_tokens
+    limit = task.workload.evaluation_tokens
 
     def losses(model: Language, splits: tuple[str, ...]) -> dict[str, float]:
         return {f"{name}_loss": mean_loss(model, task.text.splits[name], limit, task.place) for name in splits}
@@ -168,7 +168,7 @@ def train_and_test(
     trace = train(
         model,
         task.text.splits["train"],
-        task.setting.recipe,
+        task.workload.recipe,
         Budget.of_flops(arm.horizon, task.flops),
         seed,
         place=task.place,
@@ -176,7 +176,7 @@ def train_and_test(
         start=start,
         branches=branches,
         evaluate=lambda model: losses(model, held_out[:1]),
-        evaluate_times=task.setting.evaluations,
+        evaluate_times=task.workload.evaluations,
         checkpoint=checkpoint,
         checkpoint_key=checkpoint_key,
         on_progress=lambda fraction: on_progress("training", fraction),

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from scrimp.methods.batch import BatchSelector
 from scrimp.models.contrastive import TwoTowers
-from scrimp.selection.batch import BatchSelector
 
 
 @dataclass(frozen=True)

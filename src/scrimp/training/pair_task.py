@@ -1,4 +1,4 @@
-"""An image-text setting, loaded: its pairs, how to make a model for them, and how to test one."""
+"""An image-text workload, loaded: its pairs, how to make a model for them, and how to test one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scrimp.config import Setting, Workspace
+from scrimp.config import Workload, Workspace
 from scrimp.data.benchmarks import Captioned, ZeroShot, load_captioned, load_zero_shot
 from scrimp.data.pairs import PairData, load_pairs
 from scrimp.data.web_pairs import load_web_pairs
@@ -23,9 +23,9 @@ from scrimp.training.stage import Place
 
 @dataclasses.dataclass(frozen=True)
 class PairTask:
-    """A loaded image-text setting, and how to make a model for it."""
+    """A loaded image-text workload, and how to make a model for it."""
 
-    setting: Setting
+    workload: Workload
     data: PairData
     zero_shot: ZeroShot | None
     captioned: Captioned | None
@@ -34,45 +34,45 @@ class PairTask:
     patch: int  # the side of the patches that a model's kernel is stored for
 
     def model(self, seed: int) -> TwoTowers:
-        return build_two_towers(self.data.vocabulary, seed, self.setting.model.options).to(self.place.device)
+        return build_two_towers(self.data.vocabulary, seed, self.workload.model.options).to(self.place.device)
 
     @property
     def patches(self) -> list[int]:
         """Patch sides that a step trains in; the first is the finest, in which models are tested."""
-        return self.setting.recipe.patches or [self.patch]
+        return self.workload.recipe.patches or [self.patch]
 
 
-def load_pair_task(workspace: Workspace, setting: Setting, device: torch.device) -> PairTask:
-    """Map a setting's pictures, or at its `image_size` leave them on disk, read its captions, count its model's FLOPs.
+def load_pair_task(workspace: Workspace, workload: Workload, device: torch.device) -> PairTask:
+    """Map a workload's pictures, or at its `image_size` leave them on disk, read its captions, count its model's FLOPs.
 
     Raises ScrimpError for a model that is no two-tower model or has no room for the data, and for data without pairs.
     """
-    if setting.model.name != "two-towers":
-        raise ScrimpError(f"an image-text study trains the model two-towers, not {setting.model.name}")
-    folder = workspace.shards(setting.dataset)
-    data = load_pairs(folder) if setting.image_size is None else load_web_pairs(folder, setting.image_size)
-    zero_shot = load_zero_shot(workspace, setting, data.encode)
-    captioned = load_captioned(workspace, setting, data.encode)
-    place = Place.of(device, setting.recipe.precision)
-    model = build_two_towers(data.vocabulary, 0, setting.model.options)
-    _check_room(setting, model, data)
-    sides = {model.patch, 2 * model.patch, *setting.recipe.patches}
+    if workload.model.name != "two-towers":
+        raise ScrimpError(f"an image-text study trains the model two-towers, not {workload.model.name}")
+    folder = workspace.shards(workload.dataset)
+    data = load_pairs(folder) if workload.image_size is None else load_web_pairs(folder, workload.image_size)
+    zero_shot = load_zero_shot(workspace, workload, data.encode)
+    captioned = load_captioned(workspace, workload, data.encode)
+    place = Place.of(device, workload.recipe.precision)
+    model = build_two_towers(data.vocabulary, 0, workload.model.options)
+    _check_room(workload, model, data)
+    sides = {model.patch, 2 * model.patch, *workload.recipe.patches}
     usable = [side for side in sides if model.image_tower.size % side == 0]
     # Padding is not computed, so a caption counts with the mean length of the pool's.
     tokens = math.ceil(float((data.splits["pool"].tokens != 0).sum(dim=1).double().mean()))
     flops = tower_flops(model, model.image_tower.size, tokens, usable)
-    return PairTask(setting, data, zero_shot, captioned, place, flops, model.patch)
+    return PairTask(workload, data, zero_shot, captioned, place, flops, model.patch)
 
 
-def _check_room(setting: Setting, model: TwoTowers, data: PairData) -> None:
-    if setting.image_size not in (None, model.image_tower.size):
+def _check_room(workload: Workload, model: TwoTowers, data: PairData) -> None:
+    if workload.image_size not in (None, model.image_tower.size):
         raise ScrimpError(
-            f"the setting's `image_size` is {setting.image_size}, but its model's `size` is {model.image_tower.size}: "
+            f"the workload's `image_size` is {workload.image_size}, but its model's `size` is {model.image_tower.size}: "
             "make them the same"
         )
     if data.length > model.text_tower.positions.shape[1]:
         raise ScrimpError(
-            f"captions of {setting.dataset} have {data.length} tokens, but the model's option `length` is "
+            f"captions of {workload.dataset} have {data.length} tokens, but the model's option `length` is "
             f"{model.text_tower.positions.shape[1]}: raise it"
         )
 
@@ -80,7 +80,7 @@ def _check_room(setting: Setting, model: TwoTowers, data: PairData) -> None:
 def test(model: TwoTowers, task: PairTask, parts: tuple[str, ...], zero_shot: bool) -> dict[str, float]:
     """Retrieval on held-out parts, as `PART_i2t_r1` and so on; at the finest patch side.
 
-    Where `zero_shot` is set, also `zero_shot_accuracy` and retrieval on COCO, `coco_i2t_r1` and so on, if the setting has
+    Where `zero_shot` is set, also `zero_shot_accuracy` and retrieval on COCO, `coco_i2t_r1` and so on, if the workload has
     data for them.
     """
     model.eval()

@@ -13,8 +13,8 @@ from scrimp.config import Arm, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.hardware import EnergyCounter, peak_memory
+from scrimp.methods.batch import BatchSelector, build_batch_selector
 from scrimp.records import Meters
-from scrimp.selection.batch import BatchSelector, build_batch_selector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import Reference, train
@@ -37,11 +37,11 @@ def run_pairs_arm(
 ) -> Path:
     """Train one arm with one seed and write its folder; returns it. A killed run goes on from its checkpoint."""
     config = workspace.study(study)
-    arm, setting = config.resolve(scale, arm_name)
+    arm, workload = config.resolve(scale, arm_name)
     torch.set_num_threads(config.scale(scale).threads)
     torch.set_flush_denormal(True)
     checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
-    selector = build_batch_selector(arm.selector, setting.recipe.batch_size, seed)
+    selector = build_batch_selector(arm.leading, workload.recipe.batch_size, seed)
     with parallel.joined(), alone(checkpoint):
         place = choose_device(device, config.scale(scale).gpus)
         for count, what in ((selector.batch_size, "batch"), (selector.super_batch, "super-batch")):
@@ -50,7 +50,7 @@ def run_pairs_arm(
         key = run_key(workspace, study, arm_name, seed, scale, __name__)
         energy, clock = EnergyCounter(place), Clock(place)
         with clock.span("setup"):
-            task = load_pair_task(workspace, setting, place)
+            task = load_pair_task(workspace, workload, place)
             reference, cost = reference_of(workspace, study, scale, selector, task)
         checkpoint_key = key.checkpoint_key(cost.digest, place.type)
         trace, metrics = train_and_test(task, arm, selector, seed, clock, reference, checkpoint, checkpoint_key, on_progress)
@@ -84,12 +84,12 @@ def train_and_test(
     held_out: tuple[str, ...] = ("test", "validation", "test-emoji"),
 ) -> tuple[Trace, dict[str, float]]:
     """Train on the pool and measure the final model on the held-out parts; curves follow the first of them."""
-    recipe, patches = task.setting.recipe, task.patches
-    if task.setting.steps is None:
-        raise ScrimpError("an image-text recipe counts steps: give its setting `steps`")
+    recipe, patches = task.workload.recipe, task.patches
+    if task.workload.steps is None:
+        raise ScrimpError("an image-text recipe counts steps: give its workload `steps`")
     scoring = scoring_flops(task.flops, selector, patches)
     per_step = task.flops.training(recipe.batch_size, patches) + scoring
-    budget = Budget.of_steps(arm.horizon, task.setting.steps, recipe.batch_size, per_step)
+    budget = Budget.of_steps(arm.horizon, task.workload.steps, recipe.batch_size, per_step)
     model = task.model(seed)
     trace = train(
         model,
@@ -104,7 +104,7 @@ def train_and_test(
         clock=clock,
         reference=reference,
         evaluate=lambda model: test(model, task, held_out[:1], zero_shot=False),
-        evaluate_times=task.setting.evaluations,
+        evaluate_times=task.workload.evaluations,
         on_choice=SetShares(task.data.samples.loc[task.data.samples["split"] == "pool", "set"]),
         checkpoint=checkpoint,
         checkpoint_key=checkpoint_key,

@@ -13,7 +13,7 @@ from scrimp.data.loading import ImageSource, Normalisation
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops
-from scrimp.selection.base import EpochSelector, Scoring
+from scrimp.methods.base import EpochSelector, Scoring
 from scrimp.training import parallel
 from scrimp.training.budget import Budget, Spent
 from scrimp.training.classify import EVALUATION_BATCH, train

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from scrimp.config import Closed, Horizon, ReferenceSpec, Setting, StudyConfig, Workspace, unknown
+from scrimp.config import Closed, Horizon, ReferenceSpec, StudyConfig, Workload, Workspace, unknown
 from scrimp.data.pairs import PairData, PairSource
 from scrimp.data.shards import read_manifest
 from scrimp.errors import ScrimpError
@@ -22,9 +22,9 @@ from scrimp.files import digest_of, read_json, replacing, sha256_of, write_json
 from scrimp.measure.clock import Clock
 from scrimp.measure.code import code_digest
 from scrimp.measure.provenance import provenance
+from scrimp.methods.batch import BatchSelector
+from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers
-from scrimp.selection.batch import BatchSelector
-from scrimp.selection.pairs import Embedded
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import Reference, embed, train
 from scrimp.training.pair_task import load_pair_task, test
@@ -41,14 +41,14 @@ class ReferenceCost(Closed):
     digest: str = ""
 
 
-def reference_setting(config: StudyConfig, scale: str, name: str) -> tuple[ReferenceSpec, Setting]:
-    """What a reference is trained by: the main setting with the reference's changes to its recipe."""
+def reference_workload(config: StudyConfig, scale: str, name: str) -> tuple[ReferenceSpec, Workload]:
+    """What a reference is trained by: the main workload with the reference's changes to its recipe."""
     sizes = config.scale(scale)
     where = f"config/studies/{config.study}.yaml, scale {scale}"
     if name not in sizes.references:
         raise ScrimpError(unknown("reference", name, sizes.references, where))
     spec = sizes.references[name]
-    return spec, sizes.settings[sizes.main].with_recipe(spec.recipe, f"{where}: references.{name}.recipe")
+    return spec, sizes.workloads[sizes.main].with_recipe(spec.recipe, f"{where}: references.{name}.recipe")
 
 
 def train_reference(
@@ -65,7 +65,7 @@ def train_reference(
     order), `curve.parquet`, `provenance.json` and, last, `summary.json` with its cost and what it reaches.
     """
     config = workspace.study(study)
-    spec, setting = reference_setting(config, scale, name)
+    spec, workload = reference_workload(config, scale, name)
     torch.set_num_threads(config.scale(scale).threads)
     torch.set_flush_denormal(True)
     folder = workspace.reference_folder(scale, study, name)
@@ -73,13 +73,13 @@ def train_reference(
     with alone(checkpoint):
         place = choose_device(device, config.scale(scale).gpus)
         clock = Clock(place)
-        task = load_pair_task(workspace, setting, place)
-        recipe = setting.recipe
-        resolved = {"reference": spec.spec(), "setting": setting.spec()}
+        task = load_pair_task(workspace, workload, place)
+        recipe = workload.recipe
+        resolved = {"reference": spec.spec(), "workload": workload.spec()}
         digests = {
             "config_digest": digest_of(resolved),
             "code_digest": code_digest(__name__),
-            "data_digests": {setting.dataset: read_manifest(workspace.shards(setting.dataset))["samples_sha256"]},
+            "data_digests": {workload.dataset: read_manifest(workspace.shards(workload.dataset))["samples_sha256"]},
         }
         model = task.model(spec.seed)
         trace = train(
@@ -93,7 +93,7 @@ def train_reference(
             place=task.place,
             clock=clock,
             evaluate=lambda model: test(model, task, ("test",), zero_shot=False),
-            evaluate_times=setting.evaluations,
+            evaluate_times=workload.evaluations,
             checkpoint=checkpoint,
             checkpoint_key=digest_of([digests, str(place)]),
             on_progress=lambda fraction: on_progress("training", fraction),

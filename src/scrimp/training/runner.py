@@ -11,17 +11,17 @@ import pandas as pd
 import torch
 from torch import nn
 
-from scrimp.config import Arm, Setting, Workspace
+from scrimp.config import Arm, Workload, Workspace
 from scrimp.data.loading import ImageSource, Normalisation, load_classification
 from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.measure.flops import ExampleFlops, flops_per_example
 from scrimp.measure.hardware import EnergyCounter, peak_memory
+from scrimp.methods import build_selector, check_method
+from scrimp.methods.base import EpochSelector
 from scrimp.models import vision
 from scrimp.records import Meters
-from scrimp.selection import build_selector, check_selector
-from scrimp.selection.base import EpochSelector
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.classify import evaluate, train
@@ -31,9 +31,9 @@ from scrimp.training.stage import Place, Progress, Trace, alone, choose_device, 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A loaded setting: images on the device, and how to make a model for them."""
+    """A loaded workload: images on the device, and how to make a model for them."""
 
-    setting: Setting
+    workload: Workload
     splits: Mapping[str, ImageSource]
     side: int
     classes: int
@@ -44,37 +44,37 @@ class Task:
     @property
     def epochs(self) -> float:
         """The length of the full recipe."""
-        if self.setting.epochs is None:
-            raise ScrimpError("a classification recipe counts epochs: give its setting `epochs`")
-        return self.setting.epochs
+        if self.workload.epochs is None:
+            raise ScrimpError("a classification recipe counts epochs: give its workload `epochs`")
+        return self.workload.epochs
 
     @property
     def train(self) -> ImageSource:
         return self.splits["train"]
 
     def model(self, seed: int) -> nn.Module:
-        spec = self.setting.model
+        spec = self.workload.model
         built = vision.build(spec.name, self.classes, seed, spec.options)
         return built.to(self.place.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def load_task(workspace: Workspace, setting: Setting, device: torch.device) -> Task:
-    """Read a setting's data into memory (or open its shards, where it has an `image_size`), and count its FLOPs."""
-    folder = workspace.shards(setting.dataset)
+def load_task(workspace: Workspace, workload: Workload, device: torch.device) -> Task:
+    """Read a workload's data into memory (or open its shards, where it has an `image_size`), and count its FLOPs."""
+    folder = workspace.shards(workload.dataset)
     splits: Mapping[str, ImageSource]
-    if setting.image_size is None:
+    if workload.image_size is None:
         in_memory, classes = load_classification(folder)
-        _need_splits(setting.dataset, in_memory)
+        _need_splits(workload.dataset, in_memory)
         normalise, side = Normalisation.of(in_memory["train"]), in_memory["train"].pixels.shape[1]
         splits = {name: split.to(device) for name, split in in_memory.items()}
     else:
-        sharded, classes = open_classification(folder, setting.image_size, device)
-        _need_splits(setting.dataset, sharded)
-        normalise, side, splits = Normalisation.of(sharded["train"].sample()), setting.image_size, sharded
-    place = Place.of(device, setting.recipe.precision)
-    model = vision.build(setting.model.name, len(classes), 0, setting.model.options)
+        sharded, classes = open_classification(folder, workload.image_size, device)
+        _need_splits(workload.dataset, sharded)
+        normalise, side, splits = Normalisation.of(sharded["train"].sample()), workload.image_size, sharded
+    place = Place.of(device, workload.recipe.precision)
+    model = vision.build(workload.model.name, len(classes), 0, workload.model.options)
     flops = flops_per_example(model, (3, side, side))
-    return Task(setting, splits, side, len(classes), normalise.to(device), place, flops)
+    return Task(workload, splits, side, len(classes), normalise.to(device), place, flops)
 
 
 def _need_splits(dataset: str, splits: Mapping[str, ImageSource]) -> None:
@@ -94,8 +94,8 @@ def run_arm(
 ) -> Path:
     """Train one arm with one seed and write its folder; returns it. A killed run goes on from its checkpoint."""
     config = workspace.study(study)
-    arm, setting = config.resolve(scale, arm_name)
-    check_selector(arm.selector, f"config/studies/{study}.yaml: arms.{arm_name.partition('@')[0]}.selector")
+    arm, workload = config.resolve(scale, arm_name)
+    check_method(arm.leading, f"config/studies/{study}.yaml: arms.{arm_name.partition('@')[0]}.methods")
     torch.set_num_threads(config.scale(scale).threads)
     torch.set_flush_denormal(True)
     checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
@@ -105,7 +105,7 @@ def run_arm(
         energy = EnergyCounter(place)
         clock = Clock(place)
         with clock.span("setup"):
-            task = load_task(workspace, setting, place)
+            task = load_task(workspace, workload, place)
         trace, scores, metrics = train_and_test(
             task, arm, seed, clock, checkpoint, key.checkpoint_key(place.type), on_progress
         )
@@ -126,8 +126,8 @@ def train_and_test(
     on_progress: Progress = no_progress,
 ) -> tuple[Trace, Scores | None, dict[str, float]]:
     """Score the data if the selector asks for it, train, and measure the final model on every held-out split."""
-    recipe, images = task.setting.recipe, task.train
-    selector = build_selector(arm.selector, len(images), seed)
+    recipe, images = task.workload.recipe, task.train
+    selector = build_selector(arm.leading, len(images), seed)
     scores = _accept_scores(task, selector, seed, clock, on_progress)
     budget = Budget.of(arm.horizon, task.epochs, len(images), recipe.batch_size, task.flops.training)
     model = task.model(seed)
@@ -143,7 +143,7 @@ def train_and_test(
         place=task.place,
         clock=clock,
         evaluations={name: split for name, split in task.splits.items() if name == "test"},
-        evaluate_times=task.setting.evaluations,
+        evaluate_times=task.workload.evaluations,
         checkpoint=checkpoint,
         checkpoint_key=checkpoint_key,
         on_progress=lambda fraction: on_progress("training", fraction),
@@ -173,7 +173,7 @@ def _accept_scores(task: Task, selector: EpochSelector, seed: int, clock: Clock,
             scoring,
             task.model,
             task.train,
-            task.setting.recipe,
+            task.workload.recipe,
             task.epochs,
             seed,
             normalise=task.normalise,

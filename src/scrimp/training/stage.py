@@ -18,8 +18,8 @@ from scrimp.files import digest_of, held
 from scrimp.kernels.dispatch import has_fast_bf16
 from scrimp.measure.code import code_digest
 from scrimp.measure.provenance import provenance
+from scrimp.methods import method_module
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
-from scrimp.selection import selector_module
 from scrimp.training import parallel
 from scrimp.training.budget import Spent
 
@@ -115,9 +115,9 @@ class RunKey:
 def run_key(workspace: Workspace, study: str, arm_name: str, seed: int, scale: str, runner: str) -> RunKey:
     """What shapes a run of an arm, of which the module `runner` is the stage."""
     config = workspace.study(study)
-    arm, setting = config.resolve(scale, arm_name)
-    modules = [runner] if arm.selector_name is None else [runner, selector_module(arm.selector_name)]
-    data = {setting.dataset: read_manifest(workspace.shards(setting.dataset))["samples_sha256"]}
+    arm, workload = config.resolve(scale, arm_name)
+    modules = [runner, *map(method_module, arm.method_names)]
+    data = {workload.dataset: read_manifest(workspace.shards(workload.dataset))["samples_sha256"]}
     return RunKey(study, arm_name, seed, scale, config.run_spec(scale, arm_name), code_digest(*modules), data)
 
 

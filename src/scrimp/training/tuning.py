@@ -14,11 +14,11 @@ from typing import Any
 import pandas as pd
 import torch
 
-from scrimp.config import Arm, Setting, Workspace
+from scrimp.config import Arm, Workload, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, replacing
 from scrimp.measure.clock import Clock
-from scrimp.selection.batch import build_batch_selector
+from scrimp.methods.batch import build_batch_selector
 from scrimp.training.language_runner import load_language_task
 from scrimp.training.language_runner import train_and_test as train_on_text
 from scrimp.training.pair_task import load_pair_task
@@ -34,24 +34,24 @@ class Trial:
 
     study: str
     scale: str
-    setting: str
+    workload: str
     arm: str
     learning_rate: float
     seed: int
 
 
-def configured(workspace: Workspace, trial: Trial) -> tuple[Arm, Setting]:
-    """The arm and the setting of a trial, with its learning rate put in."""
+def configured(workspace: Workspace, trial: Trial) -> tuple[Arm, Workload]:
+    """The arm and the workload of a trial, with its learning rate put in."""
     config = workspace.study(trial.study)
-    setting = config.scale(trial.scale).settings[trial.setting]
-    arm = config.arm_in(trial.arm, setting)
-    return arm, setting.with_recipe({**arm.recipe, "learning_rate": trial.learning_rate}, f"arm {trial.arm}")
+    workload = config.scale(trial.scale).workloads[trial.workload]
+    arm = config.arm_in(trial.arm, workload)
+    return arm, workload.with_recipe({**arm.recipe, "learning_rate": trial.learning_rate}, f"arm {trial.arm}")
 
 
 def config_digest(workspace: Workspace, trial: Trial) -> str:
     """What a trial's result hangs on, beside the code."""
-    arm, setting = configured(workspace, trial)
-    return digest_of([arm.spec(), setting.spec(), trial.seed])
+    arm, workload = configured(workspace, trial)
+    return digest_of([arm.spec(), workload.spec(), trial.seed])
 
 
 def run_trial(workspace: Workspace, trial: Trial) -> dict[str, Any]:
@@ -60,35 +60,39 @@ def run_trial(workspace: Workspace, trial: Trial) -> dict[str, Any]:
     sizes = config.scale(trial.scale)
     torch.set_num_threads(sizes.threads)
     torch.set_flush_denormal(True)
-    arm, setting = configured(workspace, trial)
+    arm, workload = configured(workspace, trial)
     place = choose_device("auto", sizes.gpus)
     train = {"classification": _train_classifier, "image-text": _train_on_pairs, "language": _train_on_text}[config.task]
-    metrics = train(workspace, trial, arm, setting, place)
+    metrics = train(workspace, trial, arm, workload, place)
     return {**dataclasses.asdict(trial), **metrics, "config_digest": config_digest(workspace, trial)}
 
 
 def _train_classifier(
-    workspace: Workspace, trial: Trial, arm: Arm, setting: Setting, place: torch.device
+    workspace: Workspace, trial: Trial, arm: Arm, workload: Workload, place: torch.device
 ) -> dict[str, float]:
     """The test split is dropped before anything could look at it."""
-    task = load_task(workspace, setting, place)
+    task = load_task(workspace, workload, place)
     if "validation" not in task.splits:
-        raise ScrimpError(f"dataset {setting.dataset} has no validation split to tune on")
+        raise ScrimpError(f"dataset {workload.dataset} has no validation split to tune on")
     blind = dataclasses.replace(task, splits={name: s for name, s in task.splits.items() if name != "test"})
     return train_and_test(blind, arm, trial.seed, Clock(place))[2]
 
 
-def _train_on_pairs(workspace: Workspace, trial: Trial, arm: Arm, setting: Setting, place: torch.device) -> dict[str, float]:
+def _train_on_pairs(
+    workspace: Workspace, trial: Trial, arm: Arm, workload: Workload, place: torch.device
+) -> dict[str, float]:
     """Scored against the references as they are: theirs is the recipe of the study's file."""
-    task = load_pair_task(workspace, setting, place)
-    selector = build_batch_selector(arm.selector, setting.recipe.batch_size, trial.seed)
+    task = load_pair_task(workspace, workload, place)
+    selector = build_batch_selector(arm.leading, workload.recipe.batch_size, trial.seed)
     reference, _ = reference_of(workspace, trial.study, trial.scale, selector, task)
     return train_on_pairs(task, arm, selector, trial.seed, Clock(place), reference, held_out=("validation",))[1]
 
 
-def _train_on_text(workspace: Workspace, trial: Trial, arm: Arm, setting: Setting, place: torch.device) -> dict[str, float]:
+def _train_on_text(
+    workspace: Workspace, trial: Trial, arm: Arm, workload: Workload, place: torch.device
+) -> dict[str, float]:
     """A branch is trained from the start with its schedule, which gives the same numbers."""
-    task = load_language_task(workspace, setting, place)
+    task = load_language_task(workspace, workload, place)
     model = task.model(trial.seed)
     return train_on_text(task, arm, model, trial.seed, Clock(place), held_out=("validation",))[1]
 
@@ -103,7 +107,7 @@ def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callab
     if scale not in config.tuning:
         raise ScrimpError(f"config/studies/{study}.yaml has no `tuning` for scale {scale}")
     trials = [
-        Trial(study, scale, grid.setting, arm, learning_rate, seed)
+        Trial(study, scale, grid.workload, arm, learning_rate, seed)
         for grid in config.tuning[scale]
         for arm, learning_rate, seed in itertools.product(grid.arms, grid.learning_rates, grid.seeds)
     ]

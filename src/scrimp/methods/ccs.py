@@ -13,9 +13,9 @@ from pydantic import Field
 from torch import Tensor
 
 from scrimp.config import Closed
-from scrimp.selection.base import Scoring, derived_generator, share_of
-from scrimp.selection.el2n import EL2N, error_norm, hardest
-from scrimp.selection.forgetting import forgetting_events
+from scrimp.methods.base import Scoring, derived_generator, share_of
+from scrimp.methods.el2n import EL2N, error_norm, hardest
+from scrimp.methods.forgetting import forgetting_events
 
 
 class Params(Closed):

@@ -12,8 +12,8 @@ from pydantic import Field
 from torch import Tensor
 
 from scrimp.config import Closed
-from scrimp.selection.base import Scoring
-from scrimp.selection.el2n import EL2N
+from scrimp.methods.base import Scoring
+from scrimp.methods.el2n import EL2N
 
 
 class Params(Closed):

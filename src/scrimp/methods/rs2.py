@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scrimp.config import Closed
-from scrimp.selection.base import EpochSelector, Selection, derived_generator, share_of
+from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of
 
 
 class Params(Closed):

@@ -5,7 +5,7 @@ Source: none, the common recipe (SigLIP, arXiv 2303.15343, trains so). Deviation
 
 from __future__ import annotations
 
-from scrimp.selection.batch import BatchSelector
+from scrimp.methods.batch import BatchSelector
 
 
 class Uniform(BatchSelector):

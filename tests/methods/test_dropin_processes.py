@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scrimp import InfoBatch
-from scrimp.selection.infobatch import InfoBatchSelector
+from scrimp.methods.infobatch import InfoBatchSelector
 
 SIZE, EPOCHS, BATCH = 23, 6, 3
 

@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import scrimp
 from scrimp import InfoBatch, SelectedData
-from scrimp.selection import dropin
-from scrimp.selection.infobatch import InfoBatchSelector
+from scrimp.methods import dropin
+from scrimp.methods.infobatch import InfoBatchSelector
 
 Batch = tuple[list[int], float]  # the indices of a batch and its weighted mean loss
 

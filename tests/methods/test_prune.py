@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scrimp.selection.infobatch import InfoBatchSelector, below_threshold, prune
+from scrimp.methods.infobatch import InfoBatchSelector, below_threshold, prune
 
 hundredths = st.integers(0, 99)
 # Whole numbers, so that the mean is exact; None: not seen yet.

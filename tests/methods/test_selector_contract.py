@@ -9,12 +9,12 @@ import safetensors.torch
 import torch
 
 from scrimp.errors import ScrimpError
-from scrimp.selection import build_selector, check_selector, selector_class, selector_names
-from scrimp.selection.base import EpochSelector, Selection, derived_generator, share_of
+from scrimp.methods import build_selector, check_method, method_class, method_names
+from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of
 
 SIZE, EPOCHS = 97, 9
 
-# One mapping per selector, as in a study's YAML; a new file in scrimp/selection fails the first test until it is here.
+# One mapping per selector, as in a study's YAML; a new file in scrimp/methods fails the first test until it is here.
 SPECS: dict[str, dict[str, Any]] = {
     "full": {},
     "infobatch": {"ratio": 0.5},
@@ -54,7 +54,7 @@ def as_lists(plans: list[Selection]) -> list[tuple[list[int], list[float]]]:
 
 
 def test_every_selector_is_tested_here() -> None:
-    of_epochs = [name for name in selector_names() if issubclass(selector_class(name), EpochSelector)]
+    of_epochs = [name for name in method_names() if issubclass(method_class(name), EpochSelector)]
     assert of_epochs == sorted(SPECS)
 
 
@@ -142,7 +142,7 @@ def test_a_selector_that_asks_for_no_scores_refuses_them() -> None:
 @each
 def test_an_unknown_parameter_is_named(name: str) -> None:
     with pytest.raises(ScrimpError, match="arm x: ratoi: unknown key"):
-        check_selector({"name": name, **SPECS[name], "ratoi": 0.5}, "arm x")
+        check_method({"name": name, **SPECS[name], "ratoi": 0.5}, "arm x")
 
 
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, "half"])
@@ -177,7 +177,7 @@ def test_other_impossible_values_are_named(name: str, key: str, value: Any) -> N
 
 def test_an_unknown_selector_is_answered_with_the_known() -> None:
     with pytest.raises(ScrimpError, match=r"unknown selector 'infobach'.*did you mean 'infobatch'\?.*known: ccs, el2n"):
-        selector_class("infobach")
+        method_class("infobach")
 
 
 # --------------------------------------------------------------------------------------------------------------- helpers

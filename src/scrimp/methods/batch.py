@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from scrimp.config import Closed
-from scrimp.selection import check_selector, selector_class
-from scrimp.selection.pairs import Embedded
+from scrimp.methods import check_method, method_class
+from scrimp.methods.pairs import Embedded
 
 
 class BatchSelector:
@@ -47,6 +47,6 @@ class BatchSelector:
 
 def build_batch_selector(spec: dict[str, Any], batch_size: int, seed: int) -> BatchSelector:
     """A batch selector for sub-batches of `batch_size` from an arm's `selector` mapping."""
-    check_selector(spec, f"selector {spec['name']}", "image-text")
+    check_method(spec, f"selector {spec['name']}", "image-text")
     params = {key: value for key, value in spec.items() if key != "name"}
-    return cast(BatchSelector, selector_class(spec["name"])(batch_size, seed, **params))
+    return cast(BatchSelector, method_class(spec["name"])(batch_size, seed, **params))

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from scrimp.selection.ccs import CCS, stratified
-from scrimp.selection.el2n import EL2N, error_norm, hardest
-from scrimp.selection.epsilon_greedy import EpsilonGreedy, epsilon_greedy
-from scrimp.selection.forgetting import Forgetting, forgetting_events
-from scrimp.selection.full import Full
-from scrimp.selection.random_static import RandomStatic
-from scrimp.selection.rs2 import RS2, following_pass
-from scrimp.selection.ucb import UCB, updated_moments
+from scrimp.methods.ccs import CCS, stratified
+from scrimp.methods.el2n import EL2N, error_norm, hardest
+from scrimp.methods.epsilon_greedy import EpsilonGreedy, epsilon_greedy
+from scrimp.methods.forgetting import Forgetting, forgetting_events
+from scrimp.methods.full import Full
+from scrimp.methods.random_static import RandomStatic
+from scrimp.methods.rs2 import RS2, following_pass
+from scrimp.methods.ucb import UCB, updated_moments
 
 INF = math.inf
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from scrimp.config import Closed
 from scrimp.kernels import prune_and_rescale
 from scrimp.kernels.prune import mean_threshold
-from scrimp.selection.base import EpochSelector, Selection, derived_generator, share_of
+from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of
 
 
 class Params(Closed):
@@ -95,7 +95,7 @@ class InfoBatchSelector(EpochSelector):
         self.scores[indices.cpu()] = losses.detach().to("cpu", torch.float32)
 
     def diagnostics(self) -> dict[str, float]:
-        """`below_mean`: P(loss < mean), on which the saving r * P * delta rests; deciles of the scores."""
+        """`below_mean`: P(loss < mean), on which the speedup r * P * delta rests; deciles of the scores."""
         seen = self.scores[self.scores.isfinite()].double().sort().values
         if len(seen) == 0:
             return {}

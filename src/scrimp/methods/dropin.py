@@ -20,8 +20,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from scrimp.selection.base import EpochSelector, Selection, derived_generator
-from scrimp.selection.infobatch import InfoBatchSelector
+from scrimp.methods.base import EpochSelector, Selection, derived_generator
+from scrimp.methods.infobatch import InfoBatchSelector
 
 Item = TypeVar("Item", covariant=True)
 
@@ -183,7 +183,7 @@ class _Iteration(Iterator[int]):
 
 
 class InfoBatch(SelectedData[Item]):
-    """InfoBatch (Qin et al., ICLR 2024) around a map-style dataset: see scrimp/selection/infobatch.py for the method.
+    """InfoBatch (Qin et al., ICLR 2024) around a map-style dataset: see scrimp/methods/infobatch.py for the method.
 
     `ratio` is the share pruned of the examples below the mean loss, `delta` the share of the epochs after which all data
     is used, `rescale` and `anneal` switch the two corrections, `threshold` is "mean" or a quantile in (0, 1).

@@ -1,4 +1,4 @@
-"""The plain recipe: every example, every epoch. Its ladder of horizons is the yardstick of all others.
+"""The plain recipe: every example, every epoch. Its sweep of horizons is the yardstick of all others.
 
 Cost: none. Source: none needed; that short, fully decayed schedules are the baseline to beat is the finding of
 Kaddour et al. 2023, *No Train No Gain* (arXiv 2307.06440).
@@ -6,7 +6,7 @@ Kaddour et al. 2023, *No Train No Gain* (arXiv 2307.06440).
 
 from __future__ import annotations
 
-from scrimp.selection.base import EpochSelector
+from scrimp.methods.base import EpochSelector
 
 
 class Full(EpochSelector):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from scrimp.config import Closed
 from scrimp.errors import ScrimpError
-from scrimp.selection.base import EpochSelector, Scoring, Selection, share_of
+from scrimp.methods.base import EpochSelector, Scoring, Selection, share_of
 
 
 class Params(Closed):

@@ -26,10 +26,10 @@ from torch import Tensor
 
 from scrimp.config import Closed
 from scrimp.errors import ScrimpError
-from scrimp.selection.base import derived_generator
-from scrimp.selection.batch import BatchSelector
-from scrimp.selection.drawing import First, Options, check_known, check_size, draw, first_logits, gumbel, noise_of
-from scrimp.selection.pairs import (
+from scrimp.methods.base import derived_generator
+from scrimp.methods.batch import BatchSelector
+from scrimp.methods.drawing import First, Options, check_known, check_size, draw, first_logits, gumbel, noise_of
+from scrimp.methods.pairs import (
     Embedded,
     Method,
     Model,

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from scrimp.config import Closed
-from scrimp.selection.base import EpochSelector, Selection, derived_generator, share_of, uniform_subset
+from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of, uniform_subset
 
 
 class Params(Closed):

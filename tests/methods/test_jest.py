@@ -16,8 +16,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from scrimp import jest
 from scrimp.kernels import learnability
 from scrimp.kernels.blocks import BLOCK_ELEMENTS
-from scrimp.selection import pairs
-from scrimp.selection.jest import Embedded, Options, dense, gibbs, incremental
+from scrimp.methods import pairs
+from scrimp.methods.jest import Embedded, Options, dense, gibbs, incremental
 
 METHODS = ["learnability", "easy-reference", "hard-learner"]
 
