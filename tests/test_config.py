@@ -210,7 +210,7 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown key at the top",
         STUDY,
         lambda c: c.update(titel="x"),
-        "studies/tiny.yaml: titel: unknown key; known here: arms, baseline_sweep, card, claims, figures, paper, scales, study,",
+        "studies/tiny.yaml: titel: unknown key; known here: arms, baseline_sweep, card, claims, figures, paper,",
     ),
     (
         "unknown key of a claim's rule",

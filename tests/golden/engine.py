@@ -27,11 +27,11 @@ def arm(method: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
 
 
 def cooldown(schedule: dict[str, Any], share: float, shape: str = "1-sqrt") -> dict[str, Any]:
-    return {**schedule, "tail": share, "tail_shape": shape}
+    return {**schedule, "cooldown": share, "cooldown_shape": shape}
 
 
 def cooldown_arm(of: str, horizon: float, schedule: dict[str, Any]) -> dict[str, Any]:
-    return arm(horizon={"flops": horizon}, recipe={"schedule": schedule}, branch=of)
+    return arm(horizon={"flops": horizon}, recipe={"schedule": schedule}, cooldown_of=of)
 
 
 def study(name: str, task: str, arms: dict[str, Any], workloads: dict[str, Any], **scale: Any) -> dict[str, Any]:

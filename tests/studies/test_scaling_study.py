@@ -54,7 +54,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
         assert workload.flops is not None
         steps = math.ceil(arm.horizon.amount * workload.flops / per_token / BATCH_TOKENS)
         tokens, schedule = steps * BATCH_TOKENS, workload.recipe.schedule
-        rate = _rate(schedule.name, schedule.floor, schedule.stretch, arm.branch is not None)
+        rate = _rate(schedule.name, schedule.floor, schedule.stretch, arm.cooldown_of is not None)
         done = np.arange(1, LOSS_STEPS + 1) / LOSS_STEPS
         for seed in config.seeds("mini", arm_id):
             curve = LAW.predict(n, done * tokens) + worth(rate(done)) + noise.normal(0, 0.002, LOSS_STEPS)
@@ -69,7 +69,7 @@ def twin(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
                 config=config.run_spec("mini", arm_id),
                 config_digest="c",
                 command="none",
-                meters=meters(tokens * per_token, 0.8 * tokens * per_token if arm.branch else 0.0, steps * 8),
+                meters=meters(tokens * per_token, 0.8 * tokens * per_token if arm.cooldown_of else 0.0, steps * 8),
                 metrics={"test_loss": loss},
                 facts={
                     "tokens": float(tokens),

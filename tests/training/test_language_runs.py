@@ -27,7 +27,7 @@ from scrimp.training.stage import Place
 from scrimp.training.tuning import Trial, run_trial
 
 CONSTANT = {"name": "constant", "warmup": 0, "warmup_steps": 3}
-TAIL = {**CONSTANT, "tail": 0.25}
+TAIL = {**CONSTANT, "cooldown": 0.25}
 PER_STEP = 4 * 16  # tokens of a batch
 STUDY: dict[str, Any] = {
     "study": "words",
@@ -37,8 +37,8 @@ STUDY: dict[str, Any] = {
     "card": {"question": "?", "method": "-", "reading": "-"},
     "arms": {
         "trunk-x1": {"label": "trunk", "horizon": {"flops": 1}, "recipe": {"schedule": CONSTANT}},
-        "cool-x1": {"label": "tail", "horizon": {"flops": 1}, "recipe": {"schedule": TAIL}, "branch": "trunk-x1"},
-        "cool-x0.5": {"label": "tail", "horizon": {"flops": 0.5}, "recipe": {"schedule": TAIL}, "branch": "trunk-x1"},
+        "cool-x1": {"label": "tail", "horizon": {"flops": 1}, "recipe": {"schedule": TAIL}, "cooldown_of": "trunk-x1"},
+        "cool-x0.5": {"label": "tail", "horizon": {"flops": 0.5}, "recipe": {"schedule": TAIL}, "cooldown_of": "trunk-x1"},
         "straight-x0.5": {"label": "the same from the start", "horizon": {"flops": 0.5}, "recipe": {"schedule": TAIL}},
         "micro-x0.5": {
             "label": "in parts",

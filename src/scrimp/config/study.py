@@ -83,9 +83,9 @@ class StudyConfig(Closed):
                 for arm in workload.methods:
                     must_know(arm, workload.arms, f"scales.{scale_name}.workloads.{workload_name}.methods", "arm")
                 for arm in workload.arms:
-                    trunk = self.arms[arm].branch
+                    trunk = self.arms[arm].cooldown_of
                     if trunk is not None:
-                        must_know(trunk, workload.arms, f"arms.{arm}.branch, workload {workload_name}", "arm")
+                        must_know(trunk, workload.arms, f"arms.{arm}.cooldown_of, workload {workload_name}", "arm")
                     wanted = self.arm_in(arm, workload).reference
                     if wanted is not None:
                         must_know(wanted, scale.references, f"arms.{arm}.methods, scale {scale_name}", "reference")
@@ -112,14 +112,18 @@ class StudyConfig(Closed):
 
     def _check_branch(self, name: str, arm: Arm) -> None:
         """A branch goes on from an arm that is no branch, lasts as long or longer, and whose rate does not fall."""
-        if arm.branch is None:
+        if arm.cooldown_of is None:
             return
         if self.task != "language":
-            raise ValueError(f"arms.{name}.branch: only runs of language studies branch")
-        must_know(arm.branch, self.arms, f"arms.{name}.branch", "arm")
-        trunk = self.arms[arm.branch]
-        if trunk.branch is not None or trunk.horizon.axis != arm.horizon.axis or trunk.horizon.amount < arm.horizon.amount:
-            raise ValueError(f"arms.{name}.branch: {arm.branch} must be no branch itself, and last as long on the same axis")
+            raise ValueError(f"arms.{name}.cooldown_of: only runs of language studies branch")
+        must_know(arm.cooldown_of, self.arms, f"arms.{name}.cooldown_of", "arm")
+        trunk = self.arms[arm.cooldown_of]
+        if (
+            trunk.cooldown_of is not None
+            or trunk.horizon.axis != arm.horizon.axis
+            or trunk.horizon.amount < arm.horizon.amount
+        ):
+            raise ValueError(f"arms.{name}.cooldown_of: {arm.cooldown_of} must be no branch itself, and last as long")
 
     def scale(self, name: str) -> Scale:
         """The scale called `name`; an unknown one is an error that lists the known."""
@@ -152,7 +156,7 @@ class StudyConfig(Closed):
         arm, workload = self.resolve(scale_name, arm_at)
         # Where its branches begin is all that a trunk hears of them: another branch from there leaves it as it is.
         begins = {
-            branch.horizon.amount * (1 - workload.with_recipe(branch.recipe, f"arms.{name}.recipe").recipe.schedule.tail)
+            branch.horizon.amount * (1 - workload.with_recipe(branch.recipe, f"arms.{name}.recipe").recipe.schedule.cooldown)
             for name, branch in self.branches(scale_name, arm_at).items()
         }
         return {"arm": arm.spec(), "workload": workload.spec()} | ({"branches": sorted(begins)} if begins else {})
@@ -162,14 +166,14 @@ class StudyConfig(Closed):
         name, _, at = arm_at.partition(MAIN_SEPARATOR)
         scale = self.scale(scale_name)
         workload = scale.workloads[at or scale.main]
-        return {other: self.arms[other] for other in workload.arms if self.arms[other].branch == name}
+        return {other: self.arms[other] for other in workload.arms if self.arms[other].cooldown_of == name}
 
     def trunk(self, scale_name: str, arm_at: str) -> str | None:
         """The id of the arm that an arm's runs go on from, if they are branches."""
         arm, _ = self.resolve(scale_name, arm_at)
-        if arm.branch is None:
+        if arm.cooldown_of is None:
             return None
-        return arm.branch + arm_at[len(arm_at.partition(MAIN_SEPARATOR)[0]) :]
+        return arm.cooldown_of + arm_at[len(arm_at.partition(MAIN_SEPARATOR)[0]) :]
 
     def seeds(self, scale_name: str, arm_at: str, planned: list[int] | None = None) -> list[int]:
         """The seeds that an arm is trained with, out of the scale's or of those `planned` in their stead."""

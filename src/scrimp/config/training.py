@@ -34,8 +34,8 @@ class Schedule(Closed):
     final_division: PositiveFloat = 1e4
     floor: float = Field(0.0, ge=0, lt=1, description="cosine and linear: where they end, as a share of the peak")
     stretch: float = Field(1.0, ge=1, description="the fall is laid out for so many times the budget, and cut at its end")
-    tail: float = Field(0.0, ge=0, le=1, description="constant: the last share of the budget, over which it falls to 0")
-    tail_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
+    cooldown: float = Field(0.0, ge=0, le=1, description="constant: the last share of the budget, over which it falls to 0")
+    cooldown_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
 
 
 class Recipe(Closed):
@@ -104,7 +104,9 @@ class Arm(Closed):
     )
     horizon: Horizon = Horizon(epochs=1.0)
     recipe: dict[str, Any] = Field({}, description="keys of the workload's recipe that differ for this arm")
-    branch: str | None = Field(None, description="language: the arm whose run it goes on from, where its tail begins")
+    cooldown_of: str | None = Field(
+        None, description="the constant-LR arm whose run it goes on from, where its cooldown begins"
+    )
     seeds: PositiveInt | None = Field(None, description="train this arm with the first so many of the scale's seeds")
     note: str = ""
 

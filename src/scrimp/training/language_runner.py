@@ -66,7 +66,7 @@ class LanguageTask:
             raise ScrimpError(f"{branch.label}: a branch needs a horizon in FLOPs, which tells where it begins")
         schedule = self.workload.with_recipe(branch.recipe, f"branch {branch.label}").recipe.schedule
         per_step = self.workload.recipe.batch_size * model.context * model.flops_per_token()
-        return math.floor((1 - schedule.tail) * budget.amount / per_step)
+        return math.floor((1 - schedule.cooldown) * budget.amount / per_step)
 
 
 def load_language_task(workspace: Workspace, workload: Workload, device: torch.device) -> LanguageTask:

@@ -13,7 +13,7 @@ def learning_rate_factor(schedule: Schedule, fraction: float, steps: int = 0) ->
     `one-cycle`: cosine from 1 / initial_division up to 1 over the warm-up, then cosine down to 1 / (initial_division *
     final_division) (Smith & Topin 2017 in torch's two-phase form). `cosine` and `linear`: linear warm-up, then down to
     `floor`, laid out over `stretch` budgets (Hoffmann et al. 2022, figure A1). `constant`: linear warm-up, then 1 until
-    the `tail`, over which it falls to 0 (Haegele et al. 2024, arXiv 2405.18392, section 3).
+    the `cooldown`, over which it falls to 0 (Haegele et al. 2024, arXiv 2405.18392, section 3).
     """
     fraction = min(max(fraction, 0.0), 1.0) / schedule.stretch
     start = 1 / schedule.initial_division if schedule.name == "one-cycle" else 0.0
@@ -23,20 +23,22 @@ def learning_rate_factor(schedule: Schedule, fraction: float, steps: int = 0) ->
         return rise * (_cosine(start, 1.0, risen) if schedule.name == "one-cycle" else risen)
     fallen = (fraction - schedule.warmup) / (1 - schedule.warmup) if schedule.warmup < 1 else 1.0
     if schedule.name == "constant":
-        return rise * _tail(schedule, fraction)
+        return rise * _cooldown(schedule, fraction)
     if schedule.name == "linear":
         return rise * (1 - (1 - schedule.floor) * fallen)
     end = start / schedule.final_division if schedule.name == "one-cycle" else schedule.floor
     return rise * _cosine(1.0, end, fallen)
 
 
-def _tail(schedule: Schedule, fraction: float) -> float:
-    """What is left of a constant rate in its tail."""
-    begin = 1 - schedule.tail
+def _cooldown(schedule: Schedule, fraction: float) -> float:
+    """What is left of a constant rate in its cooldown."""
+    begin = 1 - schedule.cooldown
     if fraction <= begin:
         return 1.0
-    fallen = (fraction - begin) / schedule.tail
-    return {"1-sqrt": 1 - math.sqrt(fallen), "linear": 1 - fallen, "cosine": _cosine(1.0, 0.0, fallen)}[schedule.tail_shape]
+    fallen = (fraction - begin) / schedule.cooldown
+    return {"1-sqrt": 1 - math.sqrt(fallen), "linear": 1 - fallen, "cosine": _cosine(1.0, 0.0, fallen)}[
+        schedule.cooldown_shape
+    ]
 
 
 def _cosine(start: float, end: float, fraction: float) -> float:
