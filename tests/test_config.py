@@ -124,14 +124,14 @@ PAIR_MISTAKES: list[tuple[str, Change, str]] = [
         "arms.jest-80.methods: .*learnability needs a `reference`",
     ),
     (
-        "selector of epochs",
-        lambda c: c["arms"]["uniform-softmax"].update(methods=[{"name": "rs2", "ratio": 0.5}]),
-        "arms.uniform-softmax.methods: rs2 chooses no examples of image-text studies",
+        "keys of another task",
+        lambda c: c.update(task="classification"),
+        "scales.smoke.workloads.icon-pairs-few.zero_shot: unknown key; known here: arms, dataset, epochs, evaluations,",
     ),
     (
         "length",
-        lambda c: c["scales"]["mini"]["workloads"]["icon-pairs"].update(epochs=3, steps=None),
-        "scales.mini.workloads.icon-pairs: recipes of image-text count steps",
+        lambda c: c["scales"]["mini"]["workloads"]["icon-pairs"].update(epochs=3),
+        "scales.mini.workloads.icon-pairs.*give exactly one of `epochs`, `steps` and `flops`",
     ),
     (
         "recipe of an arm",
@@ -204,7 +204,7 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         STUDY,
         lambda c: at(c, *COLOURS, "recipe").update(learning_rat=1),
         "studies/tiny.yaml: scales.smoke.workloads.colours.recipe.learning_rat: unknown key; known here: augmentation, "
-        "batch_size, betas, ema_decay, gradient_clip, label_smoothing, learning_rate, loss, micro_batch, momentum,",
+        "batch_size, betas, ema_decay, gradient_clip, label_smoothing, learning_rate, micro_batch, momentum,",
     ),
     (
         "unknown key at the top",

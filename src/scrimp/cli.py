@@ -73,22 +73,17 @@ def run(
     device: Device = None,
 ) -> None:
     """Train one arm with one seed. Killed, it goes on where it was when the same command is given again."""
+    from scrimp.stages.run import run_arm
+
     workspace = Workspace()
-    match workspace.study(study).task:
-        case "classification":
-            from scrimp.training.runner import run_arm as stage
-        case "image-text":
-            from scrimp.training.pairs_runner import run_pairs_arm as stage
-        case "language":
-            from scrimp.training.language_runner import run_language_arm as stage
     with _progress(f"{arm} seed {seed}") as advance:
-        print(stage(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
+        print(run_arm(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
 
 
 @app.command()
 def reference(study: Study, name: str, scale: Scale = None, device: Device = None) -> None:
     """Train a model that others are scored against, and embed the pool with it."""
-    from scrimp.training.reference import train_reference
+    from scrimp.stages.reference import train_reference
 
     workspace = Workspace()
     with _progress(f"reference {name}") as advance:
@@ -108,7 +103,7 @@ def probe(study: Study, name: str, scale: Scale = None) -> None:
 @app.command()
 def tune(study: Study, scale: Scale = None) -> None:
     """Walk the study's learning-rate grid on the validation split; the test split is never looked at."""
-    from scrimp.training.tuning import tune_study
+    from scrimp.stages.tune import tune_study
 
     workspace = Workspace()
     with _progress("tuning") as advance:

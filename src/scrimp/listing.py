@@ -116,9 +116,8 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
                 check_method(method, at, study.task)
         for scale_name, sizes in study.scales.items():
             for workload_name, workload in sizes.workloads.items():
-                for key in ("dataset", "zero_shot", "coco"):
-                    dataset = getattr(workload, key)
-                    if dataset is not None and dataset not in datasets:
+                for key, dataset in workload.datasets.items():
+                    if dataset not in datasets:
                         at = f"{where}: scales.{scale_name}.workloads.{workload_name}.{key}"
                         raise ScrimpError(unknown("dataset", dataset, datasets, at))
                 for arm_name in workload.arms:
@@ -134,27 +133,24 @@ def check_code(workspace: Workspace) -> None:
     Apart from `check_config`, which the workflow calls before any work, because it imports torch, scipy and the plots.
     """
     from scrimp.claims.verdicts import check_claim
-    from scrimp.models.vision import BUILDERS
+    from scrimp.tasks import task_class
 
-    models: dict[str, dict[str, Any]] = {
-        "classification": dict(BUILDERS),
-        "image-text": {"two-towers": None},
-        "language": {"transformer": None},
-    }
     for name in workspace.study_names():
         study, where = workspace.study(name), f"config/studies/{name}.yaml"
         for claim in study.claims:
             check_claim(claim, where)
-        named = [
+        named: list[tuple[str, str, Any, str]] = [
             *(("figure", figure, _offered(name, "_figures", "FIGURES"), "figures") for figure in study.figures),
             *(("table", table, _offered(name, "_figures", "TABLES"), "tables") for table in study.tables),
         ]
         for scale_name, sizes in study.scales.items():
             at = f"scales.{scale_name}"
             named += [("probe", probe, _offered(name, "", "PROBES"), f"{at}.probes") for probe in sizes.probes]
+            models = task_class(study.task, study.folder).model_names()
             named += [
-                ("model", workload.model.name, models[study.task], f"{at}.workloads.{workload_name}.model")
+                ("model", workload.model.name, models, f"{at}.workloads.{workload_name}.model")
                 for workload_name, workload in sizes.workloads.items()
+                if models is not None and workload.model is not None
             ]
         for what, wanted, known, at in named:
             if wanted not in known:

@@ -37,6 +37,9 @@ class Meters(Closed):
     seconds: float
     seconds_evaluation: float
     seconds_setup: float
+    # What the process's threads computed, training, selection and reference together: repeats on a busy machine.
+    cpu_seconds: float | None = None
+    cpu_seconds_reference: float | None = None
     peak_memory_bytes: int | None
     energy_joules: float | None
 

@@ -14,7 +14,8 @@ import yaml
 from PIL import Image
 from tar_worlds import SIDE, SMALL, picture, two_tars
 
-from scrimp.config import Workload, Workspace
+from scrimp.config import Workspace
+from scrimp.config.tasks import ImageTextWorkload
 from scrimp.data.benchmarks import class_words, load_zero_shot
 from scrimp.data.pairs import Pairs, PairSource
 from scrimp.data.shards import read_manifest
@@ -23,11 +24,11 @@ from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.measure.retrieval import retrieval_many
 from scrimp.records import read_summary
-from scrimp.training import pair_task
+from scrimp.stages.reference import subset_of, train_reference
+from scrimp.stages.run import run_arm as run_pairs_arm
+from scrimp.tasks import load_task
+from scrimp.tasks.image_text import ImageText, prompted
 from scrimp.training.contrast import embed, embed_captions
-from scrimp.training.pair_task import PairTask, load_pair_task, prompted
-from scrimp.training.pairs_runner import run_pairs_arm
-from scrimp.training.reference import subset_of, train_reference
 
 TEMPLATES = ["a drawing of {}", "{}", "thing {}"]
 SETTING: dict[str, Any] = {
@@ -61,8 +62,8 @@ STUDY: dict[str, Any] = {
     "paper": "p",
     "card": {"question": "?", "method": "-", "reading": "-"},
     "arms": {
-        "uniform": {"label": "uniform", "selector": {"name": "uniform"}},
-        "jest": {"label": "JEST", "selector": {"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4}},
+        "uniform": {"label": "uniform", "methods": [{"name": "uniform"}]},
+        "jest": {"label": "JEST", "methods": [{"name": "jest", "ratio": 0.5, "reference": "curated", "chunks": 4}]},
     },
     "baseline_sweep": ["uniform"],
     "scales": {
@@ -116,8 +117,11 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     return Workspace()
 
 
-def task_of(workspace: Workspace, **changes: Any) -> PairTask:
-    return load_pair_task(workspace, Workload.model_validate({**SETTING, **changes}), torch.device("cpu"))
+def task_of(workspace: Workspace, **changes: Any) -> ImageText:
+    workload = ImageTextWorkload.model_validate({**SETTING, **changes})
+    task = load_task("image-text", workspace, workload, torch.device("cpu"))
+    assert isinstance(task, ImageText)
+    return task
 
 
 def in_memory(pairs: PairSource) -> Pairs:
@@ -141,7 +145,7 @@ def test_zero_shot_prompts_are_averaged_to_a_unit_vector(workspace: Workspace) -
     assert task.zero_shot.labels.tolist() == [0, 0, 0, 1, 1, 1]
     assert task.zero_shot.prompts.shape == (2, 3, 6)
     for number, name in enumerate(["tench", "goldfish"]):
-        expected = task.data.encode([f"a drawing of {name}", name, f"thing {name}"])
+        expected = task.known.encode([f"a drawing of {name}", name, f"thing {name}"])
         assert torch.equal(task.zero_shot.prompts[number], expected)
     model = task.model(0).eval()
     named = prompted(model, task.zero_shot.prompts, task.place)
@@ -157,25 +161,23 @@ def test_streamed_benchmarks_give_what_the_same_pictures_in_memory_do(workspace:
     assert task.zero_shot is not None
     assert task.captioned is not None
     assert task.captioned.owner.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert torch.equal(task.captioned.captions, task.data.encode([f"thing {at}" for at in range(8)]))
+    assert torch.equal(task.captioned.captions, task.known.encode([f"thing {at}" for at in range(8)]))
     assert torch.equal(task.captioned.pairs.tokens, task.captioned.captions[::2])
-    held = dataclasses.replace(
-        task,
-        zero_shot=dataclasses.replace(task.zero_shot, pairs=in_memory(task.zero_shot.pairs)),
-        captioned=dataclasses.replace(task.captioned, pairs=in_memory(task.captioned.pairs)),
-    )
+    held = task_of(workspace)
+    held.zero_shot = dataclasses.replace(task.zero_shot, pairs=in_memory(task.zero_shot.pairs))
+    held.captioned = dataclasses.replace(task.captioned, pairs=in_memory(task.captioned.pairs))
     model = task.model(0)
-    found = pair_task.test(model, task, ("validation",), zero_shot=True)
-    assert found == pair_task.test(model, held, ("validation",), zero_shot=True)
+    found = task.extras(model)
+    assert found == held.extras(model)
     image = embed(model.eval(), held.captioned.pairs, torch.arange(4), 2, task.place).image  # type: ignore[union-attr]
     text = embed_captions(model, task.captioned.captions, task.place)
     many = retrieval_many(image, text, task.captioned.owner)
     assert {name: found[f"coco_{name}"] for name in many} == many
-    assert "coco_r5" not in pair_task.test(model, task, ("validation",), zero_shot=False)
+    assert "validation_coco_r5" not in task.measure(model, ("validation",))
 
 
 def test_references_are_trained_on_subsets_of_the_tars(workspace: Workspace) -> None:
-    data = task_of(workspace).data
+    data = task_of(workspace).known
     counts = read_manifest(workspace.shards("web"))
     sizes = {name: len(subset_of(data, name)) for name in ("raw", "text-filtered", "curated", "curated++")}
     assert sizes == {
@@ -189,12 +191,12 @@ def test_references_are_trained_on_subsets_of_the_tars(workspace: Workspace) -> 
 
 def test_zero_shot_pictures_of_one_size_stay_in_memory_without_an_image_size(workspace: Workspace) -> None:
     task = task_of(workspace)
-    workload = Workload.model_validate({**SETTING, "image_size": None, "templates": ["{}"]})
-    found = load_zero_shot(workspace, workload, task.data.encode)
+    workload = ImageTextWorkload.model_validate({**SETTING, "image_size": None, "templates": ["{}"]})
+    found = load_zero_shot(workspace, workload, task.known.encode)
     assert found is not None
     assert isinstance(found.pairs, Pairs)
     assert found.pairs.images(torch.tensor([2])).shape == (1, SIDE, SIDE + 4, 3)
-    assert torch.equal(found.prompts[:, 0], task.data.encode(["tench", "goldfish"]))
+    assert torch.equal(found.prompts[:, 0], task.known.encode(["tench", "goldfish"]))
     assert torch.equal(found.pairs.tokens, found.prompts[found.labels, 0])
 
 

@@ -16,10 +16,10 @@ from PIL import Image
 from scrimp.config import Augmentation
 from scrimp.data import loading
 from scrimp.data.loading import Images, Normalisation, augmented, load_classification, load_pixels
-from scrimp.data.order import epoch_order
 from scrimp.data.shards import ShardWriter, building, read_samples, write_manifest
 from scrimp.errors import ScrimpError
 from scrimp.methods.base import derived_generator
+from scrimp.seeding import epoch_order
 
 
 def naive(pixels: torch.Tensor, shift: int, flip: bool, draws: torch.Tensor) -> torch.Tensor:
@@ -88,7 +88,7 @@ def test_visits_cover_the_order_and_processes_share_every_batch(batch_size: int,
         def part(size: int) -> tuple[slice, float]:
             return (slice(None) if size < processes else slice(rank, size, processes)), 1.0
 
-        return list(images.visits(order, batch_size, augmentation, 3, 5, part))
+        return list(images.visits(order.split(batch_size), augmentation, 3, 5, part))
 
     shared = [visits(rank) for rank in range(processes)]
     draws = derived_generator(3, 5, "augmentation")
@@ -96,8 +96,7 @@ def test_visits_cover_the_order_and_processes_share_every_batch(batch_size: int,
         shown = augmented(pixels[batch], augmentation, draws)
         for rank in range(processes):
             here = slice(rank, None, processes) if len(batch) >= processes else slice(None)
-            indices, pictures, labels = shared[rank][number]
-            assert torch.equal(indices, batch[here])
+            pictures, labels = shared[rank][number]
             assert torch.equal(pictures, shown[here])
             assert torch.equal(labels, batch[here] % 4)
     assert {len(visited) for visited in shared} == {-(-count // batch_size)}

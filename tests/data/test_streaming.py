@@ -54,11 +54,10 @@ def test_an_epoch_visits_just_the_order_it_was_given_and_repeats_itself(sharded:
     images = open_classification(sharded, 8, CPU)[0]["train"]
     order = torch.tensor([5, 0, 3])
     augmentation = Augmentation(smallest_crop=0.2, flip=True)
-    first = list(images.visits(order, 2, augmentation, 0, 1, whole))
-    again = list(images.visits(order, 2, augmentation, 0, 1, whole))
-    assert [at.tolist() for at, _, _ in first] == [[5, 0], [3]]
-    assert [labels.tolist() for _, _, labels in first] == [[1, 0], [1]]
-    assert all(torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
+    first = list(images.visits(order.split(2), augmentation, 0, 1, whole))
+    again = list(images.visits(order.split(2), augmentation, 0, 1, whole))
+    assert [labels.tolist() for _, labels in first] == [[1, 0], [1]]
+    assert all(torch.equal(a[0], b[0]) for a, b in zip(first, again, strict=True))
 
 
 def test_the_middle_of_a_picture_is_what_is_evaluated() -> None:

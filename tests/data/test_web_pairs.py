@@ -12,18 +12,19 @@ import torch
 from PIL import Image
 from tar_worlds import SIDE, a_pair, indexed, picture, pixels_of, scored, two_tars, write_tar
 
-from scrimp.config import Horizon, Recipe
+from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.data.pairs import Pairs, load_pairs
 from scrimp.data.shards import read_manifest
 from scrimp.data.web_pairs import load_web_pairs, squared
 from scrimp.errors import ScrimpError
+from scrimp.flops import TowerFlops
 from scrimp.measure.clock import Clock
-from scrimp.methods.batch import build_batch_selector
+from scrimp.methods.combined import Methods
 from scrimp.models.contrastive import TwoTowers, build_two_towers
+from scrimp.tasks.image_text import ImageText
 from scrimp.training.budget import Budget
-from scrimp.training.contrast import train
-from scrimp.training.pair_costs import TowerFlops
-from scrimp.training.stage import Place
+from scrimp.training.loop import train
+from scrimp.training.place import Place
 
 if TYPE_CHECKING:
     from conftest import PairsWorld
@@ -100,13 +101,15 @@ def test_training_on_tars_is_training_on_the_same_pictures_in_memory(web: Path, 
     pool = load_web_pairs(web, SIDE).splits["pool"]
     every = torch.arange(len(pool))
     in_memory = Pairs(pool.images(every), every, pool.tokens)
-    recipe = Recipe(optimizer="adamw", learning_rate=0.01, batch_size=8)
+    recipe = ImageTextRecipe(optimizer="adamw", learning_rate=0.01, batch_size=8)
     place, trained = Place(torch.device("cpu")), []
     for pairs in (pool, in_memory):
         model = towers()
-        budget = Budget.of_steps(Horizon(steps=1.0), 3, 8, 0.0)
-        flops, clock = TowerFlops({2: 1.0}, 1.0, 8), Clock(place.device)
-        train(model, pairs, build_batch_selector(selector, 8, 0), recipe, budget, 0, flops=flops, place=place, clock=clock)
+        task = ImageText(ImageTextWorkload(recipe=recipe, steps=3, arms=[]), place)
+        task.data, task.patch, task.towers = {"pool": pairs}, 2, TowerFlops({2: 1.0}, 1.0, 8)
+        task.on_choice = lambda: None  # type: ignore[method-assign]
+        methods = Methods.of([selector], len(pairs), 8, 0)
+        train(task, model, methods, recipe, Budget("steps", 3), 0, clock=Clock(place.device))
         trained.append(weights(model))
     assert torch.equal(*trained)
     assert not torch.equal(trained[0], weights(towers()))

@@ -12,10 +12,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+import golden_world as world
 import pytest
 import torch
-
-from tests.golden import world
 
 GOLDEN = json.loads(world.FILE.read_text())
 SAME_MACHINE = GOLDEN["machine"] == world.machine()

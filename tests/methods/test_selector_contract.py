@@ -9,8 +9,9 @@ import safetensors.torch
 import torch
 
 from scrimp.errors import ScrimpError
-from scrimp.methods import build_selector, check_method, method_class, method_names
+from scrimp.methods import check_method, method_class, method_names
 from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of
+from scrimp.methods.combined import Methods
 
 SIZE, EPOCHS = 97, 9
 
@@ -32,9 +33,14 @@ WITHOUT_CHANCE = {"full", "ucb", "el2n", "forgetting"}
 each = pytest.mark.parametrize("name", sorted(SPECS))
 
 
+def selector_of(spec: dict[str, Any], seed: int) -> EpochSelector:
+    selector: EpochSelector = Methods.of([spec], SIZE, 8, seed).selector
+    return selector
+
+
 def built(name: str, seed: int = 0, **changes: Any) -> EpochSelector:
     """A selector over SIZE examples that has the scores it asks for."""
-    selector = build_selector({"name": name, **SPECS[name], **changes}, SIZE, seed)
+    selector = selector_of({"name": name, **SPECS[name], **changes}, seed)
     if selector.scoring() is not None:
         scores = torch.rand(SIZE, generator=derived_generator(0, 0, "scores"))
         selector.accept_scores(scores, torch.arange(SIZE) % 10)
@@ -115,7 +121,7 @@ def test_a_restored_selector_goes_on_identically(name: str, done: int) -> None:
     stored = safetensors.torch.save(selector.state_dict())  # as a checkpoint keeps it
     rest = as_lists([epoch_of(selector, epoch) for epoch in range(done, EPOCHS)])
     # A resumed run builds the selector anew and does not score again.
-    restored = build_selector({"name": name, **SPECS[name]}, SIZE, 3)
+    restored = selector_of({"name": name, **SPECS[name]}, 3)
     restored.load_state_dict(safetensors.torch.load(stored))
     assert as_lists([epoch_of(restored, epoch) for epoch in range(done, EPOCHS)]) == rest
 
@@ -148,8 +154,8 @@ def test_an_unknown_parameter_is_named(name: str) -> None:
 @pytest.mark.parametrize("ratio", [-0.1, 1.0, "half"])
 @pytest.mark.parametrize("name", sorted(set(SPECS) - {"full"}))
 def test_an_impossible_ratio_is_named(name: str, ratio: Any) -> None:
-    with pytest.raises(ScrimpError, match=f"selector {name}: ratio: .*{ratio}"):
-        build_selector({"name": name, "ratio": ratio}, SIZE, 0)
+    with pytest.raises(ScrimpError, match=f"method {name}: ratio: .*{ratio}"):
+        selector_of({"name": name, "ratio": ratio}, 0)
 
 
 @pytest.mark.parametrize(
@@ -172,11 +178,13 @@ def test_an_impossible_ratio_is_named(name: str, ratio: Any) -> None:
 )
 def test_other_impossible_values_are_named(name: str, key: str, value: Any) -> None:
     with pytest.raises(ScrimpError, match=f"{key}.*{value}"):
-        build_selector({"name": name, "ratio": 0.5, key: value}, SIZE, 0)
+        selector_of({"name": name, "ratio": 0.5, key: value}, 0)
 
 
 def test_an_unknown_selector_is_answered_with_the_known() -> None:
-    with pytest.raises(ScrimpError, match=r"unknown selector 'infobach'.*did you mean 'infobatch'\?.*known: ccs, el2n"):
+    with pytest.raises(
+        ScrimpError, match=r"unknown method 'infobach'.*did you mean 'infobatch'\?.*known: batch-growth"
+    ):
         method_class("infobach")
 
 

@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrimp.config import Horizon
+from scrimp.config import Horizon, Recipe, Workload
+from scrimp.errors import ScrimpError
 from scrimp.training.budget import Budget, Spent
 
 FLOPS = 7.0e6  # per example
+
+
+def of_epochs(horizon: Horizon, epochs: float, size: int, batch_size: int, flops_per_example: float) -> Budget:
+    recipe = Recipe(optimizer="sgd", learning_rate=1.0, batch_size=batch_size)
+    workload = Workload(recipe=recipe, epochs=epochs, arms=[])
+    return Budget.of(horizon, workload, size, flops_per_example, by_epochs=True)
 
 
 def run(budget: Budget, epoch_size: int, batch_size: int, flops: float = FLOPS) -> tuple[Spent, list[int]]:
@@ -50,14 +57,14 @@ def run(budget: Budget, epoch_size: int, batch_size: int, flops: float = FLOPS) 
     ],
 )
 def test_amounts_by_hand(horizon: Horizon, amount: float) -> None:
-    budget = Budget.of(horizon, epochs=12, size=1000, batch_size=128, flops_per_example=FLOPS)
+    budget = of_epochs(horizon, epochs=12, size=1000, batch_size=128, flops_per_example=FLOPS)
     assert (budget.axis, budget.amount) == (horizon.axis, pytest.approx(amount))
 
 
 @pytest.mark.parametrize("axis", ["examples", "steps"])
 def test_counted_axes_are_whole_numbers_of_at_least_one(axis: str) -> None:
-    tiny = Budget.of(Horizon.model_validate({axis: 1e-9}), epochs=12, size=1000, batch_size=128, flops_per_example=FLOPS)
-    third = Budget.of(Horizon.model_validate({axis: 1 / 3}), epochs=1, size=1000, batch_size=10, flops_per_example=FLOPS)
+    tiny = of_epochs(Horizon.model_validate({axis: 1e-9}), epochs=12, size=1000, batch_size=128, flops_per_example=FLOPS)
+    third = of_epochs(Horizon.model_validate({axis: 1 / 3}), epochs=1, size=1000, batch_size=10, flops_per_example=FLOPS)
     assert tiny.amount == 1
     assert third.amount == {"examples": 333, "steps": 33}[axis]
 
@@ -140,7 +147,7 @@ def test_a_steps_budget_is_landed_on_exactly(amount: int, epoch_size: int, batch
 def test_an_epochs_budget_ends_with_the_example_that_spends_it(
     tenths: int, epochs: int, epoch_size: int, batch_size: int
 ) -> None:
-    budget = Budget.of(Horizon(epochs=tenths / 10), epochs, epoch_size, batch_size, FLOPS)
+    budget = of_epochs(Horizon(epochs=tenths / 10), epochs, epoch_size, batch_size, FLOPS)
     spent, taken = run(budget, epoch_size, batch_size)
     expected = math.ceil(Fraction(tenths * epochs * epoch_size, 10))
     assert spent.examples == expected
@@ -153,7 +160,7 @@ def test_an_epochs_budget_ends_with_the_example_that_spends_it(
 def test_a_flops_budget_ends_with_the_example_that_spends_it(
     percent: int, epoch_size: int, batch_size: int, flops: float
 ) -> None:
-    budget = Budget.of(Horizon(flops=percent / 100), 3, epoch_size, batch_size, flops)
+    budget = of_epochs(Horizon(flops=percent / 100), 3, epoch_size, batch_size, flops)
     spent, taken = run(budget, epoch_size, batch_size, flops)
     expected = math.ceil(Fraction(percent * 3 * epoch_size, 100))
     assert spent.examples == expected
@@ -165,3 +172,20 @@ def test_a_flops_budget_ends_with_the_example_that_spends_it(
 def test_a_horizon_is_one_axis(given_axes: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="a horizon is exactly one of epochs, examples, steps, flops, seconds; got"):
         Horizon.model_validate(given_axes)
+
+
+@pytest.mark.parametrize(
+    ("axis", "amount"), [("flops", 3.5e9), ("examples", 500), ("steps", 62), ("epochs", 62), ("seconds", 0.5)]
+)
+def test_a_recipe_of_flops_has_every_axis(axis: str, amount: float) -> None:
+    workload = Workload(recipe=Recipe(optimizer="sgd", learning_rate=1.0, batch_size=8), flops=7.0e9, arms=[])
+    budget = Budget.of(Horizon.model_validate({axis: 0.5}), workload, 200, FLOPS, by_epochs=False)
+    assert (budget.axis, budget.amount) == (axis, pytest.approx(amount))
+
+
+def test_a_cooldown_begins_after_the_last_step_that_ends_before_its_rate_falls() -> None:
+    assert Budget("flops", 100.0).steps_before(0.8, 4, 7.0) == 11  # 77 of 80
+    assert Budget("examples", 100).steps_before(0.75, 8, 7.0) == 9
+    assert Budget("steps", 40).steps_before(0.75, 8, 7.0) == 30
+    with pytest.raises(ScrimpError, match="a horizon in seconds does not tell in advance"):
+        Budget("seconds", 9.0).steps_before(0.8, 4, 7.0)

@@ -12,19 +12,21 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from scrimp.config import Augmentation, Horizon, Recipe, Schedule
+from scrimp.config import Augmentation, Horizon, Schedule
+from scrimp.config.tasks import ClassificationRecipe, ClassificationWorkload
 from scrimp.data.loading import Images, Normalisation, augmented
-from scrimp.data.order import epoch_order
 from scrimp.errors import ScrimpError
+from scrimp.flops import ExampleFlops
 from scrimp.measure.clock import Clock
-from scrimp.measure.flops import ExampleFlops
-from scrimp.methods import build_selector
-from scrimp.methods.base import derived_generator
+from scrimp.methods.combined import Methods
 from scrimp.models import vision
+from scrimp.seeding import derived_generator, epoch_order
+from scrimp.tasks.classification import Classification
 from scrimp.training.budget import Budget, Spent
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint
-from scrimp.training.classify import evaluate, train
-from scrimp.training.stage import Place, Trace
+from scrimp.training.loop import train
+from scrimp.training.place import Place
+from scrimp.training.session import Trace
 
 CPU = torch.device("cpu")
 FLOPS = ExampleFlops(forward=10.0, training=30.0)
@@ -67,6 +69,14 @@ def fixed_losses(images: Images, easy: int) -> nn.Module:
     return Fixed()
 
 
+def task_of(splits: dict[str, Images], recipe: ClassificationRecipe, epochs: float, place: Place) -> Classification:
+    """A task over pictures in memory, whose examples cost FLOPS."""
+    task = Classification(ClassificationWorkload(recipe=recipe, epochs=epochs, arms=[]), place)
+    task.use(splits, 3, PLAIN)
+    task.__dict__["flops"] = FLOPS
+    return task
+
+
 def run(
     selector: dict[str, Any],
     horizon: Horizon | None = None,
@@ -76,27 +86,36 @@ def run(
     epochs: float = 4,
     seed: int = 0,
     place: Place | None = None,
+    held_out: Images | None = None,
+    methods: list[dict[str, Any]] | None = None,
     options: dict[str, Any] | None = None,
     **recipe: Any,
 ) -> Trace:
     """Train on `images` by default a linear model that does not move, in batches of 16, without augmentation."""
     images = noisy_colours() if images is None else images
-    workloads = {"optimizer": "sgd", "learning_rate": FROZEN, "weight_decay": 0.0, "batch_size": 16, **recipe}
-    chosen = Recipe.model_validate(workloads)
-    budget = Budget.of(horizon or Horizon(epochs=1), epochs, len(images), chosen.batch_size, FLOPS.training)
+    keys = {"optimizer": "sgd", "learning_rate": FROZEN, "weight_decay": 0.0, "batch_size": 16, **recipe}
+    chosen = ClassificationRecipe.model_validate(keys)
+    splits = {"train": images, **({} if held_out is None else {"test": held_out})}
+    task = task_of(splits, chosen, epochs, place or Place(CPU))
+    budget = Budget.of(horizon or Horizon(epochs=1), task.workload, len(images), FLOPS.training, by_epochs=True)
     return train(
+        task,
         linear() if model is None else model,
-        images,
-        build_selector(selector, len(images), seed),
+        Methods.of([selector, *(methods or [])], len(images), chosen.batch_size, seed),
         chosen,
         budget,
         seed,
-        normalise=PLAIN,
-        flops=FLOPS,
-        place=place or Place(CPU),
         clock=Clock(CPU),
+        evaluate=None if held_out is None else lambda learner: task.measure(learner, ["test"]),
         **(options or {}),
-    )
+    ).trace
+
+
+def evaluate(model: nn.Module, images: Images) -> tuple[float, float]:
+    """Accuracy in percent and loss."""
+    recipe = ClassificationRecipe(optimizer="sgd", learning_rate=1.0)
+    measured = task_of({"train": images}, recipe, 1, Place(CPU)).evaluate(model, "train")
+    return measured["accuracy"], measured["loss"]
 
 
 def values(trace: Trace, metric: str) -> list[float]:
@@ -219,7 +238,7 @@ def test_an_epoch_visits_the_selected_in_the_order_of_seed_and_epoch_with_its_ow
         epochs=2,
         seed=5,
         augmentation=augmentation,
-        options={"on_visit": lambda indices, logits, labels: visits.append(indices)},
+        options={"on_batch": visits.append},
     )
     for epoch in range(2):
         order = epoch_order(72, seed=5, epoch=epoch)
@@ -230,19 +249,19 @@ def test_an_epoch_visits_the_selected_in_the_order_of_seed_and_epoch_with_its_ow
             assert torch.equal(inputs[5 * epoch + number], expected)
 
 
-def test_evaluations_lie_evenly_over_the_budget_and_at_the_end() -> None:
+def test_evaluations_lie_evenly_over_the_budget() -> None:
     held_out = noisy_colours(30, seed=1)
-    trace = run({"name": "full"}, options={"evaluations": {"test": held_out}, "evaluate_times": 5})
+    trace = run({"name": "full"}, held_out=held_out, options={"evaluate_times": 5})
     steps = [row["step"] for row in trace.rows if row["metric"] == "test_accuracy"]
-    # Fifths of 288 examples, 57.6 apart: reached by the update that ends at 64, 120, 184, 232, 288 examples.
-    assert steps == [4, 8, 12, 16, 20]
-    assert values(trace, "test_loss") == pytest.approx([math.log(3)] * 5, rel=1e-6)
+    # Fifths of 288 examples, 57.6 apart: reached by the update that ends at 64, 120, 184, 232; the end is the caller's.
+    assert steps == [4, 8, 12, 16]
+    assert values(trace, "test_loss") == pytest.approx([math.log(3)] * 4, rel=1e-6)
 
 
 def test_accuracy_and_loss_of_a_model_that_is_known() -> None:
     images = noisy_colours(600)  # more than one batch of an evaluation
     model = fixed_losses(images, easy=450)
-    accuracy, loss = evaluate(model, images, PLAIN, Place(CPU))
+    accuracy, loss = evaluate(model, images)
     assert accuracy == 75.0
     # log(e^2 + 2) - 2 where it is right, log(e^2 + 2) where it is wrong.
     assert loss == pytest.approx(math.log(math.exp(2) + 2) - 0.75 * 2, rel=1e-6)
@@ -251,8 +270,8 @@ def test_accuracy_and_loss_of_a_model_that_is_known() -> None:
 def test_evaluation_leaves_training_as_it_was() -> None:
     images = noisy_colours(side=32)
     with_, without = (vision.build("resnet-narrow", 3, 0, {"width": 4, "stem": "quarter"}) for _ in range(2))
-    often = {"evaluations": {"test": noisy_colours(30, 32, seed=1)}, "evaluate_times": 20}
-    run({"name": "full"}, images=images, model=with_, epochs=1, learning_rate=0.1, options=often)
+    held_out, often = noisy_colours(30, 32, seed=1), {"evaluate_times": 20}
+    run({"name": "full"}, images=images, model=with_, held_out=held_out, epochs=1, learning_rate=0.1, options=often)
     run({"name": "full"}, images=images, model=without, epochs=1, learning_rate=0.1)
     for name, value in with_.state_dict().items():
         assert torch.equal(value, without.state_dict()[name]), name
@@ -275,7 +294,7 @@ def test_every_optimizer_lowers_the_loss(optimizer: str, learning_rate: float, m
     images = noisy_colours(side=32)
     options = {"resnet-narrow": {"width": 4, "stem": "quarter"}, "vit": {"patch": 8, "width": 16, "depth": 1}}
     model = vision.build(model_name, 3, 0, options[model_name])
-    before = evaluate(model, images, PLAIN, Place(CPU))[1]
+    before = evaluate(model, images)[1]
     run(
         {"name": "full"},
         images=images,
@@ -286,14 +305,14 @@ def test_every_optimizer_lowers_the_loss(optimizer: str, learning_rate: float, m
         weight_decay=1e-4,
         label_smoothing=0.0,
     )
-    after = evaluate(model, images, PLAIN, Place(CPU))[1]
+    after = evaluate(model, images)[1]
     assert before > 0.9  # log 3 = 1.1 by chance
     assert after < 0.75 * before
 
 
 def test_the_learning_rate_follows_the_share_of_the_budget_that_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    monkeypatch.setattr("scrimp.training.classify.set_learning_rate", lambda optimizer, rate: rates.append(rate))
+    monkeypatch.setattr("scrimp.training.loop.set_learning_rate", lambda optimizer, rate: rates.append(rate))
     run({"name": "full"}, epochs=1, learning_rate=0.8, schedule={"name": "linear", "warmup": 0.5})
     # Batches start at 0, 16, 32, 48, 64 of 72 examples: up to the peak at half, then down.
     shares = [0, 16 / 72, 32 / 72, 48 / 72, 64 / 72]
@@ -311,7 +330,7 @@ def test_averaged_weights_are_the_moving_average_of_the_visited_ones() -> None:
         epochs=1,
         learning_rate=0.1,
         ema_decay=decay,
-        options={"on_visit": lambda *_: visited.append(model[1].weight.detach().clone())},
+        options={"on_batch": lambda _: visited.append(model[1].weight.detach().clone())},
     )
     average = torch.zeros_like(visited[0])
     for weight in visited:
@@ -329,7 +348,7 @@ def test_bf16_computes_in_bf16_and_still_learns() -> None:
     run({"name": "full"}, images=images, model=model, place=Place(CPU, bf16=True), learning_rate=0.05, label_smoothing=0.0)
     assert dtypes == {torch.bfloat16}
     assert model[1].weight.dtype == torch.float32
-    assert evaluate(model, images, PLAIN, Place(CPU))[1] < 0.8 < math.log(3)
+    assert evaluate(model, images)[1] < 0.8 < math.log(3)
 
 
 # --------------------------------------------------------------------------------------------------------- going on
@@ -347,6 +366,10 @@ def stop_at(share: float) -> Callable[[float], None]:
 
 def without_seconds(trace: Trace) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key != "seconds"} for row in trace.rows]
+
+
+def untimed(trace: Trace) -> dict[str, Any]:
+    return {key: value for key, value in vars(trace.spent).items() if "seconds" not in key}
 
 
 RESUMED = [
@@ -376,35 +399,36 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(tmp_path: Path, name: str, re
             place=place,
             epochs=6,
             augmentation=Augmentation(shift=2, flip=True),
-            options={"evaluations": {"test": held_out}, "evaluate_times": 4, **options},
+            held_out=held_out,
+            options={"evaluate_times": 4, **options},
             **recipe,
         )
         return trace, model
 
     whole, whole_model = go()
-    speedup = {"checkpoint": checkpoint, "checkpoint_key": "this", "checkpoint_every": 0.0}
+    saved = {"checkpoint": checkpoint, "checkpoint_key": "this", "checkpoint_every": 0.0}
     with pytest.raises(StoppedError):
-        go(**speedup, on_progress=stop_at(0.55))
+        go(**saved, on_progress=stop_at(0.55))
     loaded = load_checkpoint(checkpoint, "this")
     assert loaded is not None
-    assert 0 < loaded[1]["epoch"] < 6  # epochs 0 to 2, or 3 where the last were short, were finished
+    assert 0 < loaded[1]["examples"]["epoch"] < 6  # epochs 0 to 2, or 3 where the last were short, were finished
     first_fractions: list[float] = []
-    resumed, resumed_model = go(**speedup, on_progress=first_fractions.append)
+    resumed, resumed_model = go(**saved, on_progress=first_fractions.append)
     assert first_fractions[0] > 0.3  # it went on, rather than began again
     assert without_seconds(resumed) == without_seconds(whole)
     for parameter, value in whole_model.state_dict().items():
         assert torch.equal(resumed_model.state_dict()[parameter], value), parameter
-    assert {**vars(resumed.spent), "seconds": 0} == {**vars(whole.spent), "seconds": 0}
+    assert untimed(resumed) == untimed(whole)
 
 
 def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path) -> None:
     checkpoint = tmp_path / "run.safetensors"
-    speedup = {"checkpoint": checkpoint, "checkpoint_every": 0.0}
+    saved = {"checkpoint": checkpoint, "checkpoint_every": 0.0}
     with pytest.raises(StoppedError):
-        run({"name": "full"}, options={**speedup, "checkpoint_key": "one", "on_progress": stop_at(0.6)})
+        run({"name": "full"}, options={**saved, "checkpoint_key": "one", "on_progress": stop_at(0.6)})
     assert checkpoint.exists()
     fractions: list[float] = []
-    run({"name": "full"}, options={**speedup, "checkpoint_key": "other", "on_progress": fractions.append})
+    run({"name": "full"}, options={**saved, "checkpoint_key": "other", "on_progress": fractions.append})
     assert fractions[0] == pytest.approx(16 / 288)
 
 

@@ -9,26 +9,32 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
-from scrimp.config import Horizon, Recipe, Schedule
-from scrimp.data.order import candidates_of
+from scrimp.config import Horizon, Schedule
+from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.data.pairs import Pairs
+from scrimp.flops import TowerFlops, tower_flops
 from scrimp.measure.clock import Clock
 from scrimp.measure.retrieval import retrieval
 from scrimp.methods import jest
-from scrimp.methods.batch import BatchSelector, build_batch_selector
+from scrimp.methods.batch import BatchSelector
+from scrimp.methods.combined import Methods
 from scrimp.models.contrastive import TwoTowers, build_two_towers
+from scrimp.seeding import candidates_of
+from scrimp.tasks.image_text import ImageText, Reference
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
-from scrimp.training.contrast import Reference, embed, softmax_loss, train
-from scrimp.training.pair_costs import TowerFlops, scoring_flops, tower_flops
-from scrimp.training.stage import Place, Trace
+from scrimp.training.contrast import embed, own_losses, softmax_loss
+from scrimp.training.loop import train
+from scrimp.training.losses import sigmoid_loss
+from scrimp.training.place import Place
+from scrimp.training.session import Trace
 
 CPU = Place(torch.device("cpu"))
 OPTIONS = {"size": 8, "length": 3, "patch": 2, "finest_patch": 2, "image": (16, 1, 2), "text": (16, 1, 2), "width_out": 8}
 FLOPS = TowerFlops({2: 100.0, 4: 30.0}, 10.0, 8)
-RECIPE = Recipe(optimizer="adamw", learning_rate=0.01, weight_decay=0.0, batch_size=8)
+RECIPE = ImageTextRecipe(optimizer="adamw", learning_rate=0.01, weight_decay=0.0, batch_size=8)
 # Plain gradient descent, whose steps are gradients: AdamW makes a step of the rounding of one that is zero.
 DESCENT = RECIPE.model_copy(
     update={"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.0, "schedule": Schedule(name="constant", warmup=0.0)}
@@ -48,17 +54,40 @@ def towers(seed: int = 0) -> TwoTowers:
     return build_two_towers(20, seed, OPTIONS)
 
 
+class InMemory(ImageText):
+    """The task over `pairs()`, with costs by hand."""
+
+    def __init__(self, recipe: ImageTextRecipe, steps: int = 10) -> None:
+        super().__init__(ImageTextWorkload(recipe=recipe, steps=steps, arms=[]), CPU)
+        self.data, self.patch, self.towers = {"pool": pairs()}, 2, FLOPS
+        self.watch: Any = None
+
+    def on_choice(self) -> Any:
+        return self.watch
+
+
+def selector_of(spec: dict[str, Any], seed: int = 0) -> BatchSelector:
+    selector: BatchSelector = Methods.of([spec], 40, 8, seed).selector
+    return selector
+
+
 def trained(
-    selector: BatchSelector, steps: int = 6, recipe: Recipe = RECIPE, seed: int = 0, **options: Any
+    selector: BatchSelector,
+    steps: int = 6,
+    recipe: ImageTextRecipe = RECIPE,
+    seed: int = 0,
+    on_choice: Any = None,
+    **options: Any,
 ) -> tuple[TwoTowers, Trace]:
-    model = towers(seed)
-    budget = Budget.of_steps(Horizon(steps=1.0), steps, recipe.batch_size, 0.0)
-    common: dict[str, Any] = {"flops": FLOPS, "place": CPU, "clock": Clock(CPU.device), **options}
-    return model, train(model, pairs(), selector, recipe, budget, seed, **common)
+    model, task = towers(seed), InMemory(recipe)
+    task.watch = on_choice
+    methods = Methods({"selector": selector})
+    session = train(task, model, methods, recipe, Budget("steps", steps), seed, clock=Clock(CPU.device), **options)
+    return model, session.trace
 
 
 def joint(seed: int = 0, **changes: Any) -> BatchSelector:
-    return build_batch_selector({"name": "jest", "ratio": 0.5, "reference": "r", "chunks": 4, **changes}, 8, seed)
+    return selector_of({"name": "jest", "ratio": 0.5, "reference": "r", "chunks": 4, **changes}, seed)
 
 
 def reference() -> Reference:
@@ -84,7 +113,7 @@ def test_candidates_walk_through_the_pool_and_every_pass_has_each_pair_once(size
 
 # ------------------------------------------------------------------------------------------------------------- training
 def test_uniform_training_learns_to_tell_pairs_apart() -> None:
-    model, trace = trained(build_batch_selector({"name": "uniform"}, 8, 0), steps=150)
+    model, trace = trained(selector_of({"name": "uniform"}), steps=150)
     seen = embed(model, pairs(), torch.arange(40), None, CPU)
     before = embed(towers(), pairs(), torch.arange(40), None, CPU)
     assert retrieval(before.image, before.text)["r5"] < 30  # 12.5 by chance
@@ -139,7 +168,7 @@ def test_the_reference_live_or_cached_gives_the_same_choice() -> None:
     cached = trained(joint(), reference=reference())[0]
     assert torch.equal(weights(cached), weights(trained(joint(live=True), reference=reference())[0]))
     # And it matters: without a reference other pairs are chosen.
-    alone = build_batch_selector({"name": "jest", "ratio": 0.5, "method": "hard-learner", "chunks": 4}, 8, 0)
+    alone = selector_of({"name": "jest", "ratio": 0.5, "method": "hard-learner", "chunks": 4})
     assert not torch.equal(weights(cached), weights(trained(alone)[0]))
 
 
@@ -161,7 +190,7 @@ def test_what_is_trained_on_is_what_the_selector_chose_by_the_learner_before_the
 def test_two_resolutions_share_every_batch_pair_by_pair() -> None:
     """One step of plain gradient descent is the step on a loss whose odd pairs are embedded in coarse patches."""
     recipe = DESCENT.model_copy(update={"patches": [2, 4]})
-    model, _ = trained(build_batch_selector({"name": "uniform"}, 8, 0), steps=1, recipe=recipe)
+    model, _ = trained(selector_of({"name": "uniform"}), steps=1, recipe=recipe)
     plain, data = towers(), pairs()
     at = candidates_of(40, 8, 0, 0)
     x = data.images(at).permute(0, 3, 1, 2).float() / 127.5 - 1
@@ -181,29 +210,31 @@ def test_the_softmax_loss_is_clips() -> None:
     of_columns = [-torch.log_softmax(5 * image @ text[i], dim=0)[i] for i in range(6)]
     expected = (sum(of_rows) + sum(of_columns)) / 12
     torch.testing.assert_close(softmax_loss(image, text, torch.tensor(5.0)), expected)
-    soft, _ = trained(build_batch_selector({"name": "uniform"}, 8, 0), recipe=RECIPE.model_copy(update={"loss": "softmax"}))
-    assert not torch.equal(weights(soft), weights(trained(build_batch_selector({"name": "uniform"}, 8, 0))[0]))
+    soft, _ = trained(selector_of({"name": "uniform"}), recipe=RECIPE.model_copy(update={"loss": "softmax"}))
+    assert not torch.equal(weights(soft), weights(trained(selector_of({"name": "uniform"}))[0]))
 
 
 # ---------------------------------------------------------------------------------------------------------------- costs
 def test_costs_are_counted_step_by_step() -> None:
-    uniform = build_batch_selector({"name": "uniform"}, 8, 0)
+    uniform, task = selector_of({"name": "uniform"}), InMemory(RECIPE)
     _, trace = trained(uniform, steps=5, evaluate=lambda _: {"x": 1.0}, evaluate_times=5)
     assert trace.spent.flops == pytest.approx(5 * 3 * 8 * (100 + 10 + 2 * 8 * 8))
-    assert [row["examples"] for row in trace.rows if row["metric"] == "x"] == [8, 16, 24, 32, 40]
+    assert [row["examples"] for row in trace.rows if row["metric"] == "x"] == [8, 16, 24, 32]  # the end is the caller's
     assert FLOPS.training(8, [2, 4]) == 3 * 8 * (65 + 10 + 128)
-    assert scoring_flops(FLOPS, uniform, [2]) == 0
+    assert task.scoring_flops(uniform) == 0
     chosen = joint(scoring_patch=4)
     # 16 candidates in coarse patches; chunks of 2: 2 x (14 + 12 + 10) products both ways and 16 of the pairs, two models.
     products = 2 * (2 * 2 * (14 + 12 + 10) + 16) * 2 * 8
-    assert scoring_flops(FLOPS, chosen, [2]) == 16 * (30 + 10) + products
-    assert scoring_flops(FLOPS, joint(live=True), [2]) == 2 * 16 * (100 + 10) + products
+    assert task.scoring_flops(chosen) == 16 * (30 + 10) + products
+    assert task.scoring_flops(joint(live=True)) == 2 * 16 * (100 + 10) + products
     easy = joint(method="easy-reference")
-    assert scoring_flops(FLOPS, easy, [2]) == products / 2
+    assert task.scoring_flops(easy) == products / 2
     once = joint(choice="independent")
-    assert scoring_flops(FLOPS, once, [2]) == 16 * 110 + 2 * 16 * 2 * 8
-    _, trace = trained(chosen, steps=5, reference=reference(), scoring_flops=7.0)
-    assert trace.spent.flops == pytest.approx(5 * (3 * 8 * (100 + 10 + 128) + 7))
+    assert task.scoring_flops(once) == 16 * 110 + 2 * 16 * 2 * 8
+    _, trace = trained(chosen, steps=5, reference=reference())
+    assert trace.spent.flops_scoring == pytest.approx(5 * task.scoring_flops(chosen))
+    assert trace.spent.flops == pytest.approx(5 * (3 * 8 * (100 + 10 + 128) + task.scoring_flops(chosen)))
+    assert (trace.spent.drawn, trace.spent.scored) == (80, 80)
 
 
 def test_forward_passes_are_counted_by_patch_side() -> None:
@@ -218,7 +249,24 @@ def test_forward_passes_are_counted_by_patch_side() -> None:
 
 @pytest.mark.parametrize(("axis", "amount"), [("steps", 20), ("examples", 160), ("epochs", 20), ("flops", 1000.0)])
 def test_horizons_of_a_recipe_of_steps(axis: str, amount: float) -> None:
-    assert Budget.of_steps(Horizon(**{axis: 2.0}), 10, 8, 50.0) == Budget(axis, amount)  # type: ignore[arg-type]
+    workload = InMemory(RECIPE, steps=10).workload
+    budget = Budget.of(Horizon(**{axis: 2.0}), workload, 40, 5.0, by_epochs=False, scoring=10.0)  # type: ignore[arg-type]
+    assert (budget.axis, budget.amount) == (axis, amount)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
+def test_a_pairs_shares_add_up_to_the_batchs_loss(loss: str) -> None:
+    draws = torch.Generator().manual_seed(0)
+    image, text = (nn.functional.normalize(torch.randn(6, 4, generator=draws), dim=1) for _ in range(2))
+    scale, bias = torch.tensor(5.0), torch.tensor(-2.0)
+    whole = sigmoid_loss(image, text, scale, bias) if loss == "sigmoid" else softmax_loss(image, text, scale)
+    torch.testing.assert_close(own_losses(image, text, scale, bias, loss).mean(), whole)
+
+
+def test_losses_of_pairs_come_in_the_order_of_the_batch_whatever_the_patches() -> None:
+    task, fine = InMemory(RECIPE.model_copy(update={"patches": [2, 2]})), InMemory(RECIPE)
+    batch = task.batch("pool", torch.arange(7))
+    torch.testing.assert_close(task.losses(towers(), batch), fine.losses(towers(), batch))
 
 
 # ------------------------------------------------------------------------------------------------------- two processes

@@ -20,18 +20,18 @@ from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.models.language import build
 from scrimp.records import read_summary
-from scrimp.training import language
-from scrimp.training.language import mean_loss
-from scrimp.training.language_runner import run_language_arm
-from scrimp.training.stage import Place
-from scrimp.training.tuning import Trial, run_trial
+from scrimp.stages.run import run_arm as run_language_arm
+from scrimp.stages.tune import Trial, run_trial
+from scrimp.tasks.causal_lm import mean_loss
+from scrimp.training import examples, session
+from scrimp.training.place import Place
 
 CONSTANT = {"name": "constant", "warmup": 0, "warmup_steps": 3}
 TAIL = {**CONSTANT, "cooldown": 0.25}
 PER_STEP = 4 * 16  # tokens of a batch
 STUDY: dict[str, Any] = {
     "study": "words",
-    "task": "language",
+    "task": "causal-lm",
     "title": "t",
     "paper": "p",
     "card": {"question": "?", "method": "-", "reading": "-"},
@@ -146,14 +146,15 @@ def test_a_killed_run_goes_on_and_ends_alike(words: Workspace, monkeypatch: pyte
     drawn: list[int] = []
 
     def stop_at_the_eighteenth(*arguments: Any) -> Any:
-        drawn.append(arguments[3])
-        if arguments[3] == 18 and drawn.count(18) == 1:
+        step = arguments[1] // 4  # batches of four
+        drawn.append(step)
+        if step == 18 and drawn.count(18) == 1:
             raise KeyboardInterrupt
         return candidates(*arguments)
 
-    candidates = language.candidates_of
-    monkeypatch.setattr(language, "candidates_of", stop_at_the_eighteenth)
-    monkeypatch.setattr(language.time, "monotonic", iter(range(0, 100000, 30)).__next__)  # a checkpoint every step
+    candidates = examples.stream
+    monkeypatch.setattr(examples, "stream", stop_at_the_eighteenth)
+    monkeypatch.setattr(session.time, "monotonic", iter(range(0, 100000, 30)).__next__)  # a checkpoint every step
     with pytest.raises(KeyboardInterrupt):
         run(words, "cool-x0.5")
     again = run(words, "cool-x0.5")
@@ -172,20 +173,20 @@ def test_a_killed_trunk_whose_states_were_taken_away_makes_them_again(
     """Snakemake removes a failed job's outputs, the states among them, and leaves the checkpoint."""
 
     def stop_at_the_twentieth(*arguments: Any) -> Any:
-        if arguments[3] == 20:
+        if arguments[1] == 20 * 4:
             raise KeyboardInterrupt
         return candidates(*arguments)
 
-    candidates = language.candidates_of
-    monkeypatch.setattr(language, "candidates_of", stop_at_the_twentieth)
-    monkeypatch.setattr(language.time, "monotonic", iter(range(0, 100000, 30)).__next__)
+    candidates = examples.stream
+    monkeypatch.setattr(examples, "stream", stop_at_the_twentieth)
+    monkeypatch.setattr(session.time, "monotonic", iter(range(0, 100000, 30)).__next__)
     with pytest.raises(KeyboardInterrupt):
         run(words, "trunk-x1")
     assert words.checkpoint("smoke", "words", "trunk-x1", 0).exists()
     states = words.branch_states("smoke", "words", "trunk-x1", 0)
     assert [path.name for path in states.iterdir()] == ["step-0000015.safetensors"]
     shutil.rmtree(states)
-    monkeypatch.setattr(language, "candidates_of", candidates)
+    monkeypatch.setattr(examples, "stream", candidates)
     run(words, "trunk-x1")
     assert run(words, "cool-x0.5").metrics == run(words, "straight-x0.5").metrics
 
@@ -201,7 +202,7 @@ def test_files_of_a_run(words: Workspace) -> None:
     summary = run(words, "straight-x0.5")
     folder = words.run_folder("smoke", "words", "straight-x0.5", 0)
     curve = pd.read_parquet(folder / "curve.parquet")
-    assert set(curve["metric"]) == {"train_loss", "test_loss"}
+    assert set(curve["metric"]) == {"train_loss", "test_loss", "test_bits_per_byte"}
     trained = curve[curve["metric"] == "train_loss"]
     assert trained["step"].tolist() == list(range(1, 21))  # fewer steps than points: every step is one
     assert trained["flops"].iloc[-1] == summary.meters.flops
@@ -251,10 +252,9 @@ def test_a_dataset_without_tokens_is_refused(words: Workspace) -> None:
         run(words, "trunk-x1")
 
 
-def test_a_horizon_is_in_flops_or_seconds(words: Workspace) -> None:
+def test_a_horizon_in_steps_is_the_share_of_the_steps_that_the_flops_buy(words: Workspace) -> None:
     path = words.root / "config" / "studies" / "words.yaml"
     study = yaml.safe_load(path.read_text())
     study["arms"]["straight-x0.5"]["horizon"] = {"steps": 0.5}
     path.write_text(yaml.safe_dump(study))
-    with pytest.raises(ScrimpError, match="in flops or seconds, not steps"):
-        run(words, "straight-x0.5")
+    assert run(words, "straight-x0.5").meters.updates == 20

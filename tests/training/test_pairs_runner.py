@@ -20,9 +20,10 @@ from scrimp.data.shards import ShardWriter, building, write_manifest
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.records import read_summary
-from scrimp.training.pairs_runner import SetShares, run_pairs_arm
-from scrimp.training.reference import subset_of, train_reference
-from scrimp.training.tuning import Trial, run_trial
+from scrimp.stages.reference import subset_of, train_reference
+from scrimp.stages.run import run_arm as run_pairs_arm
+from scrimp.stages.tune import Trial, run_trial
+from scrimp.training.contrast import SetShares
 
 WORDS = ["arrow", "bell", "cup", "door", "ear", "fan", "gate", "hat", "ink", "jar"]
 STUDY: dict[str, Any] = {

@@ -7,18 +7,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scrimp.config import Recipe
+from scrimp.config.tasks import ClassificationRecipe, ClassificationWorkload
 from scrimp.data.loading import Images, Normalisation
-from scrimp.measure.flops import ExampleFlops
-from scrimp.methods import build_selector
+from scrimp.flops import ExampleFlops
 from scrimp.methods.base import Scoring
+from scrimp.methods.combined import Methods
+from scrimp.tasks.classification import Classification
 from scrimp.training import proxy
+from scrimp.training.place import Place
 from scrimp.training.proxy import PROXY_SEEDS, Scores, score_examples
-from scrimp.training.stage import Place
 
 CPU = torch.device("cpu")
 COUNT = 600  # more than one batch of an evaluation
-FROZEN = Recipe(optimizer="sgd", learning_rate=1e-30, weight_decay=0, batch_size=64)
+FROZEN = ClassificationRecipe(optimizer="sgd", learning_rate=1e-30, weight_decay=0, batch_size=64)
 
 
 class Marked(nn.Module):
@@ -41,26 +42,21 @@ def marked(right: Tensor) -> Images:
     return Images(pixels, labels)
 
 
-def score(scoring: Scoring, images: Images, seeds: list[int] | None = None, **given: Any) -> Scores:
-    def build(seed: int) -> nn.Module:
-        if seeds is not None:
-            seeds.append(seed)
-        return Marked()
+def score(scoring: Scoring, images: Images, seeds: list[int] | None = None) -> Scores:
+    class OfMarks(Classification):
+        def model(self, seed: int) -> nn.Module:
+            if seeds is not None:
+                seeds.append(seed)
+            return Marked()
 
-    workloads = {"recipe": FROZEN, "epochs": 4.0, "seed": 7, **given}
-    return score_examples(
-        scoring,
-        build,
-        images,
-        normalise=Normalisation(torch.zeros(3), torch.ones(3)),
-        flops=ExampleFlops(forward=10.0, training=30.0),
-        place=Place(CPU),
-        **workloads,
-    )
+    task = OfMarks(ClassificationWorkload(recipe=FROZEN, epochs=4.0, arms=[]), Place(CPU))
+    task.use({"train": images}, 3, Normalisation(torch.zeros(3), torch.ones(3)))
+    task.__dict__["flops"] = ExampleFlops(forward=10.0, training=30.0)
+    return score_examples(scoring, task, 7)
 
 
 def scoring_of(selector: dict[str, Any]) -> Scoring:
-    scoring = build_selector(selector, COUNT, 0).scoring()
+    scoring = Methods.of([selector], COUNT, 64, 0).selector.scoring()
     assert scoring is not None
     return scoring
 
@@ -71,8 +67,8 @@ def test_el2n_is_nought_where_sure_and_right_and_root_two_where_sure_and_wrong()
     scores = score(scoring_of({"name": "el2n", "ratio": 0.5, "models": 3, "horizon": 0.25}), marked(right), seeds)
     torch.testing.assert_close(scores.values, torch.where(right, 0.0, 2**0.5))
     # Three proxies of a quarter of four epochs each, and one forward pass of each over everything.
-    assert (scores.flops_reference, scores.examples_scored) == (3 * COUNT * 30.0, 3 * COUNT)
-    assert scores.flops_scoring == 3 * COUNT * 10.0
+    assert (scores.proxies.flops, scores.scoring.scored) == (3 * COUNT * 30.0, 3 * COUNT)
+    assert scores.scoring.flops == 3 * COUNT * 10.0
     assert seeds == [PROXY_SEEDS + 7000, PROXY_SEEDS + 7001, PROXY_SEEDS + 7002]
 
 
@@ -87,7 +83,7 @@ def test_never_learnt_counts_as_forgotten_for_ever_and_always_right_as_never() -
     scores = score(scoring_of({"name": "forgetting", "ratio": 0.5, "horizon": 0.5}), marked(right))
     assert torch.equal(scores.values, torch.where(right, 0.0, torch.inf))
     # Its statistics come from the training passes: nothing is scored apart.
-    assert (scores.flops_reference, scores.flops_scoring, scores.examples_scored) == (2 * COUNT * 30.0, 0.0, 0)
+    assert (scores.proxies.flops, scores.scoring.flops, scores.scoring.scored) == (2 * COUNT * 30.0, 0.0, 0)
 
 
 def test_visits_are_put_in_rows_by_epoch_and_an_unfinished_epoch_is_left_out() -> None:
@@ -98,11 +94,11 @@ def test_visits_are_put_in_rows_by_epoch_and_an_unfinished_epoch_is_left_out() -
         (torch.tensor([0]), torch.tensor([True])),
         (torch.tensor([0]), torch.tensor([False])),  # the third epoch has only begun
     ]
-    table = proxy._by_visit(history, 3)
+    table = proxy._by_visit([at for at, _ in history], [hit for _, hit in history], 3)
     assert table.tolist() == [[False, True, True], [True, False, True]]
 
 
 def test_a_proxy_that_ends_within_its_first_epoch_has_learnt_nothing_yet() -> None:
     scores = score(scoring_of({"name": "forgetting", "ratio": 0.5, "horizon": 0.2}), marked(torch.ones(COUNT)))
     assert scores.values.isinf().all()
-    assert scores.flops_reference == 0.8 * COUNT * 30.0
+    assert scores.proxies.flops == 0.8 * COUNT * 30.0

@@ -22,11 +22,22 @@ from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.measure.clock import Clock
 from scrimp.records import CURVE_COLUMNS, Summary, current_summaries, read_curves, read_summaries, read_summary
-from scrimp.training.runner import load_task, run_arm, train_and_test
-from scrimp.training.stage import choose_device
-from scrimp.training.tuning import tune_study
+from scrimp.stages.fit import fit
+from scrimp.stages.run import run_arm
+from scrimp.stages.tune import tune_study
+from scrimp.tasks import load_task
+from scrimp.training.place import choose_device
 
-TIMES = ["seconds", "seconds_train", "seconds_selection", "seconds_reference", "seconds_evaluation", "seconds_setup"]
+TIMES = [
+    "cpu_seconds",
+    "cpu_seconds_reference",
+    "seconds",
+    "seconds_train",
+    "seconds_selection",
+    "seconds_reference",
+    "seconds_evaluation",
+    "seconds_setup",
+]
 MACHINE = [*TIMES, "peak_memory_bytes"]
 
 # FLOPs of the narrow ResNet of width 4 (quarter stem, 3 classes) on 32 x 32, by hand: 2 for each multiply-add.
@@ -80,7 +91,7 @@ def test_arms_of_a_seed_share_weights_order_and_pictures(tiny: Workspace) -> Non
     losses = [curve.query("metric == 'train_loss'")["value"].iloc[0] for curve in curves.values()]
     assert losses[0] == losses[1]
     workload = tiny.study("tiny").scale("smoke").workloads["colours"]
-    task = load_task(tiny, workload, torch.device("cpu"))
+    task = load_task("classification", tiny, workload, torch.device("cpu"))
     for name, value in task.model(0).state_dict().items():
         assert torch.equal(task.model(0).state_dict()[name], value)
     assert not torch.equal(task.model(0).get_parameter("head.weight"), task.model(1).get_parameter("head.weight"))
@@ -203,9 +214,9 @@ def test_recipes_of_every_kind_run(tiny: Workspace, change: dict[str, Any]) -> N
     arm, workload = study.resolve("smoke", "infobatch-50")
     other = workload.model_copy(update={"recipe": workload.recipe.model_copy(update=change)})
     cpu = torch.device("cpu")
-    _, _, plain = train_and_test(load_task(tiny, workload, cpu), arm, 0, Clock(cpu))
-    task = load_task(tiny, other, cpu)
-    _, _, changed = train_and_test(task, arm, 0, Clock(cpu))
+    plain = fit(load_task("classification", tiny, workload, cpu), arm, 0, Clock(cpu)).metrics
+    task = load_task("classification", tiny, other, cpu)
+    changed = fit(task, arm, 0, Clock(cpu)).metrics
     assert task.place.bf16 == (change.get("precision") == "bf16")
     assert changed["test_loss"] != plain["test_loss"]
     assert changed["test_loss"] < 1.5  # log 3 = 1.1 by chance
@@ -214,13 +225,13 @@ def test_recipes_of_every_kind_run(tiny: Workspace, change: dict[str, Any]) -> N
 # ------------------------------------------------------------------------------------------------------------- killing
 SCRIPT = """
 import sys
-from scrimp.training import classify
-classify.train.__kwdefaults__["checkpoint_every"] = 0.0  # after every epoch, not every 20 seconds
-order = classify.epoch_order
+from scrimp.training import examples, loop
+loop.train.__kwdefaults__["checkpoint_every"] = 0.0  # after every epoch, not every 20 seconds
+order = examples.epoch_order
 def noted(count, seed, epoch):
     print(epoch, file=open("epochs.txt", "a"))
     return order(count, seed, epoch)
-classify.epoch_order = noted
+examples.epoch_order = noted
 sys.argv = ["scrimp", "run", "tiny", "infobatch-50", "--seed", "0", "--scale", "mini"]
 from scrimp.cli import main
 main()
@@ -234,7 +245,7 @@ def epochs_begun(root: Path) -> list[int]:
 
 def saved_epoch(checkpoint: Path) -> int:
     with safe_open(checkpoint, framework="pt") as file:
-        epoch: int = json.loads(file.metadata()["progress"])["epoch"]
+        epoch: int = json.loads(file.metadata()["progress"])["examples"]["epoch"]
         return epoch
 
 
@@ -268,9 +279,9 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(tiny: Workspace) -> None
 
 
 def test_a_checkpoint_of_another_configuration_is_not_resumed(tiny: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scrimp.training import classify
+    from scrimp.training import loop
 
-    monkeypatch.setitem(classify.train.__kwdefaults__, "checkpoint_every", 0.0)
+    monkeypatch.setitem(loop.train.__kwdefaults__, "checkpoint_every", 0.0)
     fractions: list[float] = []
 
     def stop(stage: str, fraction: float) -> None:
@@ -335,15 +346,15 @@ def test_tuning_walks_the_grid_on_the_validation_split_alone(tiny: Workspace) ->
     assert not [name for name in table.columns if "test" in name]
     # A trial is the run of that recipe: the same numbers as by hand.
     arm, workload = tiny.study("tiny").resolve("smoke", "full")
-    task = load_task(tiny, workload, torch.device("cpu"))
-    _, _, metrics = train_and_test(task, arm, 100, Clock(torch.device("cpu")))
+    task = load_task("classification", tiny, workload, torch.device("cpu"))
+    metrics = fit(task, arm, 100, Clock(torch.device("cpu"))).metrics
     assert table["validation_loss"].iloc[1] == pytest.approx(metrics["validation_loss"], rel=1e-12)
     with pytest.raises(ScrimpError, match=r"config/studies/tiny\.yaml has no `tuning` for scale mini"):
         tune_study(tiny, "tiny", "mini", lambda stage, fraction: None)
 
 
 def test_tuning_needs_a_validation_split(tiny: Workspace) -> None:
-    from scrimp.training import tuning
+    from scrimp.stages import tune as tuning
 
     samples = pd.read_parquet(tiny.shards("colours") / "samples.parquet")
     samples[samples["split"] != "validation"].to_parquet(tiny.shards("colours") / "samples.parquet")
@@ -360,5 +371,5 @@ def test_a_summary_is_closed() -> None:
 
 
 def test_a_loaded_task_knows_what_an_example_costs(tiny: Workspace) -> None:
-    task = load_task(tiny, tiny.study("tiny").scale("smoke").workloads["colours"], torch.device("cpu"))
+    task = load_task("classification", tiny, tiny.study("tiny").scale("smoke").workloads["colours"], torch.device("cpu"))
     assert (task.flops.forward, task.flops.training) == (FORWARD, TRAINING)

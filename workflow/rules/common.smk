@@ -13,7 +13,7 @@ from scrimp.files import digest_of, sha256_of
 from scrimp.listing import check_config
 from scrimp.measure.code import code_digest, package_root
 from scrimp.measure.provenance import lock_digest
-from scrimp.methods import method_module
+from scrimp.stages import training_code
 
 WORKSPACE = Workspace()
 SCALE = config["scale"]
@@ -29,11 +29,6 @@ except ScrimpError as error:
 CONFIGS = {name: WORKSPACE.study(name) for name in STUDIES}
 DATASETS = WORKSPACE.datasets()
 LOCK = lock_digest(WORKSPACE.root)
-RUNNERS = {
-    "classification": "scrimp.training.runner",
-    "image-text": "scrimp.training.pairs_runner",
-    "language": "scrimp.training.language_runner",
-}
 
 
 wildcard_constraints:
@@ -61,7 +56,7 @@ def trunk_arms():
         arm
         for study in STUDIES
         for arm in CONFIGS[study].arm_ids(SCALE)
-        if CONFIGS[study].branches(SCALE, arm)
+        if CONFIGS[study].cooldowns(SCALE, arm)
     }
     return "|".join(re.escape(arm) for arm in sorted(trunks)) or r"(?!)"
 
@@ -103,8 +98,7 @@ def resolved(wildcards):
 def shards_of_workload(workload):
     return [
         f"resources/shards/{name}/manifest.json"
-        for name in (workload.dataset, workload.zero_shot, workload.coco)
-        if name
+        for name in workload.datasets.values()
     ]
 
 
@@ -115,7 +109,7 @@ def needs_of_run(wildcards):
     folder = f"results/{wildcards.scale}/{wildcards.study}"
     if arm.reference is not None:
         needs.append(f"{folder}/references/{arm.reference}/summary.json")
-    trunk = CONFIGS[wildcards.study].trunk(wildcards.scale, wildcards.arm)
+    trunk = CONFIGS[wildcards.study].constant_run(wildcards.scale, wildcards.arm)
     if trunk is not None:
         needs.append(f"{folder}/branches/{trunk}/seed{wildcards.seed}")
     return needs
@@ -162,8 +156,15 @@ def run_config(wildcards):
 
 def run_code(wildcards):
     """The training code and this arm's methods."""
-    chosen = [method_module(name) for name in resolved(wildcards)[0].method_names]
-    return code_digest(RUNNERS[CONFIGS[wildcards.study].task], *chosen)
+    study = CONFIGS[wildcards.study]
+    return training_code(
+        "run", study.task, resolved(wildcards)[0].method_names, study.folder
+    )
+
+
+def reference_code(wildcards):
+    study = CONFIGS[wildcards.study]
+    return training_code("reference", study.task, [], study.folder)
 
 
 def reference_config(wildcards):

@@ -22,7 +22,7 @@ rule reference:
         gpu=run_gpus,
     params:
         config=reference_config,
-        code=code_digest("scrimp.training.reference"),
+        code=reference_code,
         lock=LOCK,
         device=config["device"],
     shell:

@@ -15,7 +15,7 @@ from scrimp.config.claims import (
     SlopeRule,
 )
 from scrimp.config.datasets import DatasetConfig, FolderSource, NpmSource, TarsSource, UrlFile, UrlSource
-from scrimp.config.study import MAIN_SEPARATOR, Card, Scale, StudyConfig, Task, Tuning, arm_id
+from scrimp.config.study import MAIN_SEPARATOR, Card, Scale, StudyConfig, Tuning, arm_id
 from scrimp.config.training import Arm, Augmentation, Horizon, ModelSpec, Recipe, ReferenceSpec, Schedule, Workload
 from scrimp.config.workspace import Settings, Workspace
 
@@ -48,7 +48,6 @@ __all__ = [
     "SlopeRule",
     "StudyConfig",
     "TarsSource",
-    "Task",
     "Tuning",
     "UrlFile",
     "UrlSource",

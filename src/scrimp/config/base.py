@@ -21,6 +21,11 @@ class Closed(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    @classmethod
+    def prepared(cls, value: Any, where: str) -> Any:
+        """A plain value before it is validated, for models some of whose parts depend on others; errors say `where`."""
+        return value
+
 
 def unknown(what: str, name: str, known: Any, where: str) -> str:
     """An error sentence: what is unknown, where, what was probably meant, what there is."""
@@ -57,6 +62,8 @@ def load_yaml(path: Path) -> Any:
 
 def parse_model(value: Any, model: type[Model], where: str) -> Model:
     """Validate a plain value against a closed model; `where` (a file, a key) leads every message."""
+    if issubclass(model, Closed):
+        value = model.prepared(value, where)
     try:
         return model.model_validate(value)
     except ValidationError as error:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny
 from pydantic import model_validator as validate_model
 
-from scrimp.config.base import Closed, must_know, unknown
+from scrimp.config.base import Closed, must_know, parse_model, unknown
 from scrimp.config.claims import Claim
 from scrimp.config.training import Arm, ReferenceSpec, Workload
 from scrimp.errors import ScrimpError
 
 MAIN_SEPARATOR = "@"  # "full" is an arm of a scale's main workload, "full@vit" the same arm in the workload `vit`
-
-Task = Literal["classification", "image-text", "language"]
-LENGTHS: dict[Task, str] = {"classification": "epochs", "image-text": "steps", "language": "flops"}
 
 
 class Scale(Closed):
@@ -25,7 +23,7 @@ class Scale(Closed):
     seeds: list[int] = Field(min_length=1)
     threads: PositiveInt = 1
     gpus: int = Field(0, ge=0)
-    workloads: dict[str, Workload] = Field(min_length=1)
+    workloads: dict[str, SerializeAsAny[Workload]] = Field(min_length=1)
     references: dict[str, ReferenceSpec] = {}
     probes: dict[str, dict[str, Any]] = {}
 
@@ -55,7 +53,7 @@ class StudyConfig(Closed):
     """`config/studies/NAME.yaml`."""
 
     study: str
-    task: Task = "classification"
+    task: str = "classification"
     title: str
     paper: str
     card: Card
@@ -67,6 +65,27 @@ class StudyConfig(Closed):
     tables: dict[str, str] = Field({}, description="table name -> caption")
     claims: list[Claim]
 
+    folder: ClassVar[Path | None] = None
+
+    @classmethod
+    def prepared(cls, value: Any, where: str) -> Any:
+        """Each workload as the model of the study's task, which knows its keys."""
+        if not isinstance(value, dict) or not isinstance(value.get("scales"), dict):
+            return value
+        from scrimp.tasks import task_keys
+
+        task = value.get("task", "classification")
+        if not isinstance(task, str):
+            return value
+        _, model = task_keys(task, cls.folder)
+        scales = {
+            name: {**scale, "workloads": _typed(scale["workloads"], model, f"{where}: scales.{name}.workloads")}
+            if isinstance(scale, dict) and isinstance(scale.get("workloads"), dict)
+            else scale
+            for name, scale in value["scales"].items()
+        }
+        return {**value, "scales": scales}
+
     @validate_model(mode="after")
     def _references_exist(self) -> StudyConfig:
         for arm in self.baseline_sweep:
@@ -75,9 +94,6 @@ class StudyConfig(Closed):
             self._check_branch(name, described)
         for scale_name, scale in self.scales.items():
             for workload_name, workload in scale.workloads.items():
-                if getattr(workload, LENGTHS[self.task]) is None:
-                    where = f"scales.{scale_name}.workloads.{workload_name}"
-                    raise ValueError(f"{where}: recipes of {self.task} count {LENGTHS[self.task]}")
                 for arm in workload.arms:
                     must_know(arm, self.arms, f"scales.{scale_name}.workloads.{workload_name}.arms", "arm")
                 for arm in workload.methods:
@@ -114,8 +130,6 @@ class StudyConfig(Closed):
         """A branch goes on from an arm that is no branch, lasts as long or longer, and whose rate does not fall."""
         if arm.cooldown_of is None:
             return
-        if self.task != "language":
-            raise ValueError(f"arms.{name}.cooldown_of: only runs of language studies branch")
         must_know(arm.cooldown_of, self.arms, f"arms.{name}.cooldown_of", "arm")
         trunk = self.arms[arm.cooldown_of]
         if (
@@ -157,18 +171,18 @@ class StudyConfig(Closed):
         # Where its branches begin is all that a trunk hears of them: another branch from there leaves it as it is.
         begins = {
             branch.horizon.amount * (1 - workload.with_recipe(branch.recipe, f"arms.{name}.recipe").recipe.schedule.cooldown)
-            for name, branch in self.branches(scale_name, arm_at).items()
+            for name, branch in self.cooldowns(scale_name, arm_at).items()
         }
         return {"arm": arm.spec(), "workload": workload.spec()} | ({"branches": sorted(begins)} if begins else {})
 
-    def branches(self, scale_name: str, arm_at: str) -> dict[str, Arm]:
+    def cooldowns(self, scale_name: str, arm_at: str) -> dict[str, Arm]:
         """The arms of the same workload that go on from an arm's run, by name."""
         name, _, at = arm_at.partition(MAIN_SEPARATOR)
         scale = self.scale(scale_name)
         workload = scale.workloads[at or scale.main]
         return {other: self.arms[other] for other in workload.arms if self.arms[other].cooldown_of == name}
 
-    def trunk(self, scale_name: str, arm_at: str) -> str | None:
+    def constant_run(self, scale_name: str, arm_at: str) -> str | None:
         """The id of the arm that an arm's runs go on from, if they are branches."""
         arm, _ = self.resolve(scale_name, arm_at)
         if arm.cooldown_of is None:
@@ -186,6 +200,16 @@ class StudyConfig(Closed):
         if not changed:
             return described
         return described.model_copy(update={"methods": [{**described.leading, **changed}, *described.methods[1:]]})
+
+
+def _typed(workloads: dict[str, Any], model: type[Workload], where: str) -> dict[str, Workload]:
+    typed = {}
+    for name, value in workloads.items():
+        try:
+            typed[name] = value if isinstance(value, Workload) else parse_model(value, model, f"{where}.{name}")
+        except ScrimpError as error:  # the keys of a workload go on with its own
+            raise ScrimpError(str(error).replace(f"{where}.{name}: ", f"{where}.{name}.")) from error
+    return typed
 
 
 def arm_id(arm: str, workload: str | None) -> str:

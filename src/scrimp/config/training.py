@@ -1,8 +1,8 @@
-"""What shapes a run: recipe, model, horizon, arm, workload, reference."""
+"""What shapes a run of any task: recipe, model, horizon, arm, workload, reference."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic import model_validator as validate_model
@@ -39,7 +39,7 @@ class Schedule(Closed):
 
 
 class Recipe(Closed):
-    """How a learner is trained, whatever the selector."""
+    """How a learner is trained, whatever its arm does differently: the keys that the loop reads for every task."""
 
     optimizer: Literal["sgd", "adamw", "lars", "lamb"]
     learning_rate: PositiveFloat
@@ -47,16 +47,12 @@ class Recipe(Closed):
     nesterov: bool = False
     weight_decay: NonNegativeFloat = 5e-4
     batch_size: PositiveInt = 128
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
     schedule: Schedule = Schedule()
-    augmentation: Augmentation = Augmentation()
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: fp32 on a CPU, bf16 on a GPU that has it")
     ema_decay: float | None = Field(None, gt=0, lt=1)
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW and LAMB: decay of both moments")
-    gradient_clip: PositiveFloat | None = Field(None, description="language: largest norm of the gradient")
-    micro_batch: PositiveInt | None = Field(None, description="language: windows at a time, gradients summed; null: all")
-    patches: list[PositiveInt] = Field([], description="image-text: patch sides that share every batch; none: the model's")
-    loss: Literal["sigmoid", "softmax"] = Field("sigmoid", description="image-text: the contrastive loss")
+    gradient_clip: PositiveFloat | None = Field(None, description="largest norm of the gradient")
+    micro_batch: PositiveInt | None = Field(None, description="examples at a time, gradients summed; null: all")
 
 
 class ModelSpec(Closed):
@@ -69,8 +65,8 @@ class ModelSpec(Closed):
 class Horizon(Closed):
     """How long a run is: exactly one axis, as a multiple of the workload's full recipe (`seconds`: absolute).
 
-    `epochs` counts passes of the selector, however short it makes them: the published papers' axis. Of an image-text
-    study, whose selectors choose within a step, a pass is a step.
+    `epochs` counts passes of the selector, however short it makes them: the published papers' axis. Where examples are
+    drawn by the step, as for image-text pairs, a pass is a step.
     """
 
     epochs: PositiveFloat | None = None
@@ -139,21 +135,15 @@ class Arm(Closed):
 
 
 class Workload(Closed):
-    """A task that arms are compared on: data, model, recipe and the length of the full recipe, in the task's own unit."""
+    """What arms are compared on: data, model, recipe and the length of the full recipe. A task adds keys of its own."""
 
-    dataset: str
-    image_size: PositiveInt | None = Field(None, description="read pictures from the shards, scaled; null: all in memory")
-    model: ModelSpec
+    dataset: str | None = None
+    model: ModelSpec | None = None
     recipe: Recipe
     epochs: PositiveFloat | None = None
-    steps: PositiveInt | None = Field(None, description="image-text studies")
-    flops: PositiveFloat | None = Field(None, description="language studies")
-    zero_shot: str | None = Field(None, description="image-text: a labelled dataset, its `test` classified by class names")
-    class_names: str | None = Field(None, description="zero-shot: a JSON file, class -> words, or a list of words")
-    templates: list[str] = Field(["{}"], min_length=1, description="zero-shot: prompts, `{}` being the class's words")
-    coco: str | None = Field(None, description="image-text: a set of pictures with several captions each, for retrieval")
+    steps: PositiveInt | None = None
+    flops: PositiveFloat | None = None
     evaluations: PositiveInt = 6
-    evaluation_tokens: PositiveInt = Field(65536, description="language: of a held-out split, evenly spaced")
     arms: list[str]
     methods: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its first method that differ here")
 
@@ -161,14 +151,18 @@ class Workload(Closed):
     def _one_length(self) -> Workload:
         if sum(length is not None for length in (self.epochs, self.steps, self.flops)) != 1:
             raise ValueError("give exactly one of `epochs`, `steps` and `flops`")
-        for template in self.templates:
-            if template.count("{}") != 1:
-                raise ValueError(f"templates: {template!r} must hold {{}} once, where the class's words go")
         return self
 
-    def with_recipe(self, changes: dict[str, Any], where: str) -> Workload:
+    @property
+    def datasets(self) -> dict[str, str]:
+        """Every dataset that it reads, by the key that names it; the one to train on first."""
+        return {} if self.dataset is None else {"dataset": self.dataset}
+
+    def with_recipe(self, changes: dict[str, Any], where: str) -> Self:
         """The same with some keys of the recipe replaced; a wrong key or value is an error that says `where`."""
-        recipe = parse_model({**self.recipe.model_dump(), **changes}, Recipe, where)
+        if not changes:
+            return self
+        recipe = parse_model({**self.recipe.model_dump(), **changes}, type(self.recipe), where)
         return self.model_copy(update={"recipe": recipe})
 
     def spec(self) -> dict[str, Any]:

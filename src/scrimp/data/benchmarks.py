@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scrimp.config import Workload, Workspace
+from scrimp.config.tasks import ImageTextWorkload
+from scrimp.config.workspace import Workspace
 from scrimp.data.loading import load_classification
 from scrimp.data.pairs import Pairs, PairSource
 from scrimp.data.shards import read_manifest, read_samples
@@ -43,7 +44,7 @@ class Captioned:
     owner: Tensor
 
 
-def load_zero_shot(workspace: Workspace, workload: Workload, encode: Encode) -> ZeroShot | None:
+def load_zero_shot(workspace: Workspace, workload: ImageTextWorkload, encode: Encode) -> ZeroShot | None:
     """The split `test` of `workload.zero_shot`, a labelled dataset: in memory, or streamed at its `image_size`."""
     if workload.zero_shot is None:
         return None
@@ -88,7 +89,7 @@ def class_words(classes: list[str], path: Path | None) -> list[str]:
     return [told[name] for name in classes]
 
 
-def load_captioned(workspace: Workspace, workload: Workload, encode: Encode) -> Captioned | None:
+def load_captioned(workspace: Workspace, workload: ImageTextWorkload, encode: Encode) -> Captioned | None:
     """The dataset of `workload.coco`, streamed at the workload's `image_size`."""
     if workload.coco is None:
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,7 +20,7 @@ from scrimp.config import Augmentation
 from scrimp.data.shards import read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing
-from scrimp.methods.base import derived_generator
+from scrimp.seeding import derived_generator
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # whatever a file is called: some of Pillow's readers run other programs
 # What Pillow raises for bytes that are no whole picture, or for one too large to be one.
@@ -33,7 +33,7 @@ CORRUPT = (
     EOFError,
     struct.error,
 )
-Visit = tuple[Tensor, Tensor, Tensor]
+Visit = tuple[Tensor, Tensor]
 Part = Callable[[int], tuple[slice, float]]  # see training/parallel.py
 
 
@@ -48,9 +48,10 @@ class ImageSource(Protocol):
     def __len__(self) -> int: ...
 
     def visits(
-        self, order: Tensor, batch_size: int, augmentation: Augmentation, seed: int, epoch: int, part: Part
+        self, batches: Sequence[Tensor], augmentation: Augmentation, seed: int, number: int, part: Part
     ) -> Iterator[Visit]:
-        """This process's part of each batch of an epoch, augmented: indices [b], uint8 [b, S, S, 3], labels [b]."""
+        """This process's part of each of some batches of indices, augmented by (seed, number), the number of an epoch or
+        a step: uint8 [b, S, S, 3], labels [b]."""
         ...
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -72,14 +73,14 @@ class Images:
         return Images(self.pixels.to(device), self.labels.to(device))
 
     def visits(
-        self, order: Tensor, batch_size: int, augmentation: Augmentation, seed: int, epoch: int, part: Part
+        self, batches: Sequence[Tensor], augmentation: Augmentation, seed: int, number: int, part: Part
     ) -> Iterator[Visit]:
         # Every process draws for the whole batch and takes its part, so that all see the same pictures.
-        draws = derived_generator(seed, epoch, "augmentation")
-        for batch in order.split(batch_size):
+        draws = derived_generator(seed, number, "augmentation")
+        for batch in batches:
             at = batch.to(self.pixels.device, non_blocking=True)
             mine, _ = part(len(batch))
-            yield at[mine], augmented(self.pixels.index_select(0, at), augmentation, draws)[mine], self.labels[at][mine]
+            yield augmented(self.pixels.index_select(0, at), augmentation, draws)[mine], self.labels[at][mine]
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         yield from zip(self.pixels.split(batch_size), self.labels.split(batch_size), strict=True)

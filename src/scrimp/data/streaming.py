@@ -6,7 +6,7 @@ Because every sample has an offset, a pruned epoch reads and decodes just what i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from scrimp.config import Augmentation
 from scrimp.data.loading import Images, Part, Visit, decode
 from scrimp.data.shards import read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
-from scrimp.methods.base import derived_generator
+from scrimp.seeding import derived_generator
 
 NORMALISATION_SAMPLE = 10_000  # pictures whose pixels stand for all in the mean and deviation of the channels
 EVALUATION_MARGIN = 8 / 7  # the shorter side is scaled to this times the size before the middle is cut out: 256 for 224
@@ -46,12 +46,12 @@ class ShardedImages:
         return len(self.rows)
 
     def visits(
-        self, order: Tensor, batch_size: int, augmentation: Augmentation, seed: int, epoch: int, part: Part
+        self, batches: Sequence[Tensor], augmentation: Augmentation, seed: int, number: int, part: Part
     ) -> Iterator[Visit]:
-        pictures = _Pictures(self.folder, self.rows, self.size, augmentation, seed, epoch)
-        mine = [batch[part(len(batch))[0]] for batch in order.split(batch_size)]
+        pictures = _Pictures(self.folder, self.rows, self.size, augmentation, seed, number)
+        mine = [batch[part(len(batch))[0]] for batch in batches]
         for at, pixels in self._load(pictures, mine):
-            yield at.to(self.device), pixels.to(self.device, non_blocking=True), self.labels[at].to(self.device)
+            yield pixels.to(self.device, non_blocking=True), self.labels[at].to(self.device)
 
     def plain(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         pictures = _Pictures(self.folder, self.rows, self.size, None, 0, 0)

@@ -1,4 +1,4 @@
-"""Wall time by purpose: training, selection, reference, evaluation, set-up. The clock stops for whatever is not running."""
+"""Wall and CPU time by purpose: training, selection, reference, evaluation, set-up. It stops for what is not running."""
 
 from __future__ import annotations
 
@@ -10,16 +10,32 @@ import torch
 
 
 class Clock:
-    """Seconds per purpose. On CUDA a span begins and ends with a synchronisation, unless it is told not to."""
+    """Seconds per purpose. On CUDA a span begins and ends with a synchronisation, unless it is told not to.
 
-    def __init__(self, device: torch.device, earlier: dict[str, float] | None = None) -> None:
+    `clock["train"]` is wall time; `clock.cpu("train")` is the time that the process's threads computed, which on a shared
+    machine repeats where wall time does not.
+    """
+
+    def __init__(self, device: torch.device) -> None:
         self.device = device
-        self.seconds: dict[str, float] = dict(earlier or {})
+        self._wall: dict[str, float] = {}
+        self._cpu: dict[str, float] = {}
         self._running: list[str] = []
-        self._since = 0.0
+        self._since = (0.0, 0.0)
 
     def __getitem__(self, purpose: str) -> float:
-        return self.seconds.get(purpose, 0.0)
+        return self._wall.get(purpose, 0.0)
+
+    def cpu(self, purpose: str) -> float:
+        """CPU seconds of this process spent on a purpose."""
+        return self._cpu.get(purpose, 0.0)
+
+    def state(self) -> dict[str, dict[str, float]]:
+        """What a checkpoint keeps."""
+        return {"wall": dict(self._wall), "cpu": dict(self._cpu)}
+
+    def restore(self, state: dict[str, dict[str, float]]) -> None:
+        self._wall, self._cpu = dict(state["wall"]), dict(state["cpu"])
 
     @contextmanager
     def span(self, purpose: str, synchronise: bool = True) -> Iterator[None]:
@@ -39,8 +55,9 @@ class Clock:
     def _settle(self, synchronise: bool) -> None:
         if synchronise and self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
+        now = (time.perf_counter(), time.process_time())
         if self._running:
             purpose = self._running[-1]
-            self.seconds[purpose] = self.seconds.get(purpose, 0.0) + now - self._since
+            self._wall[purpose] = self._wall.get(purpose, 0.0) + now[0] - self._since[0]
+            self._cpu[purpose] = self._cpu.get(purpose, 0.0) + now[1] - self._since[1]
         self._since = now

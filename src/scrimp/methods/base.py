@@ -1,20 +1,69 @@
-"""What every epoch selector is: asked once per epoch for indices and weights, shown per-example losses.
+"""What a method is: hooks on the training loop, all of which do nothing until a method defines them.
 
-A selector draws from generators derived from (seed, epoch, purpose) and never touches a global random state.
+An epoch selector (below) is a method that is asked once per epoch for indices and weights, and shown per-example losses. A
+batch selector (`batch.py`) chooses within a step. A method draws from generators derived from (seed, number, purpose) and
+never touches a global random state.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
+from scrimp.seeding import derived_generator
+
+__all__ = ["EpochSelector", "Method", "Scoring", "Selection", "derived_generator", "share_of", "uniform_subset"]
+
+
+class Method:
+    """Base of all methods. Subclasses define `Params` (a closed model, their keys in the YAML) and the hooks they need.
+
+    `tasks` names the tasks that a method serves; None: all. A method that is no selector is made as `Class(seed, **params)`.
+    """
+
+    Params: type[Closed] = Closed
+    tasks: tuple[str, ...] | None = None
+
+    def __init__(self, seed: int, **params: Any) -> None:
+        self.seed = seed
+        self.params: Any = self.Params(**params)
+
+    def adapt(self, model: nn.Module) -> None:
+        """Change the model in place, before its optimizer is made."""
+
+    def batch_size(self, fraction: float, size: int) -> int:
+        """The batch size when `fraction` in [0, 1) of the budget is spent, given the recipe's, or another method's."""
+        return size
+
+    def learning_rate(self, fraction: float, factor: float) -> float:
+        """The learning rate over its peak when `fraction` of the budget is spent, given the schedule's."""
+        return factor
+
+    def flops(self, fraction: float, training: float) -> float:
+        """FLOPs of training one example when `fraction` of the budget is spent, given the plain recipe's."""
+        return training
+
+    def after_step(self, model: nn.Module, fraction: float) -> None:
+        """Act on the model after an update."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Numbers about the present state that are worth a curve: one value an epoch, or where the loss is noted."""
+        return {}
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All that changes while training, as tensors (safetensors takes nothing else)."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` gave; the continuation is then identical."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state, but was given {sorted(state)}")
 
 
 @dataclass(frozen=True)
@@ -41,12 +90,6 @@ class Scoring:
     of_history: Callable[[Tensor], Tensor] | None = None
 
 
-def derived_generator(seed: int, epoch: int, purpose: str) -> torch.Generator:
-    """A CPU generator that is a pure function of its arguments."""
-    digest = hashlib.blake2b(f"{seed}/{epoch}/{purpose}".encode(), digest_size=8).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little") >> 1)
-
-
 def share_of(count: int, share: float) -> int:
     """The integer part of `share * count`, unharmed by binary fractions: share_of(10, 1 - 0.9) is 1, not 0."""
     return math.floor(round(count * share, 6))
@@ -57,21 +100,18 @@ def uniform_subset(size: int, count: int, generator: torch.Generator) -> Tensor:
     return torch.randperm(size, generator=generator)[:count]
 
 
-class EpochSelector:
+class EpochSelector(Method):
     """Base of all epoch selectors over `size` examples; by itself it selects all of them in every epoch.
 
-    Subclasses define `Params` (a closed model, their keys in the YAML) and `select`; those that need losses set
-    `needs_losses` and define `observe`; those that need scores define `scoring` and `accept_scores`.
+    Subclasses define `Params` and `select`; those that need losses set `needs_losses` and define `observe`; those that need
+    scores define `scoring` and `accept_scores`. It works on every task that has per-example losses.
     """
 
-    Params: type[Closed] = Closed
-    task = "classification"
     needs_losses = False
 
     def __init__(self, size: int, seed: int, **params: Any) -> None:
+        super().__init__(seed, **params)
         self.size = size
-        self.seed = seed
-        self.params: Any = self.Params(**params)
 
     def select(self, epoch: int, fraction: float) -> Selection:
         """The examples of epoch `epoch`, which starts when `fraction` in [0, 1) of the budget is spent."""
@@ -95,16 +135,3 @@ class EpochSelector:
     def accept_scores(self, scores: Tensor, labels: Tensor) -> None:
         """Receive the statistics asked for (float32 [size]) and the labels (int64 [size])."""
         raise TypeError(f"{type(self).__name__} asks for no scores")
-
-    def diagnostics(self) -> dict[str, float]:
-        """Numbers about the present state that are worth a curve, one value an epoch."""
-        return {}
-
-    def state_dict(self) -> dict[str, Tensor]:
-        """All that changes while training, as tensors (safetensors takes nothing else)."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore what `state_dict` gave; the continuation is then identical."""
-        if state:
-            raise ValueError(f"{type(self).__name__} keeps no state, but was given {sorted(state)}")

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.methods.base import Scoring, derived_generator, share_of
 from scrimp.methods.el2n import EL2N, error_norm, hardest
 from scrimp.methods.forgetting import forgetting_events
@@ -65,4 +65,4 @@ class CCS(EL2N):
         self.kept = remaining[stratified(finite[remaining], count, self.params.strata, generator)]
 
 
-SELECTOR = CCS
+METHOD = CCS

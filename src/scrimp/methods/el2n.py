@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.errors import ScrimpError
 from scrimp.methods.base import EpochSelector, Scoring, Selection, share_of
 
@@ -64,4 +64,4 @@ class EL2N(EpochSelector):
         self.kept = state["kept"].clone() if state else None
 
 
-SELECTOR = EL2N
+METHOD = EL2N

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of
 
 
@@ -60,4 +60,4 @@ class EpsilonGreedy(EpochSelector):
         self.kept = state["kept"].clone()
 
 
-SELECTOR = EpsilonGreedy
+METHOD = EpsilonGreedy

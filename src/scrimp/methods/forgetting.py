@@ -11,7 +11,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.methods.base import Scoring
 from scrimp.methods.el2n import EL2N
 
@@ -38,4 +38,4 @@ class Forgetting(EL2N):
         return Scoring(self.params.models, self.params.horizon, of_history=forgetting_events)
 
 
-SELECTOR = Forgetting
+METHOD = Forgetting

@@ -13,4 +13,4 @@ class Full(EpochSelector):
     """All examples with weight 1, which is what a selector does that selects nothing."""
 
 
-SELECTOR = Full
+METHOD = Full

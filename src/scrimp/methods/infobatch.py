@@ -17,7 +17,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.kernels import prune_and_rescale
 from scrimp.kernels.prune import mean_threshold
 from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of
@@ -113,4 +113,4 @@ class InfoBatchSelector(EpochSelector):
         self.scores.copy_(state["scores"])
 
 
-SELECTOR = InfoBatchSelector
+METHOD = InfoBatchSelector

@@ -24,7 +24,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic import model_validator as validate_model
 from torch import Tensor
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.errors import ScrimpError
 from scrimp.methods.base import derived_generator
 from scrimp.methods.batch import BatchSelector
@@ -331,7 +331,7 @@ class JointSelection(BatchSelector):
         return select(
             learner,
             reference,
-            self.batch_size,
+            self.size,
             wanted.chunks,
             wanted.method,
             generator=derived_generator(self.seed, step, "jest"),
@@ -345,7 +345,7 @@ class JointSelection(BatchSelector):
     def pair_flops(self, width: int) -> float:
         models = int(self.needs_learner) + int(self.reference is not None)
         chunks = self.params.chunks if self.params.choice == "joint" else 1
-        return product_flops(self.super_batch, self.batch_size, chunks, width, models)
+        return product_flops(self.super_batch, self.size, chunks, width, models)
 
 
-SELECTOR = JointSelection
+METHOD = JointSelection

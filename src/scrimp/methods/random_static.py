@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from pydantic import Field
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of, uniform_subset
 
 
@@ -27,4 +27,4 @@ class RandomStatic(EpochSelector):
         return Selection(kept, torch.ones(count))
 
 
-SELECTOR = RandomStatic
+METHOD = RandomStatic

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of
 
 
@@ -63,4 +63,4 @@ class RS2(EpochSelector):
         return self._passes[number]
 
 
-SELECTOR = RS2
+METHOD = RS2

@@ -12,7 +12,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from scrimp.config import Closed
+from scrimp.config.base import Closed
 from scrimp.methods.base import EpochSelector, Selection, share_of
 
 
@@ -64,4 +64,4 @@ class UCB(EpochSelector):
         self.kept = state["kept"].clone()
 
 
-SELECTOR = UCB
+METHOD = UCB

@@ -12,4 +12,4 @@ class Uniform(BatchSelector):
     """Train on what the pool's order gives."""
 
 
-SELECTOR = Uniform
+METHOD = Uniform

@@ -14,14 +14,14 @@ from torch.nn import functional as F
 
 from scrimp.config import Horizon, Workspace
 from scrimp.data.loading import Images
-from scrimp.data.order import epoch_order
 from scrimp.errors import ScrimpError
-from scrimp.measure.clock import Clock
-from scrimp.methods.base import EpochSelector, derived_generator
+from scrimp.methods.base import derived_generator
 from scrimp.methods.infobatch import InfoBatchSelector, prune
+from scrimp.seeding import epoch_order
+from scrimp.stages.fit import trained
+from scrimp.tasks import load_task
+from scrimp.tasks.classification import Classification
 from scrimp.training.budget import Budget
-from scrimp.training.classify import train
-from scrimp.training.runner import Task, load_task
 
 EPOCHS_PUBLISHED = 90  # ImageNet epochs to which the published overhead of .0028 h (10 s) belongs
 
@@ -72,9 +72,11 @@ def gradient_bias(workspace: Workspace, scale: str, options: dict[str, Any]) -> 
     """
     study = workspace.study("infobatch")
     workload = study.scale(scale).workloads[study.scale(scale).main]
-    task = load_task(workspace, workload, torch.device("cpu"))
-    model = _partly_trained(task, options["horizon"])
-    chosen = torch.randperm(len(task.train), generator=derived_generator(0, 0, "gradient-bias"))[: options["examples"]]
+    task = load_task(study.task, workspace, workload, torch.device("cpu"))
+    assert isinstance(task, Classification)
+    whole = Horizon(epochs=options["horizon"])
+    model = trained(task, Budget.of(whole, workload, task.examples, task.flops.training, by_epochs=True), 0)
+    chosen = torch.randperm(task.examples, generator=derived_generator(0, 0, "gradient-bias"))[: options["examples"]]
     losses = _losses(model, task, chosen)  # [n]
     counts = sorted({2**power for power in range(options["prunings"].bit_length())} | {options["prunings"]})
     weights = {rescale: _summed_weights(losses, counts, options["ratio"], rescale) for rescale in (True, False)}
@@ -98,16 +100,7 @@ def _summed_weights(losses: Tensor, counts: list[int], ratio: float, rescale: bo
     return torch.stack(kept)
 
 
-def _partly_trained(task: Task, horizon: float) -> torch.nn.Module:
-    recipe, images = task.workload.recipe, task.train
-    model = task.model(0)
-    budget = Budget.of(Horizon(epochs=horizon), task.epochs, len(images), recipe.batch_size, task.flops.training)
-    common = {"normalise": task.normalise, "flops": task.flops, "place": task.place, "clock": Clock(task.place.device)}
-    train(model, images, EpochSelector(len(images), 0), recipe, budget, 0, **common)  # type: ignore[arg-type]
-    return model.eval()
-
-
-def _losses(model: torch.nn.Module, task: Task, chosen: Tensor) -> Tensor:
+def _losses(model: torch.nn.Module, task: Classification, chosen: Tensor) -> Tensor:
     """Losses [n] of single examples at the model's present weights."""
     smoothing = task.workload.recipe.label_smoothing
     with torch.no_grad():
@@ -119,7 +112,9 @@ def _losses(model: torch.nn.Module, task: Task, chosen: Tensor) -> Tensor:
         )
 
 
-def _weighted_gradients(model: torch.nn.Module, task: Task, chosen: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+def _weighted_gradients(
+    model: torch.nn.Module, task: Classification, chosen: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
     """The sum of the examples' gradients [P], and their sums weighted by each row of `weights` [k, n]: [k, P]."""
     parameters = {name: value.detach() for name, value in model.named_parameters()}
     buffers = dict(model.named_buffers())
@@ -140,9 +135,9 @@ def _weighted_gradients(model: torch.nn.Module, task: Task, chosen: Tensor, weig
     return full, totals
 
 
-def _batches(task: Task, chosen: Tensor, size: int = 32) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(task: Classification, chosen: Tensor, size: int = 32) -> Iterator[tuple[Tensor, Tensor]]:
     """The chosen training images, normalised, with their labels."""
-    images = task.train
+    images = task.data["train"]
     if not isinstance(images, Images):
         raise ScrimpError("the probe gradient-bias is for data in memory: leave it out at this scale")
     for batch in chosen.split(size):

@@ -145,7 +145,8 @@ def transfer(workspace: Workspace, scale: str) -> Figure:
     for name, workload in sizes.workloads.items():
         suffix = "" if name == sizes.main else f"{MAIN_SEPARATOR}{name}"
         if f"infobatch-50{suffix}" in of.runs and f"full{suffix}" in of.runs:
-            about = f"{workload.dataset}, {workload.model.name}, {workload.recipe.optimizer}"
+            model = "no model" if workload.model is None else workload.model.name
+            about = f"{workload.dataset}, {model}, {workload.recipe.optimizer}"
             pairs.append((f"infobatch-50{suffix}", f"full{suffix}", about))
     drawn, (axes,) = figure(width=7, height=0.5 * len(pairs) + 1.4)
     draw_differences(axes, of, pairs)

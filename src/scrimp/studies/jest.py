@@ -15,18 +15,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from scrimp.config import Horizon, Workspace
-from scrimp.data.order import candidates_of
-from scrimp.measure.clock import Clock
+from scrimp.config import Workspace
 from scrimp.methods import jest
 from scrimp.methods.base import derived_generator
-from scrimp.methods.batch import BatchSelector
 from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers
+from scrimp.seeding import candidates_of
+from scrimp.stages.fit import trained
+from scrimp.stages.reference import load_reference
+from scrimp.tasks import load_task
+from scrimp.tasks.image_text import ImageText
 from scrimp.training.budget import Budget
-from scrimp.training.contrast import embed, train
-from scrimp.training.pair_task import PairTask, load_pair_task
-from scrimp.training.reference import load_reference
+from scrimp.training.contrast import embed
 
 SEED = 500  # no run has it
 
@@ -39,11 +39,15 @@ class Bench:
         sizes = config.scale(scale)
         cpu = torch.device("cpu")
         torch.set_flush_denormal(True)
-        self.task: PairTask = load_pair_task(workspace, sizes.workloads[sizes.main], cpu)
+        task = load_task(config.task, workspace, sizes.workloads[sizes.main], cpu)
+        assert isinstance(task, ImageText)
+        self.task = task
         folder = workspace.reference_folder(scale, "jest", options["reference"])
-        self.reference, _ = load_reference(folder, self.task.model(0), False, cpu)
-        self.pool = self.task.data.splits["pool"]
-        self.model = _partly_trained(self.task, options["steps"])
+        self.reference, _, _ = load_reference(folder, task, False)
+        self.pool = task.data["pool"]
+        model = trained(task, Budget("steps", options["steps"]), SEED)
+        assert isinstance(model, TwoTowers)
+        self.model = model
 
     def super_batch(self, count: int, repeat: int) -> tuple[Tensor, Embedded, Embedded]:
         """Indices of the pool, and the pairs as the learner and as the reference see them."""
@@ -56,15 +60,6 @@ class Bench:
         """Learnability of every combination: float64 [count, count]."""
         _, learner, reference = self.super_batch(count, repeat)
         return jest.pairwise_scores(jest.signed_models("learnability", learner, reference))
-
-
-def _partly_trained(task: PairTask, steps: int) -> TwoTowers:
-    recipe = task.workload.recipe
-    model = task.model(SEED)
-    budget = Budget.of_steps(Horizon(steps=1.0), steps, recipe.batch_size, 0.0)
-    common: dict[str, Any] = {"flops": task.flops, "place": task.place, "clock": Clock(task.place.device)}
-    train(model, task.data.splits["pool"], BatchSelector(recipe.batch_size, SEED), recipe, budget, SEED, **common)
-    return model.eval()
 
 
 # ------------------------------------------------------------------------------------------------------------ the matrix
@@ -189,9 +184,10 @@ def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
     """
     config = workspace.study("jest")
     sizes = config.scale(scale)
-    task = load_pair_task(workspace, sizes.workloads[sizes.main], torch.device("cpu"))
+    task = load_task(config.task, workspace, sizes.workloads[sizes.main], torch.device("cpu"))
+    assert isinstance(task, ImageText)
     torch.set_flush_denormal(True)
-    model, pool = task.model(SEED), task.data.splits["pool"]
+    model, pool = task.model(SEED), task.data["pool"]
     at = candidates_of(len(pool), options["super_batch"], SEED, 0)
     rows: list[dict[str, Any]] = []
     for repeat in range(options["repeats"] + 1):
@@ -199,7 +195,7 @@ def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
         for patch in options["patches"]:
             start = time.perf_counter()
             embed(model, pool, at, patch, task.place)
-            spent = {"seconds": time.perf_counter() - start, "flops": task.flops.scoring(len(at), patch)}
+            spent = {"seconds": time.perf_counter() - start, "flops": task.towers.scoring(len(at), patch)}
             first = first or spent
             if repeat > 0:
                 saved = {f"saved_{name}": 1 - value / first[name] for name, value in spent.items()}
@@ -241,7 +237,7 @@ def extremes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Da
     at, learner, reference = bench.super_batch(options["super_batch"], 0)
     losses = [jest.sigmoid_diagonal(model) for model in (learner, reference)]
     order = (losses[0] - losses[1]).argsort(descending=True, stable=True)
-    samples = bench.task.data.samples
+    samples = bench.task.known.samples
     pool = samples[samples["split"] == "pool"].reset_index(drop=True)
     rows = []
     for side, places in (("most", order[: options["shown"]]), ("least", order.flip(0)[: options["shown"]])):

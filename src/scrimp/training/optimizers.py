@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.adamw import adamw
 
-from scrimp.config import Recipe
+from scrimp.config.training import Recipe
 from scrimp.errors import ScrimpError
 
 

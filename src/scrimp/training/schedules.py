@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from scrimp.config import Schedule
+from scrimp.config.training import Schedule
 
 
 def learning_rate_factor(schedule: Schedule, fraction: float, steps: int = 0) -> float:

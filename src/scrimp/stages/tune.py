@@ -14,18 +14,15 @@ from typing import Any
 import pandas as pd
 import torch
 
-from scrimp.config import Arm, Workload, Workspace
+from scrimp.config.training import Arm, Workload
+from scrimp.config.workspace import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, replacing
 from scrimp.measure.clock import Clock
-from scrimp.methods.batch import build_batch_selector
-from scrimp.training.language_runner import load_language_task
-from scrimp.training.language_runner import train_and_test as train_on_text
-from scrimp.training.pair_task import load_pair_task
-from scrimp.training.pairs_runner import reference_of
-from scrimp.training.pairs_runner import train_and_test as train_on_pairs
-from scrimp.training.runner import load_task, train_and_test
-from scrimp.training.stage import choose_device
+from scrimp.stages.fit import fit
+from scrimp.stages.run import reference_of
+from scrimp.tasks import load_task
+from scrimp.training.place import choose_device
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,52 +46,30 @@ def configured(workspace: Workspace, trial: Trial) -> tuple[Arm, Workload]:
 
 
 def config_digest(workspace: Workspace, trial: Trial) -> str:
-    """What a trial's result hangs on, beside the code."""
+    """What a trial's result depends on, beside the code."""
     arm, workload = configured(workspace, trial)
     return digest_of([arm.spec(), workload.spec(), trial.seed])
 
 
 def run_trial(workspace: Workspace, trial: Trial) -> dict[str, Any]:
-    """Train one trial and measure it on the validation split alone."""
+    """Train one trial and measure it on the validation split alone.
+
+    Learners are scored against the references as they are: theirs is the recipe of the study's file. A cooldown is trained
+    from the start with its schedule, which gives the same numbers.
+    """
     config = workspace.study(trial.study)
     sizes = config.scale(trial.scale)
     torch.set_num_threads(sizes.threads)
     torch.set_flush_denormal(True)
     arm, workload = configured(workspace, trial)
-    place = choose_device("auto", sizes.gpus)
-    train = {"classification": _train_classifier, "image-text": _train_on_pairs, "language": _train_on_text}[config.task]
-    metrics = train(workspace, trial, arm, workload, place)
-    return {**dataclasses.asdict(trial), **metrics, "config_digest": config_digest(workspace, trial)}
-
-
-def _train_classifier(
-    workspace: Workspace, trial: Trial, arm: Arm, workload: Workload, place: torch.device
-) -> dict[str, float]:
-    """The test split is dropped before anything could look at it."""
-    task = load_task(workspace, workload, place)
-    if "validation" not in task.splits:
+    task = load_task(config.task, workspace, workload, choose_device("auto", sizes.gpus), config.folder)
+    if "validation" not in task.data:
         raise ScrimpError(f"dataset {workload.dataset} has no validation split to tune on")
-    blind = dataclasses.replace(task, splits={name: s for name, s in task.splits.items() if name != "test"})
-    return train_and_test(blind, arm, trial.seed, Clock(place))[2]
-
-
-def _train_on_pairs(
-    workspace: Workspace, trial: Trial, arm: Arm, workload: Workload, place: torch.device
-) -> dict[str, float]:
-    """Scored against the references as they are: theirs is the recipe of the study's file."""
-    task = load_pair_task(workspace, workload, place)
-    selector = build_batch_selector(arm.leading, workload.recipe.batch_size, trial.seed)
-    reference, _ = reference_of(workspace, trial.study, trial.scale, selector, task)
-    return train_on_pairs(task, arm, selector, trial.seed, Clock(place), reference, held_out=("validation",))[1]
-
-
-def _train_on_text(
-    workspace: Workspace, trial: Trial, arm: Arm, workload: Workload, place: torch.device
-) -> dict[str, float]:
-    """A branch is trained from the start with its schedule, which gives the same numbers."""
-    task = load_language_task(workspace, workload, place)
-    model = task.model(trial.seed)
-    return train_on_text(task, arm, model, trial.seed, Clock(place), held_out=("validation",))[1]
+    # Test splits are dropped before anything could look at them.
+    task.data = {name: split for name, split in task.data.items() if not name.startswith("test")}
+    reference, _, _ = reference_of(workspace, config, trial.scale, arm, task)
+    fitted = fit(task, arm, trial.seed, Clock(task.place.device), reference=reference, held_out=("validation",))
+    return {**dataclasses.asdict(trial), **fitted.metrics, "config_digest": config_digest(workspace, trial)}
 
 
 def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callable[[str, float], None]) -> Path:

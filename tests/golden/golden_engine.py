@@ -12,14 +12,9 @@ import yaml
 from torch import Tensor
 
 from scrimp.config import Workspace
-from scrimp.data.loading import Images
-from scrimp.training import language, pairs_runner
-from scrimp.training.language_runner import run_language_arm
-from scrimp.training.pairs_runner import run_pairs_arm
-from scrimp.training.reference import train_reference
-from scrimp.training.runner import run_arm
-
-RUN = {"images": run_arm, "pairs": run_pairs_arm, "words": run_language_arm}
+from scrimp.stages.reference import train_reference
+from scrimp.stages.run import run_arm
+from scrimp.training import examples
 
 
 def arm(method: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
@@ -56,7 +51,7 @@ def write_study(root: Path, content: dict[str, Any]) -> None:
 
 
 def run(workspace: Workspace, study: str, arm: str) -> Path:
-    return RUN[study](workspace, study, arm, 0, "smoke", "cpu")
+    return run_arm(workspace, study, arm, 0, "smoke", "cpu")
 
 
 def reference(workspace: Workspace, study: str, name: str) -> Path:
@@ -66,24 +61,11 @@ def reference(workspace: Workspace, study: str, name: str) -> Path:
 @contextmanager
 def watching(choices: Callable[[Tensor], None]) -> Iterator[None]:
     """Show `choices` the examples of every update of the learner (and of proxies), in their order."""
-    visits, shares, drawn = Images.visits, pairs_runner.SetShares.__call__, language.candidates_of
+    note = {kind: kind.note for kind in (examples.Epochs, examples.Steps)}
 
-    def seen_visits(self: Images, order: Tensor, *rest: Any) -> Any:
-        choices(order)
-        return visits(self, order, *rest)
-
-    def seen_shares(self: Any, indices: Tensor, fraction: float) -> dict[str, float]:
+    def seen(self: Any, session: Any, before: float, indices: Tensor) -> None:
         choices(indices)
-        return shares(self, indices, fraction)
+        note[type(self)](self, session, before, indices)
 
-    def seen_drawn(*arguments: Any) -> Tensor:
-        found = drawn(*arguments)
-        choices(found)
-        return found
-
-    with (
-        mock.patch.object(Images, "visits", seen_visits),
-        mock.patch.object(pairs_runner.SetShares, "__call__", seen_shares),
-        mock.patch.object(language, "candidates_of", seen_drawn),
-    ):
+    with mock.patch.object(examples.Epochs, "note", seen), mock.patch.object(examples.Steps, "note", seen):
         yield

@@ -1,10 +1,11 @@
 """The `reference` stage: a model trained first, that learners are scored against, and its embeddings of the whole pool.
 
-Only embeddings can be cached: a pair's losses against the rest of a super-batch hang on what else is drawn.
+Only embeddings can be cached: a pair's losses against the rest of a super-batch depend on what else is drawn.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,41 +15,36 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from scrimp.config import Closed, Horizon, ReferenceSpec, StudyConfig, Workload, Workspace, unknown
+from scrimp.config.base import unknown
+from scrimp.config.study import StudyConfig
+from scrimp.config.training import Arm, Horizon, ReferenceSpec, Workload
+from scrimp.config.workspace import Workspace
+from scrimp.cost import Cost
 from scrimp.data.pairs import PairData, PairSource
-from scrimp.data.shards import read_manifest
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, read_json, replacing, sha256_of, write_json
 from scrimp.measure.clock import Clock
-from scrimp.measure.code import code_digest
 from scrimp.measure.provenance import provenance
-from scrimp.methods.batch import BatchSelector
+from scrimp.methods.combined import Methods
 from scrimp.methods.pairs import Embedded
-from scrimp.models.contrastive import TwoTowers
-from scrimp.training.budget import Budget
-from scrimp.training.contrast import Reference, embed, train
-from scrimp.training.pair_task import load_pair_task, test
-from scrimp.training.stage import Progress, alone, choose_device, no_progress
-
-
-class ReferenceCost(Closed):
-    """What a reference cost to train and to embed the pool with; `digest` tells one reference from another."""
-
-    updates: int = 0
-    examples: int = 0
-    flops: float = 0.0
-    seconds: float = 0.0
-    digest: str = ""
+from scrimp.stages import training_code
+from scrimp.stages.common import Progress, alone, data_digests, no_progress
+from scrimp.stages.fit import fit
+from scrimp.tasks import load_task
+from scrimp.tasks.image_text import ImageText, Reference
+from scrimp.training.contrast import embed
+from scrimp.training.place import choose_device
 
 
 def reference_workload(config: StudyConfig, scale: str, name: str) -> tuple[ReferenceSpec, Workload]:
-    """What a reference is trained by: the main workload with the reference's changes to its recipe."""
+    """What a reference is trained by: the main workload with the reference's length and changes to its recipe."""
     sizes = config.scale(scale)
-    where = f"config/studies/{config.study}.yaml, scale {scale}"
+    where = f"{config.study}, scale {scale}"
     if name not in sizes.references:
         raise ScrimpError(unknown("reference", name, sizes.references, where))
     spec = sizes.references[name]
-    return spec, sizes.workloads[sizes.main].with_recipe(spec.recipe, f"{where}: references.{name}.recipe")
+    changed = sizes.workloads[sizes.main].with_recipe(spec.recipe, f"{where}: references.{name}.recipe")
+    return spec, changed.model_copy(update={"steps": spec.steps, "epochs": None, "flops": None})
 
 
 def train_reference(
@@ -71,75 +67,76 @@ def train_reference(
     folder = workspace.reference_folder(scale, study, name)
     checkpoint = workspace.checkpoint(scale, study, f"reference-{name}", spec.seed)
     with alone(checkpoint):
-        place = choose_device(device, config.scale(scale).gpus)
-        clock = Clock(place)
-        task = load_pair_task(workspace, workload, place)
-        recipe = workload.recipe
-        resolved = {"reference": spec.spec(), "workload": workload.spec()}
+        on = choose_device(device, config.scale(scale).gpus)
+        clock = Clock(on)
+        task = load_task(config.task, workspace, workload, on, config.folder)
+        if not isinstance(task, ImageText):
+            raise ScrimpError(f"the task {config.task} has no reference models: none of its selectors scores against one")
+        resolved = {"reference": spec.spec(), "workload": config.scale(scale).workloads[config.scale(scale).main].spec()}
         digests = {
             "config_digest": digest_of(resolved),
-            "code_digest": code_digest(__name__),
-            "data_digests": {workload.dataset: read_manifest(workspace.shards(workload.dataset))["samples_sha256"]},
+            "code_digest": training_code("reference", config.task, [], config.folder),
+            "data_digests": data_digests(workspace, workload),
         }
-        model = task.model(spec.seed)
-        trace = train(
-            model,
-            subset_of(task.data, spec.subset),
-            BatchSelector(recipe.batch_size, spec.seed),
-            recipe,
-            Budget.of_steps(Horizon(steps=1.0), spec.steps, recipe.batch_size, 0.0),
+        pool = task.data["pool"]
+        task.data["pool"] = subset_of(task.known, spec.subset)
+        fitted = fit(
+            task,
+            Arm(label=spec.label, horizon=Horizon(steps=1.0)),
             spec.seed,
-            flops=task.flops,
-            place=task.place,
-            clock=clock,
-            evaluate=lambda model: test(model, task, ("test",), zero_shot=False),
-            evaluate_times=workload.evaluations,
+            clock,
+            methods=Methods({}),
             checkpoint=checkpoint,
-            checkpoint_key=digest_of([digests, str(place)]),
-            on_progress=lambda fraction: on_progress("training", fraction),
+            checkpoint_key=digest_of([digests, str(on)]),
+            on_progress=on_progress,
         )
-        pool = task.data.splits["pool"]
+        model: Any = fitted.model
         with clock.span("embedding"):
             known = embed(model, pool, torch.arange(len(pool)), task.patches[0], task.place)
-        with clock.span("evaluation"):
-            metrics = test(model, task, ("test", "validation", "test-emoji"), zero_shot=True)
         folder.mkdir(parents=True, exist_ok=True)
         _save(folder / "model.safetensors", {name: value.contiguous() for name, value in model.state_dict().items()})
         _save(folder / "embeddings.safetensors", {"image": known.image.cpu(), "text": known.text.cpu()})
-        cost = ReferenceCost(
-            updates=trace.spent.steps,
-            examples=trace.spent.examples,
-            flops=trace.spent.flops + task.flops.scoring(len(pool), task.patches[0]),
-            seconds=clock["train"] + clock["selection"] + clock["embedding"],
-            digest=sha256_of(folder / "model.safetensors"),
+        embedding = Cost(
+            flops=task.towers.scoring(len(pool), task.patches[0]),
+            seconds=clock["embedding"],
+            cpu_seconds=clock.cpu("embedding"),
         )
         with replacing(folder / "curve.parquet") as temporary:
-            pd.DataFrame(trace.rows).to_parquet(temporary, index=False)
+            pd.DataFrame(fitted.rows).to_parquet(temporary, index=False)
         command = f"scrimp reference {study} {name} --scale {scale}"
         details: dict[str, Any] = {**digests, "seed": spec.seed, "command": command, "bf16": task.place.bf16}
-        write_json(folder / "provenance.json", provenance(workspace.root, place, **details))
-        scales = {"scale": known.scale, "bias": known.bias}
-        summary = {"reference": name, "config": resolved, "cost": cost.model_dump(mode="json"), "metrics": metrics, **scales}
+        write_json(folder / "provenance.json", provenance(workspace.root, on, **details))
+        summary = {
+            "reference": name,
+            "config": resolved,
+            "cost": asdict(fitted.cost.total + embedding),
+            "digest": sha256_of(folder / "model.safetensors"),
+            "metrics": fitted.metrics,
+            "scale": known.scale,
+            "bias": known.bias,
+        }
         write_json(folder / "summary.json", summary)
         checkpoint.unlink(missing_ok=True)
     return folder
 
 
-def load_reference(folder: Path, model: TwoTowers, live: bool, place: torch.device) -> tuple[Reference, ReferenceCost]:
-    """A trained reference and its cost: its embeddings of the pool, or where `live` its weights, put into `model`."""
+def load_reference(folder: Path, task: Any, live: bool) -> tuple[Reference, Cost, str]:
+    """A trained reference, its cost and its digest: its embeddings of the pool, or where `live` its weights in a model."""
     if not (folder / "summary.json").exists():
         study, name, scale = folder.parents[1].name, folder.name, folder.parents[2].name
         raise ScrimpError(f"{folder} holds no reference: run `scrimp reference {study} {name} --scale {scale}` first")
     summary = read_json(folder / "summary.json")
-    cost = ReferenceCost.model_validate(summary["cost"])
+    cost, digest = Cost(**summary["cost"]), summary["digest"]
     try:
         if live:
+            model = task.model(0)
             model.load_state_dict(load_file(folder / "model.safetensors"))
-            return Reference(model=model.eval()), cost
-        embedded = load_file(folder / "embeddings.safetensors", device=str(place))
+            return Reference(model=model.eval()), cost, digest
+        embedded = load_file(folder / "embeddings.safetensors", device=str(task.place.device))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ScrimpError(f"{folder} is damaged ({error}); delete it and run its stage again") from error
-    return Reference(Embedded(embedded["image"], embedded["text"], summary["scale"], summary["bias"])), cost
+    cached = Embedded(embedded["image"], embedded["text"], summary["scale"], summary["bias"])
+    return Reference(cached), cost, digest
 
 
 def subset_of(data: PairData, name: str) -> PairSource:

@@ -1,6 +1,6 @@
 """Small runs of every kind, whose numbers a change of the house must not move.
 
-`python -m tests.golden.world` records them to `golden.json`; `test_golden.py` trains them again and compares.
+`python tests/golden/golden_world.py` records them to `golden.json`; `test_golden.py` trains them again and compares.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import golden_engine as engine
 import numpy as np
 import pandas as pd
 import torch
@@ -28,7 +29,6 @@ from scrimp.data.shards import ShardWriter, building, write_manifest
 from scrimp.data.stage import shard
 from scrimp.measure.hardware import cpu_model
 from scrimp.records import read_summary
-from tests.golden import engine
 
 FILE = Path(__file__).with_name("golden.json")
 
@@ -138,7 +138,7 @@ def language() -> dict[str, Any]:
         "evaluation_tokens": 160,
         "arms": list(arms),
     }
-    return engine.study("words", "language", arms, {"tiny": workload})
+    return engine.study("words", "causal-lm", arms, {"tiny": workload})
 
 
 def build(root: Path) -> Workspace:

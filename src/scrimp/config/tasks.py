@@ -1,0 +1,77 @@
+"""The keys that each built-in task reads beside those of every task; apart from the tasks, since these import torch.
+
+A task called `image-text` has `ImageTextRecipe` and `ImageTextWorkload` here. A user's task brings its own classes, or takes
+the plain `Recipe` and `Workload`.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field, PositiveInt
+from pydantic import model_validator as validate_model
+
+from scrimp.config.base import Closed
+from scrimp.config.training import Augmentation, Recipe, Workload
+
+
+class ClassificationRecipe(Recipe):
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    augmentation: Augmentation = Augmentation()
+
+
+class ClassificationWorkload(Workload):
+    recipe: ClassificationRecipe
+    image_size: PositiveInt | None = Field(None, description="read pictures from the shards, scaled; null: all in memory")
+
+
+class ImageTextRecipe(Recipe):
+    augmentation: Augmentation = Augmentation()
+    patches: list[PositiveInt] = Field([], description="patch sides that share every batch; none: the model's")
+    loss: str = Field("sigmoid", pattern="^(sigmoid|softmax)$", description="the contrastive loss, sigmoid or softmax")
+
+    @validate_model(mode="after")
+    def _whole_batches(self) -> ImageTextRecipe:
+        if self.micro_batch is not None:
+            raise ValueError("micro_batch: a contrastive loss takes all pairs of a batch together; leave it out")
+        return self
+
+
+class ImageTextWorkload(Workload):
+    recipe: ImageTextRecipe
+    image_size: PositiveInt | None = Field(None, description="read pictures from the shards, scaled; null: all in memory")
+    zero_shot: str | None = Field(None, description="a labelled dataset, its `test` classified by class names")
+    class_names: str | None = Field(None, description="zero-shot: a JSON file, class -> words, or a list of words")
+    templates: list[str] = Field(["{}"], min_length=1, description="zero-shot: prompts, `{}` being the class's words")
+    coco: str | None = Field(None, description="a set of pictures with several captions each, for retrieval")
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        named = {key: getattr(self, key) for key in ("dataset", "zero_shot", "coco")}
+        return {key: name for key, name in named.items() if name is not None}
+
+    @validate_model(mode="after")
+    def _templates_have_room(self) -> ImageTextWorkload:
+        for template in self.templates:
+            if template.count("{}") != 1:
+                raise ValueError(f"templates: {template!r} must hold {{}} once, where the class's words go")
+        return self
+
+
+class CausalLmRecipe(Recipe):
+    pass
+
+
+class CausalLmWorkload(Workload):
+    recipe: CausalLmRecipe
+    evaluation_tokens: PositiveInt = Field(65536, description="of a held-out split, evenly spaced")
+
+
+def keys_of(task: str) -> tuple[type[Recipe], type[Workload]] | None:
+    """The recipe and the workload of a built-in task, found by its name; None for a task without keys of its own here."""
+    stem = "".join(word.title() for word in task.split("-"))
+    models: dict[str, type[Closed]] = {name: of for name, of in globals().items() if isinstance(of, type)}
+    recipe, workload = models.get(f"{stem}Recipe"), models.get(f"{stem}Workload")
+    if recipe is None or workload is None:
+        return None
+    assert issubclass(recipe, Recipe)
+    assert issubclass(workload, Workload)
+    return recipe, workload

@@ -1,0 +1,21 @@
+"""Stages that train: a reference, a run, a grid of learning rates. Each is one text, whatever the task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scrimp.files import digest_of, sha256_of
+from scrimp.measure.code import code_digest
+from scrimp.methods import method_module
+from scrimp.tasks import is_file, task_module
+
+
+def training_code(stage: str, task: str, methods: list[str], folder: Path | None = None) -> str:
+    """A digest of the code that a stage (`run`, `reference`, ...) trains a task with: its own, the task's, the methods'.
+
+    `folder` is the study's, where a task may be a file.
+    """
+    modules = [f"{__name__}.{stage}", *map(method_module, methods)]
+    if not is_file(task):
+        return code_digest(*modules, task_module(task))
+    return digest_of([code_digest(*modules, "scrimp.tasks.base"), sha256_of((folder or Path()) / task)])

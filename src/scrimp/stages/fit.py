@@ -1,0 +1,184 @@
+"""Training one model of a task with an arm's methods, measured and accounted for: what a run and a trial of a grid share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from scrimp.config.training import Arm
+from scrimp.cost import Cost, RunCost
+from scrimp.measure.clock import Clock
+from scrimp.measure.hardware import EnergyCounter, peak_memory
+from scrimp.methods.base import EpochSelector
+from scrimp.methods.batch import BatchSelector
+from scrimp.methods.combined import Methods
+from scrimp.records import Meters
+from scrimp.stages.common import Progress, no_progress
+from scrimp.tasks.base import Task
+from scrimp.training import parallel
+from scrimp.training.budget import Budget
+from scrimp.training.loop import train
+from scrimp.training.proxy import Scores, score_examples
+from scrimp.training.session import Session, State, cost_of
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A finished training: its curve, what the model reached, what it cost."""
+
+    model: nn.Module
+    session: Session
+    metrics: dict[str, float]
+    cost: RunCost
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def budget_of(task: Task, arm: Arm, methods: Methods) -> Budget:
+    """An arm's horizon in absolute terms."""
+    selector = methods.selector
+    by_epochs = isinstance(selector, EpochSelector) or (selector is None and task.by_epochs)
+    scoring = task.scoring_flops(selector) if isinstance(selector, BatchSelector) else 0.0
+    per_example = task.step_flops(task.workload.recipe.batch_size) / task.workload.recipe.batch_size
+    return Budget.of(arm.horizon, task.workload, task.examples, per_example, by_epochs=by_epochs, scoring=scoring)
+
+
+def fit(
+    task: Task,
+    arm: Arm,
+    seed: int,
+    clock: Clock,
+    *,
+    methods: Methods | None = None,
+    reference: Any = None,
+    reference_cost: Cost | None = None,
+    start: State | None = None,
+    starts: Mapping[int, Path] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_key: str = "",
+    on_progress: Progress = no_progress,
+    held_out: tuple[str, ...] | None = None,
+) -> Fit:
+    """Score the data if the selector asks for it, train, and measure the final model on the held-out splits.
+
+    `held_out` are the splits that may be looked at, of which the first is followed along the way; None: the task's. What
+    `reference` and proxies cost is in every row of the curve: it was spent before the first.
+    """
+    recipe = task.workload.recipe
+    splits = task.held_out if held_out is None else held_out
+    if methods is None:
+        methods = Methods.of(arm.methods, task.examples, recipe.batch_size, seed)
+    scores = _accept_scores(task, methods.selector, seed, clock, on_progress)
+    model = task.model(seed)
+    session = train(
+        task,
+        model,
+        methods,
+        recipe,
+        budget_of(task, arm, methods),
+        seed,
+        clock=clock,
+        reference=reference,
+        start=start,
+        starts=starts,
+        evaluate=lambda learner: task.measure(learner, splits[:1]),
+        evaluate_times=task.workload.evaluations,
+        checkpoint=checkpoint,
+        checkpoint_key=checkpoint_key,
+        on_progress=lambda fraction: on_progress("training", fraction),
+    )
+    with clock.span("evaluation"):
+        metrics = task.measure(model, splits[:1])
+        session.trace.note(**metrics, **session.last_loss())
+        metrics |= task.measure(model, [split for split in splits[1:] if split in task.data])
+        if "test" in splits:
+            metrics |= task.extras(model)
+    cost = _cost(session, scores, reference_cost or Cost(), clock)
+    return Fit(model, session, metrics, cost, _shifted(session, cost))
+
+
+def trained(task: Task, budget: Budget, seed: int) -> nn.Module:
+    """A model of the plain recipe when `budget` is spent, in evaluation mode: what probes look at."""
+    model = task.model(seed)
+    train(task, model, Methods({}), task.workload.recipe, budget, seed, clock=Clock(task.place.device))
+    return model.eval()
+
+
+def _accept_scores(task: Task, selector: Any, seed: int, clock: Clock, on_progress: Progress) -> Scores | None:
+    scoring = selector.scoring() if isinstance(selector, EpochSelector) else None
+    if scoring is None:
+        return None
+    with clock.span("reference"):
+        scores = score_examples(scoring, task, seed, lambda fraction: on_progress("scoring", fraction))
+        selector.accept_scores(parallel.from_first(scores.values), task.labels)
+    return scores
+
+
+def _cost(session: Session, scores: Scores | None, reference: Cost, clock: Clock) -> RunCost:
+    """The run's cost in its three parts; the session's own is what it did not inherit."""
+    spent, inherited = session.spent, session.trace.inherited
+    learner = Cost(
+        updates=spent.steps - inherited.updates,
+        examples=spent.examples - inherited.examples,
+        flops=spent.flops - spent.flops_scoring - inherited.flops,
+        seconds=clock["train"],
+        cpu_seconds=clock.cpu("train"),
+    )
+    scoring = Cost(
+        scored=spent.scored - inherited.scored,
+        flops=spent.flops_scoring,
+        seconds=clock["selection"],
+        cpu_seconds=clock.cpu("selection"),
+    )
+    earlier = reference + inherited
+    if scores is not None:
+        earlier += scores.proxies + Cost(seconds=clock["reference"], cpu_seconds=clock.cpu("reference"))
+        scoring += scores.scoring
+    return RunCost(learner, scoring, earlier)
+
+
+def _shifted(session: Session, cost: RunCost) -> list[dict[str, Any]]:
+    """The curve with what was spent before its first row, and is not in the session's own count, in every row."""
+    before = cost.total - cost_of(session.spent)
+    return [
+        {
+            **row,
+            "step": row["step"] + before.updates,
+            "examples": row["examples"] + before.examples,
+            "flops": row["flops"] + before.flops,
+            "seconds": row["seconds"] + before.seconds,
+        }
+        for row in session.trace.rows
+    ]
+
+
+def meters_of(fitted: Fit, clock: Clock, energy: EnergyCounter, device: torch.device) -> Meters:
+    """What a run's summary says of its costs."""
+    learner, scoring, earlier, total = fitted.cost.learner, fitted.cost.scoring, fitted.cost.earlier, fitted.cost.total
+    trace = fitted.session.trace
+    return Meters(
+        updates=total.updates,
+        updates_reference=earlier.updates,
+        examples=total.examples,
+        examples_reference=earlier.examples,
+        examples_scored=scoring.scored,
+        flops_train=learner.flops,
+        flops_scoring=scoring.flops,
+        flops_reference=earlier.flops,
+        flops=total.flops,
+        seconds_train=learner.seconds,
+        seconds_selection=scoring.seconds,
+        seconds_reference=earlier.seconds,
+        seconds=total.seconds,
+        seconds_evaluation=clock["evaluation"],
+        seconds_setup=clock["setup"],
+        cpu_seconds_reference=earlier.cpu_seconds,
+        cpu_seconds=total.cpu_seconds,
+        peak_memory_bytes=peak_memory(device),
+        # The counter knows this process only: what a killed one or an earlier run drew is not in it.
+        energy_joules=None if trace.resumed or trace.inherited.updates else energy.joules(),
+    )

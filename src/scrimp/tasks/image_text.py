@@ -1,0 +1,250 @@
+"""Image-text pairs: two towers under a contrastive loss, retrieval both ways and zero-shot classification.
+
+Pairs are drawn by the step, since batch selectors choose within one. A pair's own loss, where a selector asks for it, is
+its image's and its text's share of the batch's loss.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
+from scrimp.data.benchmarks import Captioned, ZeroShot, load_captioned, load_zero_shot
+from scrimp.data.loading import augmented
+from scrimp.data.pairs import PairData, PairSource, load_pairs
+from scrimp.data.web_pairs import load_web_pairs
+from scrimp.errors import ScrimpError
+from scrimp.flops import ExampleFlops, TowerFlops, tower_flops
+from scrimp.measure.retrieval import retrieval, retrieval_many, zero_shot_accuracy
+from scrimp.methods.batch import BatchSelector
+from scrimp.methods.pairs import Embedded
+from scrimp.models.contrastive import TwoTowers, build_two_towers
+from scrimp.tasks.base import Batch, Task
+from scrimp.training import parallel
+from scrimp.training.contrast import NORMALISATION, SetShares, embed, embed_captions, own_losses, softmax_loss, trimmed
+from scrimp.training.losses import sigmoid_loss
+from scrimp.training.place import Place
+
+if TYPE_CHECKING:
+    from scrimp.config.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A trained model that selectors score against: its embeddings of the pool ([N, d] each), scale and bias, or itself."""
+
+    cached: Embedded | None = None
+    model: TwoTowers | None = None
+
+
+class ImageText(Task):
+    """Pairs of pictures uint8 [n, S, S, 3] and captions int64 [n, L]; batches are (pictures, tokens)."""
+
+    recipe_model = ImageTextRecipe
+    workload_model = ImageTextWorkload
+    workload: ImageTextWorkload
+    train_split = "pool"
+    held_out = ("test", "validation", "test-emoji")
+    by_epochs = False
+    loss_points = None
+
+    def __init__(self, workload: ImageTextWorkload, place: Place) -> None:
+        super().__init__(workload, place)
+        self.recipe = workload.recipe
+        self.zero_shot: ZeroShot | None = None
+        self.captioned: Captioned | None = None
+
+    @classmethod
+    def model_names(cls) -> list[str]:
+        return ["two-towers"]
+
+    def setup(self, workspace: Workspace) -> None:
+        """Map the pictures, or at an `image_size` leave them on disk, read the captions, count the model's FLOPs.
+
+        Raises ScrimpError for a model that is no two-tower model or has no room for the data, and for data without pairs.
+        """
+        workload = self.workload
+        if workload.dataset is None or workload.model is None or workload.model.name != "two-towers":
+            named = workload.model.name if workload.model is not None else "none"
+            raise ScrimpError(f"an image-text study needs a `dataset` and trains the model two-towers, not {named}")
+        folder = workspace.shards(workload.dataset)
+        known = load_pairs(folder) if workload.image_size is None else load_web_pairs(folder, workload.image_size)
+        self.use(known, load_zero_shot(workspace, workload, known.encode), load_captioned(workspace, workload, known.encode))
+
+    def use(self, known: PairData, zero_shot: ZeroShot | None = None, captioned: Captioned | None = None) -> None:
+        """Take pairs, and what zero-shot classification and retrieval of many captions are measured on."""
+        self.known, self.data = known, dict(known.splits)
+        self.zero_shot, self.captioned = zero_shot, captioned
+        spec = self.workload.model
+        assert spec is not None  # checked by setup
+        model = build_two_towers(known.vocabulary, 0, spec.options)
+        _check_room(self.workload, model, known)
+        self.patch = model.patch  # the side of the patches that a model's kernel is stored for
+        sides = {model.patch, 2 * model.patch, *self.recipe.patches}
+        usable = [side for side in sides if model.image_tower.size % side == 0]
+        # Padding is not computed, so a caption counts with the mean length of the pool's.
+        tokens = math.ceil(float((self.data["pool"].tokens != 0).sum(dim=1).double().mean()))
+        self.towers: TowerFlops = tower_flops(model, model.image_tower.size, tokens, usable)
+
+    @property
+    def patches(self) -> list[int]:
+        """Patch sides that a step trains in; the first is the finest, in which models are tested."""
+        return self.recipe.patches or [self.patch]
+
+    def model(self, seed: int) -> TwoTowers:
+        assert self.workload.model is not None
+        return build_two_towers(self.known.vocabulary, seed, self.workload.model.options).to(self.place.device)
+
+    # --- training ---
+    def batch(self, split: str, indices: Tensor, draws: torch.Generator | None = None) -> Batch:
+        pairs: PairSource = self.data[split]
+        pixels = pairs.images(indices)
+        wanted = self.recipe.augmentation
+        if draws is not None and (wanted.shift or wanted.flip):
+            pixels = augmented(pixels, wanted, draws)
+        return pixels, pairs.tokens[indices]
+
+    def embedded(self, model: TwoTowers, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch's embeddings [B, d] each, every patch side taking its even share of the pairs.
+
+        Under torchrun each process embeds its part and gets the others' with gradients, so that all compute the whole loss.
+        """
+        pixels, tokens = (part.to(self.place.device) for part in batch)
+        normalise, sides = NORMALISATION.to(self.place.device), self.patches
+        # Interleaved, since a choice is ordered: the best would else all be seen at one patch side.
+        parts = [model.embed_images(normalise(pixels[n :: len(sides)]), side) for n, side in enumerate(sides)]
+        texts = [model.embed_texts(trimmed(tokens[n :: len(sides)])) for n in range(len(sides))]
+        return parallel.gathered_with_gradients(torch.cat(parts)), parallel.gathered_with_gradients(torch.cat(texts))
+
+    def loss(self, model: nn.Module, batch: Batch, weights: Tensor | None, factor: float) -> tuple[Tensor, Tensor | None]:
+        """The batch's loss as a whole, which the kernels compute at once; with `weights`, the pairs' shares, weighed."""
+        if weights is not None:
+            return super().loss(model, batch, weights, factor)
+        assert isinstance(model, TwoTowers)
+        image, text = self.embedded(model, batch)
+        with torch.autocast(self.place.device.type, enabled=False):
+            if self.recipe.loss == "sigmoid":
+                return sigmoid_loss(image, text, model.log_scale.exp(), model.bias), None
+            return softmax_loss(image, text, model.log_scale.exp()), None
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Each pair's share of the batch's loss, in the order of `batch`; their mean is the whole loss. One process."""
+        assert isinstance(model, TwoTowers)
+        if parallel.world_size() > 1:
+            raise ScrimpError("losses of single pairs, which this selector asks for, are for one process")
+        image, text = self.embedded(model, batch)
+        own = own_losses(image, text, model.log_scale.exp(), model.bias, self.recipe.loss)
+        count = len(self.patches)
+        order = torch.cat([torch.arange(len(own))[n::count] for n in range(count)]).to(own.device)
+        return torch.zeros_like(own).index_copy(0, order, own)
+
+    # --- scoring and costs ---
+    def score(self, model: nn.Module, indices: Tensor, selector: BatchSelector, reference: Any) -> tuple[Any, Any]:
+        mine, _ = parallel.part_of(len(indices))
+        pool, finest = self.data[self.train_split], self.patches[0]
+        learner = known = None
+        if selector.needs_learner:
+            assert isinstance(model, TwoTowers)
+            learner = _shared(embed(model, pool, indices[mine], selector.scoring_patch or finest, self.place))
+        if selector.reference is not None:
+            assert isinstance(reference, Reference)  # the run stage reads it
+            if selector.live:
+                assert reference.model is not None
+                known = _shared(embed(reference.model, pool, indices[mine], None, self.place))
+            else:
+                assert reference.cached is not None
+                known = reference.cached.rows(indices)
+        return learner, known
+
+    def scoring_flops(self, selector: BatchSelector) -> float:
+        """The learner's forward pass, a live reference's, and products between embeddings."""
+        if selector.super_batch == selector.size:
+            return 0.0
+        finest = self.patches[0]
+        learner = (
+            self.towers.scoring(selector.super_batch, selector.scoring_patch or finest) if selector.needs_learner else 0.0
+        )
+        reference = self.towers.scoring(selector.super_batch, finest) if selector.live else 0.0
+        return learner + reference + selector.pair_flops(self.towers.width)
+
+    @property
+    def flops(self) -> ExampleFlops:
+        """Of one pair; the loss's share is that of a batch of the recipe's size."""
+        count = self.recipe.batch_size
+        return ExampleFlops(self.towers.scoring(1, self.patches[0]), self.step_flops(count) / count)
+
+    def step_flops(self, count: int) -> float:
+        return self.towers.training(count, self.patches)
+
+    def on_choice(self) -> Callable[[Tensor, float], dict[str, float]]:
+        samples = self.known.samples
+        return SetShares(samples.loc[samples["split"] == "pool", "set"])
+
+    # --- measurement ---
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Retrieval both ways, `i2t_r1` and so on, in the finest patches; nothing where a small view has no such pair."""
+        pairs = self.data[split]
+        if len(pairs) == 0:
+            return {}
+        assert isinstance(model, TwoTowers)
+        model.eval()
+        seen = embed(model, pairs, torch.arange(len(pairs)), self.patches[0], self.place)
+        model.train()
+        return retrieval(seen.image, seen.text)
+
+    def extras(self, model: nn.Module) -> dict[str, float]:
+        """`zero_shot_accuracy` and retrieval on COCO, `coco_i2t_r1`, where there is data for them; scale and bias."""
+        assert isinstance(model, TwoTowers)
+        model.eval()
+        measured: dict[str, float] = {}
+        if self.zero_shot is not None:
+            shots = self.zero_shot
+            shown = embed(model, shots.pairs, torch.arange(len(shots.pairs)), self.patches[0], self.place)
+            named = prompted(model, shots.prompts, self.place)
+            labels = shots.labels.to(self.place.device)
+            measured["zero_shot_accuracy"] = zero_shot_accuracy(shown.image, named, labels)
+        if self.captioned is not None:
+            many = self.captioned
+            image = embed(model, many.pairs, torch.arange(len(many.pairs)), self.patches[0], self.place).image
+            text = embed_captions(model, many.captions, self.place)
+            scores = retrieval_many(image, text, many.owner.to(self.place.device))
+            measured |= {f"coco_{name}": value for name, value in scores.items()}
+        model.train()
+        return {
+            **measured,
+            "logit_scale": float(model.log_scale.detach().exp()),
+            "logit_bias": float(model.bias.detach()),
+        }
+
+
+def prompted(model: TwoTowers, prompts: Tensor, place: Place) -> Tensor:
+    """Each class's mean embedding over its prompts [C, T, L], a unit vector: [C, d] (CLIP, arXiv 2103.00020, 3.1.4)."""
+    text = embed_captions(model, prompts.flatten(0, 1), place).unflatten(0, prompts.shape[:2])
+    return text[:, 0] if prompts.shape[1] == 1 else F.normalize(text.mean(dim=1), dim=1)
+
+
+def _shared(mine: Embedded) -> Embedded:
+    return mine._replace(image=parallel.gathered_rows(mine.image), text=parallel.gathered_rows(mine.text))
+
+
+def _check_room(workload: Any, model: TwoTowers, data: PairData) -> None:
+    if workload.image_size not in (None, model.image_tower.size):
+        raise ScrimpError(
+            f"the workload's `image_size` is {workload.image_size}, but its model's `size` is {model.image_tower.size}: "
+            "make them the same"
+        )
+    if data.length > model.text_tower.positions.shape[1]:
+        raise ScrimpError(
+            f"captions of {workload.dataset} have {data.length} tokens, but the model's option `length` is "
+            f"{model.text_tower.positions.shape[1]}: raise it"
+        )
+
+
+TASK = ImageText
