@@ -182,9 +182,7 @@ def test_other_impossible_values_are_named(name: str, key: str, value: Any) -> N
 
 
 def test_an_unknown_selector_is_answered_with_the_known() -> None:
-    with pytest.raises(
-        ScrimpError, match=r"unknown method 'infobach'.*did you mean 'infobatch'\?.*known: batch-growth"
-    ):
+    with pytest.raises(ScrimpError, match=r"unknown method 'infobach'.*did you mean 'infobatch'\?.*known: batch-growth"):
         method_class("infobach")
 
 

@@ -13,7 +13,6 @@ from pydantic import PlainSerializer
 
 from scrimp.claims.statistics import (
     CONFIDENCE,
-    Better,
     Censored,
     Interval,
     Speedup,
@@ -42,6 +41,7 @@ from scrimp.config import (
     unknown,
 )
 from scrimp.errors import ScrimpError
+from scrimp.metrics import better_side
 from scrimp.records import Summary, read_curves
 
 # JSON knows no infinities: they are written as the strings "inf" and "-inf", which pydantic reads back as floats.
@@ -49,7 +49,6 @@ Number = Annotated[float, PlainSerializer(lambda v: v if math.isfinite(v) else s
 
 CURVE_AXIS = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
 AMORTISED = "-amortised"
-LOWER_IS_BETTER = frozenset({"loss", "error", "perplexity", "bits"})
 
 
 class NotRunError(Exception):
@@ -186,11 +185,6 @@ def measure(claim: Claim, rule: Rule, bench: Bench) -> Evidence:
 def base_axis(axis: Axis) -> str:
     """The meter that an axis reads: `flops` of `flops-amortised`."""
     return axis.removesuffix(AMORTISED)
-
-
-def better_side(metric: str) -> Better:
-    """Which side of a metric is good, told from its name: a loss, error, perplexity or bits are better when lower."""
-    return "lower" if LOWER_IS_BETTER & set(metric.split("_")) else "higher"
 
 
 # ------------------------------------------------------------------------------------------------------------- speedups

@@ -14,6 +14,7 @@ from matplotlib.ticker import EngFormatter
 from scrimp.claims.judge import index_runs
 from scrimp.claims.statistics import Interval, Speedup, curve_speedup, geometric_interval, mean_interval, sweep_interval
 from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
+from scrimp.metrics import better_side
 from scrimp.records import Summary, current_summaries, read_curves
 from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, figure, log_axis
 
@@ -87,7 +88,8 @@ class Comparison:
             ([self.cost(rung, seed, meter) for rung in rungs], [self.quality(rung, seed) for rung in rungs])
             for seed in seeds
         ]
-        return sweep_interval(lines, [(self.cost(arm, seed, meter), self.quality(arm, seed)) for seed in seeds])
+        ends = [(self.cost(arm, seed, meter), self.quality(arm, seed)) for seed in seeds]
+        return sweep_interval(lines, ends, better_side(self.metric))
 
     def speedup_columns(self, arm: str, meters: tuple[str, ...] = ("flops", "seconds")) -> dict[str, float]:
         """Speedups along some costs with their intervals, where a sweep is trained in the arm's workload."""
@@ -116,7 +118,12 @@ class Comparison:
     def read_two_curves(self, table: pd.DataFrame, arm: str, baseline: str, meter: str) -> list[Speedup]:
         """The published way, by seed: where each curve first reaches the baseline's end."""
         seeds = sorted(self.runs[arm].keys() & self.runs[baseline].keys())
-        return [curve_speedup(_curve(table, baseline, seed, meter), _curve(table, arm, seed, meter)) for seed in seeds]
+        return [
+            curve_speedup(
+                _curve(table, baseline, seed, meter), _curve(table, arm, seed, meter), better=better_side(self.metric)
+            )
+            for seed in seeds
+        ]
 
 
 def _curve(table: pd.DataFrame, arm: str, seed: int, meter: str) -> tuple[np.ndarray, np.ndarray]:
