@@ -29,9 +29,7 @@ def test_the_better_side_is_the_metrics_own(name: str, better: str) -> None:
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known() -> None:
-    with pytest.raises(
-        ScrimpError, match=r"unknown metric 'test_acuracy': did you mean 'accuracy'.*known: accuracy"
-    ):
+    with pytest.raises(ScrimpError, match=r"unknown metric 'test_acuracy': did you mean 'accuracy'.*known: accuracy"):
         better_side("test_acuracy")
 
 

@@ -41,27 +41,65 @@ Studies = Annotated[list[str] | None, typer.Option("--study", help="may repeat; 
 Study = Annotated[str, typer.Argument(help="a file's name in config/studies")]
 
 
+def _workspace() -> Workspace:
+    """The folder that the command was given in, which must be a workspace."""
+    from scrimp.workspace_files import require_workspace
+
+    require_workspace(Path())
+    return Workspace()
+
+
 def _scale(workspace: Workspace, scale: str | None) -> str:
     return scale or workspace.settings().scale
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        from scrimp import __version__
+
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """What holds for every verb."""
+
+
 @app.command()
-def fetch(name: str, path: Annotated[Path | None, typer.Option(help="your own copy of the file")] = None) -> None:
+def init(folder: Annotated[Path, typer.Argument(help="where to; it is made, or has none of these files yet")]) -> None:
+    """Lay out a workspace: Snakefile, workflow, config, profiles and pinned versions."""
+    from scrimp.workspace_files import lay_out
+
+    print(f"{folder}: {', '.join(lay_out(folder))}")
+    print(f"next: cd {folder} && snakemake --cores all --config scale=smoke")
+
+
+Dataset = Annotated[str, typer.Argument(help="a name in config/datasets.yaml")]
+
+
+@app.command()
+def fetch(name: Dataset, path: Annotated[Path | None, typer.Option(help="your own copy of the file")] = None) -> None:
     """Bring a dataset's source file to resources/downloads and check its digest."""
     from scrimp.data.sources import fetch as fetch_source
 
-    workspace = Workspace()
+    workspace = _workspace()
     print(fetch_source(name, workspace.dataset(name), workspace, path))
 
 
 @app.command()
 def shard(
-    name: str, path: Annotated[Path | None, typer.Option(help="your own file, folder, or tars: 'my/{000..099}.tar'")] = None
+    name: Dataset,
+    path: Annotated[Path | None, typer.Option(help="your own file, folder, or tars: 'my/{000..099}.tar'")] = None,
 ) -> None:
     """Turn a fetched source into WebDataset shards and an index, in resources/shards."""
     from scrimp.data.stage import shard as shard_dataset
 
-    print(shard_dataset(Workspace(), name, path))
+    print(shard_dataset(_workspace(), name, path))
 
 
 @app.command()
@@ -75,28 +113,33 @@ def run(
     """Train one arm with one seed. Killed, it goes on where it was when the same command is given again."""
     from scrimp.stages.run import run_arm
 
-    workspace = Workspace()
+    workspace = _workspace()
     with _progress(f"{arm} seed {seed}") as advance:
         print(run_arm(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
 
 
 @app.command()
-def reference(study: Study, name: str, scale: Scale = None, device: Device = None) -> None:
+def reference(
+    study: Study,
+    name: Annotated[str, typer.Argument(help="a reference of the scale")],
+    scale: Scale = None,
+    device: Device = None,
+) -> None:
     """Train a model that others are scored against, and embed the pool with it."""
     from scrimp.stages.reference import train_reference
 
-    workspace = Workspace()
+    workspace = _workspace()
     with _progress(f"reference {name}") as advance:
         where = device or workspace.settings().device
         print(train_reference(workspace, study, name, _scale(workspace, scale), where, advance))
 
 
 @app.command()
-def probe(study: Study, name: str, scale: Scale = None) -> None:
+def probe(study: Study, name: Annotated[str, typer.Argument(help="a probe of the scale")], scale: Scale = None) -> None:
     """Make one measurement that trains nothing, or little."""
     from scrimp.studies import run_probe
 
-    workspace = Workspace()
+    workspace = _workspace()
     print(run_probe(workspace, study, name, _scale(workspace, scale)))
 
 
@@ -105,7 +148,7 @@ def tune(study: Study, scale: Scale = None) -> None:
     """Walk the study's learning-rate grid on the validation split; the test split is never looked at."""
     from scrimp.stages.tune import tune_study
 
-    workspace = Workspace()
+    workspace = _workspace()
     with _progress("tuning") as advance:
         print(tune_study(workspace, study, _scale(workspace, scale), advance))
 
@@ -115,7 +158,7 @@ def claims(study: Study, scale: Scale = None) -> None:
     """Judge a study's claims from its run files."""
     from scrimp.claims.judge import judge, write_claims
 
-    workspace = Workspace()
+    workspace = _workspace()
     chosen = _scale(workspace, scale)
     results = judge(workspace, workspace.study(study), chosen)
     write_claims(workspace, study, chosen, results)
@@ -131,7 +174,7 @@ def figures(study: Study, scale: Scale = None) -> None:
     """Draw a study's figures and write its tables."""
     from scrimp.studies import draw_figures
 
-    workspace = Workspace()
+    workspace = _workspace()
     print(draw_figures(workspace, study, _scale(workspace, scale)))
 
 
@@ -141,7 +184,7 @@ def report(scale: Scale = None, studies: Studies = None) -> None:
     from scrimp.claims.judge import collect_claims
     from scrimp.report.page import write_report
 
-    workspace = Workspace()
+    workspace = _workspace()
     chosen = _scale(workspace, scale)
     names = studies or workspace.settings().studies
     collect_claims(workspace, chosen, names)
@@ -157,7 +200,7 @@ def publish(
     """Copy a finished scale's measured results to results/reference/NAME, to be committed."""
     from scrimp.report.publish import publish as publish_results
 
-    workspace = Workspace()
+    workspace = _workspace()
     print(publish_results(workspace, _scale(workspace, scale), studies or workspace.settings().studies, name))
 
 
@@ -166,16 +209,16 @@ def track(scale: Scale = None, studies: Studies = None) -> None:
     """Bring MLflow's database in line with the result files."""
     from scrimp.tracking import track as track_runs
 
-    workspace = Workspace()
+    workspace = _workspace()
     track_runs(workspace, _scale(workspace, scale), studies or workspace.settings().studies)
 
 
 @app.command()
-def ui(port: int = 5000) -> None:
+def ui(port: Annotated[int, typer.Option(help="of this machine")] = 5000) -> None:
     """Open the MLflow UI on all tracked runs."""
     from scrimp.tracking import ui as open_ui
 
-    open_ui(Workspace(), port)
+    open_ui(_workspace(), port)
 
 
 @app.command(name="list")
@@ -183,7 +226,7 @@ def list_everything(as_json: Annotated[bool, typer.Option("--json", help="for sc
     """Print studies, arms, claims, datasets, scales and kernels."""
     from scrimp.listing import listing, print_listing
 
-    content = listing(Workspace())
+    content = listing(_workspace())
     if as_json:
         print(json.dumps(content, indent=1))
     else:
@@ -195,8 +238,8 @@ def check() -> None:
     """Validate everything under config/: keys, values, and every name that it or the code must know."""
     from scrimp.listing import check_code, check_config
 
-    check_config(Workspace())
-    check_code(Workspace())
+    check_config(_workspace())
+    check_code(_workspace())
     print("config is valid")
 
 

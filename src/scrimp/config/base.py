@@ -6,14 +6,11 @@ import difflib
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from scrimp.errors import ScrimpError
 
 Model = TypeVar("Model", bound=BaseModel)
-# Every short run reads its study's file: libyaml, where PyYAML was built with it, takes a tenth of the time.
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Closed(BaseModel):
@@ -48,8 +45,12 @@ def load_model(path: Path, model: type[Model]) -> Model:
 
 def load_yaml(path: Path) -> Any:
     """Read a YAML file; keys that start with `x-` hold anchors and are dropped."""
+    import yaml  # the drop-ins do without it
+
+    # Every short run reads its study's file: libyaml, where PyYAML was built with it, takes a tenth of the time.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=_LOADER)
+        value = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "nothing"
         raise ScrimpError(f"{path} does not exist; its folder has: {known}") from error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import fcntl
 import hashlib
 import http.client
 import os
@@ -20,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import cast
 
 from braceexpand import braceexpand
+from filelock import FileLock
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -169,14 +169,16 @@ def source_digest(source: NpmSource | UrlFile) -> str | None:
 @contextmanager
 def holding(lock: Path) -> Iterator[None]:
     """Hold the lock file `lock`, waiting for whichever process has it; the system frees it when a process dies."""
+    held = FileLock(lock)
     try:
         lock.parent.mkdir(parents=True, exist_ok=True)
-        opened = lock.open("w")
+        held.acquire()
     except OSError as error:
         raise ScrimpError(f"cannot write in {lock.parent}: {error.strerror}; mend the folder's permissions") from error
-    with opened as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
         yield
+    finally:
+        held.release()
 
 
 # -------------------------------------------------------------------------------------------------- digests and copies
