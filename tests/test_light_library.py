@@ -10,8 +10,8 @@ import importlib.abc
 import sys
 
 # What the three bring themselves, and nothing of ours beside them.
-CORE = "torch torchgen functorch numpy pydantic pydantic_core annotated_types typing_extensions typing_inspection sympy mpmath"
-BROUGHT = set((CORE + " networkx jinja2 markupsafe filelock fsspec scrimp").split())
+CORE = "torch torchgen functorch numpy pydantic pydantic_core annotated_types typing_extensions typing_inspection"
+BROUGHT = set((CORE + " sympy mpmath networkx jinja2 markupsafe filelock fsspec scrimp").split())
 
 
 class Refuse(importlib.abc.MetaPathFinder):

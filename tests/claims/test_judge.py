@@ -16,7 +16,6 @@ from scrimp.claims.judge import (
     CSV_COLUMNS,
     ClaimResult,
     collect_claims,
-    index_runs,
     judge,
     judge_claim,
     read_claims,
@@ -25,6 +24,7 @@ from scrimp.claims.judge import (
 from scrimp.config import Claim, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.records import Summary, write_run
+from scrimp.runs import by_arm_and_seed
 
 SAVING = {"kind": "ratio", "method": "method", "axis": "flops"}
 T_2 = math.sqrt(2) * 0.95 / math.sqrt(1 - 0.95**2)  # Student's t, 2 degrees of freedom, 97.5 %
@@ -182,7 +182,7 @@ def test_an_axis_that_was_not_measured_is_not_run(workspace: Workspace) -> None:
     summary = make_summary("method", 0, 0.5, test_accuracy=75.0)
     idle = summary.model_copy(update={"meters": summary.meters.model_copy(update={"flops": None})})
     study = make_study([])
-    runs = index_runs([idle, make_summary("full", 0, 1.0, test_accuracy=70.0)])
+    runs = by_arm_and_seed([idle, make_summary("full", 0, 1.0, test_accuracy=70.0)])
     rule = {"kind": "reduction", "method": "method", "baseline": "full", "axis": "flops"}
     found = judge_claim(make_claim(rule), workspace, study, "mini", runs)
     assert (found.verdict, found.reason) == ("not run", "flops of method (seed 0) was not measured")

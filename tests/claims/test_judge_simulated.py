@@ -16,10 +16,11 @@ import pytest
 from fake_study import LADDER, make_claim, make_study, make_summary
 from scipy import stats
 
-from scrimp.claims.judge import index_runs, judge_claim
+from scrimp.claims.judge import judge_claim
 from scrimp.claims.statistics import curve_speedup, geometric_interval, sweep_interval
 from scrimp.claims.verdicts import ratio_verdict
 from scrimp.config import Workspace
+from scrimp.runs import by_arm_and_seed
 
 NOISE = 0.3
 SEEDS = 3
@@ -46,7 +47,7 @@ def rates(rule: dict[str, Any], published: float | None, gain: float = 0.0, cost
     truth = {arm: (c, accuracy(c)) for arm, c in LADDER.items()}
     truth |= {"method": (cost, accuracy(1.0) + gain), "rival": (1.0, accuracy(1.0))}
     for _ in range(DRAWS):
-        runs = index_runs(
+        runs = by_arm_and_seed(
             make_summary(arm, seed, spent * rng.lognormal(0, 0.03), test_accuracy=quality + NOISE * rng.normal())
             for arm, (spent, quality) in truth.items()
             for seed in range(SEEDS)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from scrimp.claims.evidence import Bench, Evidence, NotRunError, Number, Point, measure
+from scrimp.claims.evidence import Evidence, Number, Point, measure
 from scrimp.claims.verdicts import Direction, VerdictName, check_claim, decide, rule_text
 from scrimp.config import Claim, Closed, Rule, StudyConfig, Workspace, parse_model, unknown
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, write_json, write_text
 from scrimp.records import Summary, current_summaries
+from scrimp.runs import NotRunError, Runs, by_arm_and_seed
 
 CSV_COLUMNS = [
     "claim", "study", "source", "statement", "metric", "published", "published_unit", "direction",
@@ -65,16 +65,8 @@ def judge(workspace: Workspace, study: StudyConfig, scale: str) -> list[ClaimRes
     another configuration, are left aside.
     Raises ScrimpError for an unknown scale or workload and for a claim whose numbers contradict each other.
     """
-    runs = index_runs(current_summaries(workspace, study, scale))
+    runs = by_arm_and_seed(current_summaries(workspace, study, scale))
     return [judge_claim(claim, workspace, study, scale, runs) for claim in study.claims]
-
-
-def index_runs(summaries: Iterable[Summary]) -> dict[str, dict[int, Summary]]:
-    """Summaries by arm id and seed."""
-    runs: dict[str, dict[int, Summary]] = {}
-    for summary in summaries:
-        runs.setdefault(summary.arm, {})[summary.seed] = summary
-    return runs
 
 
 def judge_claim(
@@ -92,7 +84,7 @@ def judge_claim(
             raise NotRunError(str(claim.not_run))  # one of the two is always given
         if workload is None:
             raise NotRunError(f"left out at scale {scale}")
-        found = _judged(claim, claim.rule, measure(claim, claim.rule, Bench(workspace, study, scale, workload, runs)))
+        found = _judged(claim, claim.rule, measure(claim, claim.rule, Runs(workspace, study, scale, workload, runs)))
     except NotRunError as missing:
         found = _not_run(missing)
     return ClaimResult(

@@ -1,4 +1,4 @@
-"""Runs of one study side by side, as its figures and tables need them: qualities, costs, sweeps, speedups, differences."""
+"""Runs of one study side by side as its figures show them: arms with colours and labels, and what is drawn of them."""
 
 from __future__ import annotations
 
@@ -11,38 +11,44 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
 
-from scrimp.claims.judge import index_runs
-from scrimp.claims.statistics import Interval, Speedup, curve_speedup, geometric_interval, mean_interval, sweep_interval
-from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
-from scrimp.metrics import better_side
-from scrimp.records import Summary, current_summaries, read_curves
+from scrimp.claims.statistics import Interval, Speedup, geometric_interval, mean_interval
+from scrimp.config import MAIN_SEPARATOR, Axis, StudyConfig, Workspace
+from scrimp.records import Summary
+from scrimp.runs import AMORTISED, CURVE_AXIS, Runs
 from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, figure, log_axis
 
-CURVE_COLUMN = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
 METER_NAMES = {"updates": "updates", "examples": "examples", "flops": "FLOPs", "seconds": "seconds"}
 SPEEDUP_LIMITS = (0.2, 5.0)
-Line = tuple[list[float], list[float]]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A study's finished runs at a scale, compared by the final `metric`; `amortised` costs leave references out."""
+    """A study's finished runs at a scale as its figures show them: by one `metric`; `amortised` leaves references out."""
 
-    workspace: Workspace
-    config: StudyConfig
-    scale: str
+    read: Runs
     metric: str
     amortised: bool
-    runs: dict[str, dict[int, Summary]]  # arm -> seed -> run
 
     @classmethod
     def of(cls, workspace: Workspace, study: str, scale: str, metric: str, amortised: bool = False) -> Comparison:
-        config = workspace.study(study)
-        return cls(workspace, config, scale, metric, amortised, index_runs(current_summaries(workspace, config, scale)))
+        return cls(Runs.of(workspace, workspace.study(study), scale), metric, amortised)
 
-    # ---------------------------------------------------------------------------------------------------------- arms
+    @property
+    def runs(self) -> dict[str, dict[int, Summary]]:
+        """Runs by arm and seed."""
+        return self.read.runs
+
+    @property
+    def config(self) -> StudyConfig:
+        return self.read.study
+
+    def axis(self, meter: str) -> Axis:
+        """The axis of a meter, without what references cost where that is amortised."""
+        return cast(Axis, meter + AMORTISED if self.amortised else meter)
+
+    # --- arms ---
     def family(self, arm: str) -> str:
-        """The name of an arm's selector."""
+        """The name of an arm's first method, after which it is coloured."""
         return str(self.config.arms[arm.partition(MAIN_SEPARATOR)[0]].leading["name"])
 
     def color(self, arm: str) -> str:
@@ -52,96 +58,72 @@ class Comparison:
         return self.config.arms[arm].label
 
     @property
-    def rungs(self) -> list[str]:
-        return [rung for rung in self.config.baseline_sweep if rung in self.runs]
+    def sweep(self) -> list[str]:
+        """The arms of the baseline sweep that have runs."""
+        return [arm for arm in self.config.baseline_sweep if arm in self.runs]
 
     @property
     def methods(self) -> list[str]:
-        """Arms of the main workload that are no rung of the sweep."""
+        """Arms of the main workload that are no part of the sweep."""
         return [arm for arm in self.config.arms if arm in self.runs and arm not in self.config.baseline_sweep]
-
-    def quality(self, arm: str, seed: int) -> float:
-        return self.runs[arm][seed].metrics[self.metric]
 
     def qualities(self, arm: str) -> list[float]:
         """In the order of the seeds, as `costs`."""
-        return [self.quality(arm, seed) for seed in sorted(self.runs[arm])]
-
-    def cost(self, arm: str, seed: int, meter: str) -> float:
-        meters = self.runs[arm][seed].meters
-        return float(getattr(meters, meter)) - (float(getattr(meters, f"{meter}_reference")) if self.amortised else 0.0)
+        return [self.read.quality(arm, seed, self.metric) for seed in sorted(self.runs[arm])]
 
     def costs(self, arm: str, meter: str) -> list[float]:
-        return [self.cost(arm, seed, meter) for seed in sorted(self.runs[arm])]
+        return [self.read.cost(arm, seed, self.axis(meter)) for seed in sorted(self.runs[arm])]
 
     def paired(self, method: str, baseline: str) -> list[float]:
         """Differences in quality, method minus baseline, by seed."""
         seeds = sorted(self.runs[method].keys() & self.runs[baseline].keys())
-        return [self.quality(method, seed) - self.quality(baseline, seed) for seed in seeds]
+        return self.read.differences(method, baseline, seeds, self.metric)
 
-    # ------------------------------------------------------------------------------------------------------- speedups
-    def speedups(self, arm: str, meter: str, rungs: list[str] | None = None) -> tuple[list[Speedup], Interval]:
+    # --- speedups ---
+    def speedups(self, arm: str, meter: str, sweep: list[str] | None = None) -> tuple[list[Speedup], Interval]:
         """The sweep's cost at the arm's quality over the arm's cost, by seed, and its interval."""
-        rungs = rungs or self.rungs
-        seeds = [seed for seed in sorted(self.runs[arm]) if all(seed in self.runs[rung] for rung in rungs)]
-        lines: list[Line] = [
-            ([self.cost(rung, seed, meter) for rung in rungs], [self.quality(rung, seed) for rung in rungs])
-            for seed in seeds
-        ]
-        ends = [(self.cost(arm, seed, meter), self.quality(arm, seed)) for seed in seeds]
-        return sweep_interval(lines, ends, better_side(self.metric))
+        sweep = sweep or self.sweep
+        seeds = [seed for seed in sorted(self.runs[arm]) if all(seed in self.runs[other] for other in sweep)]
+        return self.read.speedups(arm, seeds, self.metric, self.axis(meter), sweep)
 
     def speedup_columns(self, arm: str, meters: tuple[str, ...] = ("flops", "seconds")) -> dict[str, float]:
         """Speedups along some costs with their intervals, where a sweep is trained in the arm's workload."""
         name, _, workload = arm.partition(MAIN_SEPARATOR)
-        rungs = [f"{rung}{MAIN_SEPARATOR}{workload}" if workload else rung for rung in self.config.baseline_sweep]
-        if name in self.config.baseline_sweep or not all(rung in self.runs for rung in rungs):
+        sweep = [f"{other}{MAIN_SEPARATOR}{workload}" if workload else other for other in self.config.baseline_sweep]
+        if name in self.config.baseline_sweep or not all(other in self.runs for other in sweep):
             return {}
-        found: dict[str, float] = {}
+        columns: dict[str, float] = {}
         for meter in meters:
-            _, interval = self.speedups(arm, meter, rungs)
-            found |= {f"speedup_{meter}": interval.mean}
-            found |= {f"speedup_{meter}_low": interval.low, f"speedup_{meter}_high": interval.high}
-        return found
+            _, interval = self.speedups(arm, meter, sweep)
+            columns |= {f"speedup_{meter}": interval.mean}
+            columns |= {f"speedup_{meter}_low": interval.low, f"speedup_{meter}_high": interval.high}
+        return columns
 
     def curves(self, arms: list[str]) -> pd.DataFrame:
         """The metric's curves of some arms, references left out of the costs where they are amortised."""
-        table = read_curves(self.workspace, self.scale, self.config.study, arms)
+        table = self.read.curves(arms)
         table = table[table["metric"] == self.metric].copy()
-        if self.amortised:
-            for (arm, seed), rows in table.groupby(["arm", "seed"]):
-                meters = self.runs[str(arm)][int(str(seed))].meters
-                for meter, column in CURVE_COLUMN.items():
-                    table.loc[rows.index, column] -= getattr(meters, f"{meter}_reference")
+        for (arm, seed), rows in table.groupby(["arm", "seed"]):
+            for meter, column in CURVE_AXIS.items():
+                table.loc[rows.index, column] -= self.read.left_out(str(arm), int(str(seed)), self.axis(meter))
         return table
 
-    def read_two_curves(self, table: pd.DataFrame, arm: str, baseline: str, meter: str) -> list[Speedup]:
+    def read_two_curves(self, arm: str, baseline: str, meter: str) -> list[Speedup]:
         """The published way, by seed: where each curve first reaches the baseline's end."""
         seeds = sorted(self.runs[arm].keys() & self.runs[baseline].keys())
-        return [
-            curve_speedup(
-                _curve(table, baseline, seed, meter), _curve(table, arm, seed, meter), better=better_side(self.metric)
-            )
-            for seed in seeds
-        ]
-
-
-def _curve(table: pd.DataFrame, arm: str, seed: int, meter: str) -> tuple[np.ndarray, np.ndarray]:
-    rows = table[(table["arm"] == arm) & (table["seed"] == seed)].sort_values("step")
-    found = (rows[CURVE_COLUMN[meter]].to_numpy(float), rows["value"].to_numpy(float))
-    return cast(tuple[np.ndarray, np.ndarray], found)
+        return self.read.speedups_by_curves(arm, baseline, seeds, self.metric, self.axis(meter))
 
 
 # ---------------------------------------------------------------------------------------------------------------- drawing
 def draw_sweep(axes: Axes, of: Comparison, meter: str, label: str) -> None:
     """The baseline sweep: means joined by a line, their intervals as a band, every run as a point."""
-    costs = [float(np.mean(of.costs(rung, meter))) for rung in of.rungs]
-    intervals = [mean_interval(of.qualities(rung)) for rung in of.rungs]
+    costs = [float(np.mean(of.costs(arm, meter))) for arm in of.sweep]
+    intervals = [mean_interval(of.qualities(arm)) for arm in of.sweep]
     color = PALETTE["full"]
     axes.plot(costs, [i.mean for i in intervals], color=color, label=label, zorder=2)
     axes.fill_between(costs, [i.low for i in intervals], [i.high for i in intervals], color=color, alpha=0.1, linewidth=0)
-    for rung, cost in zip(of.rungs, costs, strict=True):
-        axes.scatter([cost] * len(of.runs[rung]), of.qualities(rung), s=9, color=color, alpha=0.5, linewidths=0)
+    for arm, cost in zip(of.sweep, costs, strict=True):
+        axes.scatter([cost] * len(of.runs[arm]), of.qualities(arm), s=9, color=color, alpha=0.5, linewidths=0)
     log_axis(axes)
 
 
@@ -194,14 +176,13 @@ def speedups_figure(
 ) -> Figure:
     """The speedup of every method against the sweep, beside the number that reading two curves would give."""
     shown = of.methods
-    table = of.curves([*shown, baseline])
     drawn, axes = figure(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
     ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
     for panel, meter in zip(axes, meters, strict=True):
         for row, arm in enumerate(shown):
             found, interval = of.speedups(arm, meter)
             _draw_speedup(panel, row, [s.value for s in found], (interval.low, interval.high), of.color(arm), limits)
-            read = of.read_two_curves(table, arm, baseline, meter)
+            read = of.read_two_curves(arm, baseline, meter)
             # A curve that never reaches the baseline's end gives a bound, not a speedup.
             style = {**PUBLISHED, "marker": "<"} if any(s.censored == "below" for s in read) else PUBLISHED
             panel.scatter([geometric_interval(read).mean], [row], **style, s=36, zorder=4)

@@ -89,7 +89,7 @@ def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
 
 def _mark_speedup(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
     """An arrow from a method to the sweep's cost at its quality, with the factor between them."""
-    if arm not in of.runs or len(of.rungs) < 2:
+    if arm not in of.runs or len(of.sweep) < 2:
         return
     found, interval = of.speedups(arm, meter)
     cost, quality = float(np.mean(of.costs(arm, meter))), float(np.mean(of.qualities(arm)))
