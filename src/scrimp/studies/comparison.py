@@ -15,7 +15,7 @@ from scrimp.claims.judge import index_runs
 from scrimp.claims.statistics import Interval, Speedup, curve_speedup, geometric_interval, mean_interval, sweep_interval
 from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
 from scrimp.records import Summary, current_summaries, read_curves
-from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, figure, log_axis
+from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, canvas, log_axis
 
 CURVE_COLUMN = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
 METER_NAMES = {"updates": "updates", "examples": "examples", "flops": "FLOPs", "seconds": "seconds"}
@@ -162,7 +162,7 @@ def curves_figure(
     """
     shown = [arm for arm in arms if arm in of.runs]
     table = of.curves(shown)
-    drawn, axes = figure(columns=2, width=9, height=4)
+    drawn, axes = canvas(columns=2, width=9, height=4)
     for panel, meter in zip(axes, ("examples", "seconds"), strict=True):
         for arm in shown:
             of_arm = table[table["arm"] == arm].copy()
@@ -188,7 +188,7 @@ def speedups_figure(
     """The speedup of every method against the sweep, beside the number that reading two curves would give."""
     shown = of.methods
     table = of.curves([*shown, baseline])
-    drawn, axes = figure(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
+    drawn, axes = canvas(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
     ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
     for panel, meter in zip(axes, meters, strict=True):
         for row, arm in enumerate(shown):

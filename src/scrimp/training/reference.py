@@ -44,7 +44,7 @@ class ReferenceCost(Closed):
 def reference_workload(config: StudyConfig, scale: str, name: str) -> tuple[ReferenceSpec, Workload]:
     """What a reference is trained by: the main workload with the reference's changes to its recipe."""
     sizes = config.scale(scale)
-    where = f"config/studies/{config.study}.yaml, scale {scale}"
+    where = f"{config.where}, scale {scale}"
     if name not in sizes.references:
         raise ScrimpError(unknown("reference", name, sizes.references, where))
     spec = sizes.references[name]

@@ -95,7 +95,7 @@ def run_arm(
     """Train one arm with one seed and write its folder; returns it. A killed run goes on from its checkpoint."""
     config = workspace.study(study)
     arm, workload = config.resolve(scale, arm_name)
-    check_method(arm.leading, f"config/studies/{study}.yaml: arms.{arm_name.partition('@')[0]}.methods")
+    check_method(arm.leading, f"{config.where}: arms.{arm_name.partition('@')[0]}.methods")
     torch.set_num_threads(config.scale(scale).threads)
     torch.set_flush_denormal(True)
     checkpoint = workspace.checkpoint(scale, study, arm_name, seed)

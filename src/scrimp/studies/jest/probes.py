@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -23,6 +22,7 @@ from scrimp.methods.base import derived_generator
 from scrimp.methods.batch import BatchSelector
 from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers
+from scrimp.studies import probe
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import embed, train
 from scrimp.training.pair_task import PairTask, load_pair_task
@@ -68,6 +68,7 @@ def _partly_trained(task: PairTask, steps: int) -> TwoTowers:
 
 
 # ------------------------------------------------------------------------------------------------------------ the matrix
+@probe("matrix")
 def matrix(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """How much of a score matrix's variance its rows, its columns and its diagonal explain, and a corner of it to look at.
 
@@ -119,6 +120,7 @@ def variance_shares(values: Tensor) -> dict[str, float]:
 
 
 # ---------------------------------------------------------------------------------------------------- chunks, ratios, costs
+@probe("chunks")
 def chunks(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Learnability of the chosen sub-batch by the number of chunks, beside Gibbs sampling by its iterations.
 
@@ -149,6 +151,7 @@ def _uniform(scores: Tensor, size: int, generator: torch.Generator) -> float:
     return jest.batch_score(scores, torch.randperm(len(scores), generator=generator)[:size])
 
 
+@probe("ratios")
 def ratios(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Learnability of the chosen sub-batch by filter ratio: joint, independent and top-k choice, and Gibbs sampling.
 
@@ -182,6 +185,7 @@ def ratios(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Data
     return pd.DataFrame(rows)
 
 
+@probe("scoring-cost")
 def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """FLOPs and seconds of the learner's scoring forward pass, by patch side; `saved` is against the finest.
 
@@ -207,6 +211,7 @@ def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
     return pd.DataFrame(rows)
 
 
+@probe("flop-conventions")
 def conventions(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """What a JEST step costs against a uniform step, and a whole run against SigLIP's, by two ways of counting; percent.
 
@@ -231,6 +236,7 @@ CONVENTIONS = [
 
 
 # --------------------------------------------------------------------------------------------------------------- pictures
+@probe("extremes")
 def extremes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """The most and the least learnable pairs of a super-batch, as pictures with their captions.
 
@@ -262,13 +268,3 @@ def extremes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Da
                 }
             )
     return pd.DataFrame(rows)
-
-
-PROBES: dict[str, Callable[[Workspace, str, dict[str, Any]], pd.DataFrame]] = {
-    "matrix": matrix,
-    "chunks": chunks,
-    "ratios": ratios,
-    "scoring-cost": scoring_cost,
-    "flop-conventions": conventions,
-    "extremes": extremes,
-}
