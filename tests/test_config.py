@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from scrimp.config import Augmentation, Closed, Horizon, StudyConfig, Workspace, arm_id, load_model, parse_model, unknown
+from scrimp.claims.loading import load_claims
+from scrimp.config import Augmentation, Closed, Horizon, Workspace, arm_id, parse_model, unknown
 from scrimp.data import icon_classes, icon_pairs, icons
 from scrimp.data.cifar import CifarOptions
 from scrimp.errors import ScrimpError
@@ -31,12 +32,20 @@ def edit(workspace: Workspace, file: str, change: Change) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False))
 
 
+def copied(root: Path, study: str) -> Workspace:
+    """A workspace with the shipped config and a copy of a built-in study in a folder of its own, `config/studies/STUDY`."""
+    shutil.copytree(SHIPPED.root / "config", root / "config")
+    shutil.copytree(SHIPPED.study_folder(study), root / "config" / "studies" / study)
+    workspace = Workspace(root)
+    edit(workspace, "config.yaml", lambda c: c.update(studies=[f"config/studies/{study}"]))
+    return workspace
+
+
 # ------------------------------------------------------------------------------------------------------- what is shipped
 def test_every_shipped_file_is_valid() -> None:
     check_config(SHIPPED)
-    found = {path.name for path in (SHIPPED.root / "config").rglob("*.yaml")}
-    assert {"config.yaml", "datasets.yaml", "infobatch.yaml"} <= found
-    assert set(SHIPPED.settings().studies) <= set(SHIPPED.study_names())
+    assert set(SHIPPED.settings().studies) == set(SHIPPED.study_names()) == {"infobatch", "jest", "scaling"}
+    assert all(load_claims(SHIPPED, name) for name in SHIPPED.study_names())
 
 
 @pytest.mark.parametrize("study", SHIPPED.study_names())
@@ -78,38 +87,48 @@ def test_the_code_has_all_that_the_shipped_files_name() -> None:
     check_code(SHIPPED)
 
 
-CODE_MISTAKES: list[tuple[str, Change, str]] = [
+CODE_MISTAKES: list[tuple[str, str, Change, str]] = [
     (
         "figure",
+        "study.yaml",
         lambda c: c["figures"].update(speedup="A typo."),
         "unknown figure 'speedup' in .*: figures: did you mean 'speedups'",
     ),
-    ("table", lambda c: c["tables"].update(arm="A typo."), "unknown table 'arm' in .*: tables: did you mean 'arms'"),
+    (
+        "table",
+        "study.yaml",
+        lambda c: c["tables"].update(arm="A typo."),
+        "unknown table 'arm' in .*: tables: did you mean 'arms'",
+    ),
     (
         "probe",
+        "study.yaml",
         lambda c: c["scales"]["mini"]["probes"].update(overheads={}),
         "unknown probe 'overheads' in .*mini.probes: did",
     ),
     (
         "model",
+        "study.yaml",
         lambda c: c["scales"]["mini"]["workloads"]["vit"]["model"].update(name="vti"),
         "unknown model 'vti' in .*scales.mini.workloads.vit.model: did you mean 'vit'",
     ),
     (
         "claim",
+        "claims.yaml",
         lambda c: c["claims"][1].update(direction="lower"),
         "claims.beats-random-50: direction 'lower' puts the measured difference below 0, but published is 6",
     ),
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), [m[1:] for m in CODE_MISTAKES], ids=[m[0] for m in CODE_MISTAKES])
-def test_what_the_code_does_not_have_is_named(tmp_path: Path, change: Change, message: str) -> None:
-    shutil.copytree(SHIPPED.root / "config", tmp_path / "config")
-    edit(Workspace(tmp_path), "studies/infobatch.yaml", change)
-    check_config(Workspace(tmp_path))
+@pytest.mark.parametrize(("file", "change", "message"), [m[1:] for m in CODE_MISTAKES], ids=[m[0] for m in CODE_MISTAKES])
+def test_what_the_code_does_not_have_is_named(tmp_path: Path, file: str, change: Change, message: str) -> None:
+    workspace = copied(tmp_path, "infobatch")
+    check_code(workspace)
+    edit(workspace, f"studies/infobatch/{file}", change)
+    check_config(workspace)
     with pytest.raises(ScrimpError, match=message):
-        check_code(Workspace(tmp_path))
+        check_code(workspace)
 
 
 PAIR_MISTAKES: list[tuple[str, Change, str]] = [
@@ -158,10 +177,10 @@ PAIR_MISTAKES: list[tuple[str, Change, str]] = [
 
 @pytest.mark.parametrize(("change", "message"), [m[1:] for m in PAIR_MISTAKES], ids=[m[0] for m in PAIR_MISTAKES])
 def test_a_mistake_in_an_image_text_study_is_named(tmp_path: Path, change: Change, message: str) -> None:
-    shutil.copytree(SHIPPED.root / "config", tmp_path / "config")
-    edit(Workspace(tmp_path), "studies/jest.yaml", change)
+    workspace = copied(tmp_path, "jest")
+    edit(workspace, "studies/jest/study.yaml", change)
     with pytest.raises(ScrimpError, match=message):
-        check_config(Workspace(tmp_path))
+        check_config(workspace)
 
 
 def test_defaults_shape_no_run_and_an_arms_own_recipe_does() -> None:
@@ -195,7 +214,7 @@ def at(content: dict[str, Any], *keys: str) -> Any:
     return content
 
 
-STUDY = "studies/tiny.yaml"
+STUDY, CLAIMS = "studies/tiny/study.yaml", "studies/tiny/claims.yaml"
 FULL = ("arms", "full")
 COLOURS = ("scales", "smoke", "workloads", "colours")
 MISTAKES: list[tuple[str, str, Change, str]] = [
@@ -203,26 +222,26 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown key of a recipe",
         STUDY,
         lambda c: at(c, *COLOURS, "recipe").update(learning_rat=1),
-        "studies/tiny.yaml: scales.smoke.workloads.colours.recipe.learning_rat: unknown key; known here: augmentation, "
+        "tiny/study.yaml: scales.smoke.workloads.colours.recipe.learning_rat: unknown key; known here: augmentation, "
         "batch_size, betas, ema_decay, gradient_clip, label_smoothing, learning_rate, micro_batch, momentum,",
     ),
     (
         "unknown key at the top",
         STUDY,
         lambda c: c.update(titel="x"),
-        "studies/tiny.yaml: titel: unknown key; known here: arms, baseline_sweep, card, claims, figures, paper,",
+        "tiny/study.yaml: titel: unknown key; known here: arms, baseline_sweep, card, figures, folder, metric, paper,",
     ),
     (
         "unknown key of a claim's rule",
-        STUDY,
+        CLAIMS,
         lambda c: c["claims"][0]["rule"].update(no_effect=0.1),
-        "claims.0.rule.non-inferiority.no_effect: unknown key; known here: baseline, kind, margin, method",
+        "claims.lossless: rule.non-inferiority.no_effect: unknown key; known here: baseline, kind, margin, method",
     ),
     (
         "unknown kind of rule",
-        STUDY,
+        CLAIMS,
         lambda c: c["claims"][0]["rule"].update(kind="better"),
-        "claims.0.rule: Input tag 'better' found using 'kind' does not match any of the expected tags: 'ratio',",
+        "claims.lossless: rule: Input tag 'better' found using 'kind' does not match any of the expected tags: 'ratio',",
     ),
     (
         "no horizon",
@@ -262,33 +281,33 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
     ),
     (
         "unknown arm of a claim",
-        STUDY,
+        CLAIMS,
         lambda c: c["claims"][0]["rule"].update(method="infobatch-60"),
         "unknown arm 'infobatch-60' in claims.lossless.rule: did you mean",
     ),
     (
         "unknown figure of a claim",
-        STUDY,
+        CLAIMS,
         lambda c: c["claims"][0].update(figure="speedup"),
         "unknown figure 'speedup' in claims.lossless.figure: did you mean 'speedups'?",
     ),
     (
         "unknown scale of a claim",
-        STUDY,
+        CLAIMS,
         lambda c: c["claims"][0].update(deviations={"smok": "x"}),
         "unknown scale 'smok' in claims.lossless: did you mean 'smoke'? known: mini, smoke",
     ),
     (
         "a claim twice",
-        STUDY,
+        CLAIMS,
         lambda c: c["claims"].append(c["claims"][0]),
         "claims: ids must be unique, but ['lossless'] repeat",
     ),
     (
         "a claim neither judged nor excused",
-        STUDY,
+        CLAIMS,
         lambda c: c["claims"][0].pop("rule"),
-        "claims.0: give exactly one of `rule` and `not_run` (a reason)",
+        "claims.lossless: (top level): give exactly one of `rule` and `not_run` (a reason)",
     ),
     (
         "unknown arm of the tuning",
@@ -324,13 +343,13 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown selector",
         STUDY,
         lambda c: at(c, *FULL)["methods"][0].update(name="infobach"),
-        "unknown method 'infobach' in config/studies/tiny.yaml: arms.full.methods: did you mean 'infobatch'? known: ",
+        "unknown method 'infobach' in studies/tiny/study.yaml: arms.full.methods: did you mean 'infobatch'? known: ",
     ),
     (
         "negative ratio",
         STUDY,
         lambda c: at(c, "arms", "rs2-50")["methods"][0].update(ratio=-0.5),
-        "config/studies/tiny.yaml: arms.rs2-50.methods: ratio: Input should be greater than or equal to 0 (got -0.5)",
+        "studies/tiny/study.yaml: arms.rs2-50.methods: ratio: Input should be greater than or equal to 0 (got -0.5)",
     ),
     (
         "a ratio of all",
@@ -348,42 +367,43 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown data set",
         STUDY,
         lambda c: at(c, *COLOURS).update(dataset="colors"),
-        "unknown dataset 'colors' in config/studies/tiny.yaml: scales.smoke.workloads.colours.dataset: "
+        "unknown dataset 'colors' in studies/tiny/study.yaml: scales.smoke.workloads.colours.dataset: "
         "did you mean 'colours'? known: colours, icons, icons-2",
     ),
     (
         "unknown study",
         "config.yaml",
-        lambda c: c.update(studies=["tini"]),
-        "unknown study 'tini' in config/config.yaml: studies: did you mean 'tiny'? known: tiny",
+        lambda c: c.update(studies=["jset"]),
+        "unknown study 'jset' in config/config.yaml and the package: did you mean 'jest'? known: infobatch, jest, scaling; "
+        "a folder of your own is told by its path, ./jset",
     ),
     (
         "unknown scale",
         "config.yaml",
         lambda c: c.update(scale="smke"),
-        "unknown scale 'smke' in config/studies/tiny.yaml: did you mean 'smoke'? known: mini, smoke",
+        "unknown scale 'smke' in studies/tiny/study.yaml: did you mean 'smoke'? known: mini, smoke",
     ),
     (
         "a selector changed for no arm",
-        "studies/tiny.yaml",
+        "studies/tiny/study.yaml",
         lambda c: c["scales"]["smoke"]["workloads"]["vit"].update(methods={"rs2-50": {"ratio": 0.6}}),
         "unknown arm 'rs2-50' in scales.smoke.workloads.vit.methods: known: full, infobatch-50",
     ),
     (
         "a selector changed to what it does not take",
-        "studies/tiny.yaml",
+        "studies/tiny/study.yaml",
         lambda c: c["scales"]["smoke"]["workloads"]["vit"].update(methods={"infobatch-50": {"period": 2}}),
         "scales.smoke.workloads.vit.methods.infobatch-50: period: unknown key",
     ),
     (
         "no seeds",
-        "studies/tiny.yaml",
+        "studies/tiny/study.yaml",
         lambda c: c["scales"]["smoke"].update(seeds=[]),
         "scales.smoke.seeds: List should have at least 1 item",
     ),
     (
         "a claim for a workload that is not there",
-        "studies/tiny.yaml",
+        CLAIMS,
         lambda c: c["claims"][0].update(at={"smoke": "vti"}),
         ".at.smoke: did you mean 'vit'?",
     ),
@@ -440,10 +460,10 @@ def test_all_mistakes_of_a_file_are_told_at_once(tiny: Workspace) -> None:
 def test_broken_yaml_and_other_shapes_are_named(tiny: Workspace) -> None:
     path = tiny.root / "config" / STUDY
     path.write_text("arms: {full: [}")
-    with pytest.raises(ScrimpError, match=r"(?s)studies/tiny\.yaml is not valid YAML: .*line 1"):
+    with pytest.raises(ScrimpError, match=r"(?s)studies/tiny/study\.yaml is not valid YAML: .*line 1"):
         tiny.study("tiny")
     path.write_text("- a list\n")
-    with pytest.raises(ScrimpError, match=r"studies/tiny\.yaml: \(top level\): "):
+    with pytest.raises(ScrimpError, match=r"studies/tiny/study\.yaml: \(top level\): "):
         tiny.study("tiny")
     for content in ("", "- a list\n"):
         (tiny.root / "config" / "datasets.yaml").write_text(content)
@@ -452,8 +472,9 @@ def test_broken_yaml_and_other_shapes_are_named(tiny: Workspace) -> None:
 
 
 def test_a_missing_file_says_what_its_folder_has(tiny: Workspace) -> None:
-    with pytest.raises(ScrimpError, match=r"studies/infobatch\.yaml does not exist; its folder has: tiny"):
-        tiny.study("infobatch")
+    shutil.move(tiny.study_folder("tiny") / "study.yaml", tiny.study_folder("tiny") / "studie.yaml")
+    with pytest.raises(ScrimpError, match=r"tiny/study\.yaml does not exist; its folder has: claims, studie"):
+        tiny.study("tiny")
     with pytest.raises(ScrimpError, match=r"config/config\.yaml does not exist; its folder has: nothing"):
         Workspace(tiny.root / "elsewhere").settings()
 
@@ -476,14 +497,14 @@ def test_arm_ids_and_what_they_stand_for(tiny: Workspace) -> None:
     assert study.resolve("smoke", "full")[1].model.name == "resnet-narrow"
     assert arm_id("full", None) == "full"
     for wrong in ("full@colours", "rs2-50@vit", "full@"):
-        with pytest.raises(ScrimpError, match=f"unknown arm '{wrong}' in config/studies/tiny.yaml, scale smoke"):
+        with pytest.raises(ScrimpError, match=f"unknown arm '{wrong}' in studies/tiny/study.yaml, scale smoke"):
             study.resolve("smoke", wrong)
 
 
 def test_a_workload_changes_an_arms_selector_there_only(tiny: Workspace) -> None:
     edit(
         tiny,
-        "studies/tiny.yaml",
+        "studies/tiny/study.yaml",
         lambda c: c["scales"]["smoke"]["workloads"]["vit"].update(methods={"infobatch-50": {"ratio": 0.6, "delta": 0.5}}),
     )
     study = tiny.study("tiny")
@@ -507,7 +528,7 @@ def test_a_horizon_knows_its_axis() -> None:
 
 
 def test_loaded_configs_cannot_be_changed(tiny: Workspace) -> None:
-    study = load_model(tiny.root / "config" / STUDY, StudyConfig)
+    study = tiny.study("tiny")
     with pytest.raises(ValueError, match="frozen"):
         study.title = "other"  # type: ignore[misc]
 

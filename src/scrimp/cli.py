@@ -38,7 +38,7 @@ errors = Console(stderr=True, highlight=False)
 Scale = Annotated[str | None, typer.Option("--scale", help="smoke, mini, gpu or paper; default: config/config.yaml")]
 Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="default: config/config.yaml")]
 Studies = Annotated[list[str] | None, typer.Option("--study", help="may repeat; default: config/config.yaml")]
-Study = Annotated[str, typer.Argument(help="a file's name in config/studies")]
+Study = Annotated[str, typer.Argument(help="its name, or the path of its folder")]
 
 
 def _workspace() -> Workspace:
@@ -68,6 +68,12 @@ def everywhere(
     ] = False,
 ) -> None:
     """What holds for every verb."""
+
+
+def _opened(study: str) -> tuple[Workspace, str]:
+    """The workspace, and the name of a study that was told by its name or by the path of its folder."""
+    workspace = _workspace()
+    return workspace, workspace.study_name(study)
 
 
 @app.command()
@@ -113,7 +119,7 @@ def run(
     """Train one arm with one seed. Killed, it goes on where it was when the same command is given again."""
     from scrimp.stages.run import run_arm
 
-    workspace = _workspace()
+    workspace, study = _opened(study)
     with _progress(f"{arm} seed {seed}") as advance:
         print(run_arm(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
 
@@ -128,7 +134,7 @@ def reference(
     """Train a model that others are scored against, and embed the pool with it."""
     from scrimp.stages.reference import train_reference
 
-    workspace = _workspace()
+    workspace, study = _opened(study)
     with _progress(f"reference {name}") as advance:
         where = device or workspace.settings().device
         print(train_reference(workspace, study, name, _scale(workspace, scale), where, advance))
@@ -137,9 +143,9 @@ def reference(
 @app.command()
 def probe(study: Study, name: Annotated[str, typer.Argument(help="a probe of the scale")], scale: Scale = None) -> None:
     """Make one measurement that trains nothing, or little."""
-    from scrimp.studies import run_probe
+    from scrimp.studies.outputs import run_probe
 
-    workspace = _workspace()
+    workspace, study = _opened(study)
     print(run_probe(workspace, study, name, _scale(workspace, scale)))
 
 
@@ -148,7 +154,7 @@ def tune(study: Study, scale: Scale = None) -> None:
     """Walk the study's learning-rate grid on the validation split; the test split is never looked at."""
     from scrimp.stages.tune import tune_study
 
-    workspace = _workspace()
+    workspace, study = _opened(study)
     with _progress("tuning") as advance:
         print(tune_study(workspace, study, _scale(workspace, scale), advance))
 
@@ -157,10 +163,11 @@ def tune(study: Study, scale: Scale = None) -> None:
 def claims(study: Study, scale: Scale = None) -> None:
     """Judge a study's claims from its run files."""
     from scrimp.claims.judge import judge, write_claims
+    from scrimp.claims.loading import load_claims
 
-    workspace = _workspace()
+    workspace, study = _opened(study)
     chosen = _scale(workspace, scale)
-    results = judge(workspace, workspace.study(study), chosen)
+    results = judge(workspace, workspace.study(study), chosen, load_claims(workspace, study))
     write_claims(workspace, study, chosen, results)
     table = Table("claim", "published", "measured", "95 % interval", "verdict")
     for result in results:
@@ -172,9 +179,9 @@ def claims(study: Study, scale: Scale = None) -> None:
 @app.command()
 def figures(study: Study, scale: Scale = None) -> None:
     """Draw a study's figures and write its tables."""
-    from scrimp.studies import draw_figures
+    from scrimp.studies.outputs import draw_figures
 
-    workspace = _workspace()
+    workspace, study = _opened(study)
     print(draw_figures(workspace, study, _scale(workspace, scale)))
 
 
@@ -186,7 +193,7 @@ def report(scale: Scale = None, studies: Studies = None) -> None:
 
     workspace = _workspace()
     chosen = _scale(workspace, scale)
-    names = studies or workspace.settings().studies
+    names = workspace.studies(studies or None)
     collect_claims(workspace, chosen, names)
     print(write_report(workspace, chosen, names))
 
@@ -201,7 +208,7 @@ def publish(
     from scrimp.report.publish import publish as publish_results
 
     workspace = _workspace()
-    print(publish_results(workspace, _scale(workspace, scale), studies or workspace.settings().studies, name))
+    print(publish_results(workspace, _scale(workspace, scale), workspace.studies(studies or None), name))
 
 
 @app.command()
@@ -210,7 +217,7 @@ def track(scale: Scale = None, studies: Studies = None) -> None:
     from scrimp.tracking import track as track_runs
 
     workspace = _workspace()
-    track_runs(workspace, _scale(workspace, scale), studies or workspace.settings().studies)
+    track_runs(workspace, _scale(workspace, scale), workspace.studies(studies or None))
 
 
 @app.command()
@@ -235,7 +242,7 @@ def list_everything(as_json: Annotated[bool, typer.Option("--json", help="for sc
 
 @app.command()
 def check() -> None:
-    """Validate everything under config/: keys, values, and every name that it or the code must know."""
+    """Validate config/ and the studies: keys, values, and every name that they or the code must know."""
     from scrimp.listing import check_code, check_config
 
     check_config(_workspace())

@@ -1,4 +1,4 @@
-"""What there is: studies, arms, claims, datasets, scales, kernels; and the check that config/ is valid."""
+"""What there is: studies, arms, claims, datasets, scales, kernels; and the check that config/ and the studies are valid."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from scrimp.claims.loading import check_claims, load_claims
 from scrimp.config import Workspace, unknown
 from scrimp.data.sources import check_needs
 from scrimp.errors import ScrimpError
@@ -44,8 +45,8 @@ def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
                 "source": claim.source,
                 "not_run": claim.not_run,
             }
-            for name, study in studies.items()
-            for claim in study.claims
+            for name in studies
+            for claim in load_claims(workspace, name)
         ],
         "datasets": [
             {"id": name, "title": dataset.title, "licence": dataset.licence, "used_for": dataset.used_for}
@@ -95,19 +96,16 @@ def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
 
 
 def check_config(workspace: Workspace, scale: str | None = None, studies: list[str] | None = None) -> None:
-    """Load every file under config/ and check what crosses files: datasets, selectors, the chosen scale and studies.
+    """Load config/ and the chosen studies and check what crosses files: datasets, methods, claims, the chosen scale.
 
-    `scale` and `studies` stand for those of config/config.yaml, as `snakemake --config` can set them.
+    `scale` and `studies` (names or paths) stand for those of config/config.yaml, as `snakemake --config` can set them.
     """
-    chosen = workspace.settings()
     datasets = workspace.datasets()
     check_needs(datasets)
-    for name in studies or chosen.studies:
-        if name not in workspace.study_names():
-            raise ScrimpError(unknown("study", name, workspace.study_names(), "config/config.yaml: studies"))
-        workspace.study(name).scale(scale or chosen.scale)
-    for name in workspace.study_names():
-        study, where = workspace.study(name), f"config/studies/{name}.yaml"
+    for name in workspace.studies(studies):
+        study, where = workspace.study(name), workspace.study(name).where
+        study.scale(scale or workspace.settings().scale)
+        check_claims(study, load_claims(workspace, name))
         for arm_name, arm in study.arms.items():
             for method in arm.methods:
                 at = f"{where}: arms.{arm_name}.methods"
@@ -133,19 +131,28 @@ def check_code(workspace: Workspace) -> None:
     Apart from `check_config`, which the workflow calls before any work, because it imports torch, scipy and the plots.
     """
     from scrimp.claims.verdicts import check_claim
+    from scrimp.studies.loading import offered
+    from scrimp.studies.outputs import known_figures, known_tables
     from scrimp.tasks import task_class
 
-    for name in workspace.study_names():
-        study, where = workspace.study(name), f"config/studies/{name}.yaml"
-        for claim in study.claims:
-            check_claim(claim, where)
+    for name in workspace.studies():
+        study, folder = workspace.study(name), workspace.study_folder(name)
+        where, probes = study.where, offered(folder, "probe")
+        for what, captions, own in (
+            ("figure", study.figures, offered(folder, "figure")),
+            ("table", study.tables, offered(folder, "table")),
+        ):
+            for made in set(own) - set(captions):
+                raise ScrimpError(f"{where}: {what}s: the study's code offers {made!r}: give it a caption here")
+        for claim in load_claims(workspace, name):
+            check_claim(claim, study.file("claims.yaml"))
         named: list[tuple[str, str, Any, str]] = [
-            *(("figure", figure, _offered(name, "_figures", "FIGURES"), "figures") for figure in study.figures),
-            *(("table", table, _offered(name, "_figures", "TABLES"), "tables") for table in study.tables),
+            *(("figure", figure, known_figures(study, folder), "figures") for figure in study.figures),
+            *(("table", table, known_tables(study, folder), "tables") for table in study.tables),
         ]
         for scale_name, sizes in study.scales.items():
             at = f"scales.{scale_name}"
-            named += [("probe", probe, _offered(name, "", "PROBES"), f"{at}.probes") for probe in sizes.probes]
+            named += [("probe", probe, probes, f"{at}.probes") for probe in sizes.probes]
             models = task_class(study.task, study.folder).model_names()
             named += [
                 ("model", workload.model.name, models, f"{at}.workloads.{workload_name}.model")
@@ -155,15 +162,3 @@ def check_code(workspace: Workspace) -> None:
         for what, wanted, known, at in named:
             if wanted not in known:
                 raise ScrimpError(unknown(what, wanted, known, f"{where}: {at}"))
-
-
-def _offered(study: str, part: str, attribute: str) -> dict[str, Any]:
-    """The probes, figures or tables that a study's modules hold; none where there is no module."""
-    from scrimp.studies import study_module
-
-    try:
-        return dict(getattr(study_module(study, part), attribute))
-    except ModuleNotFoundError as error:
-        if error.name is None or not error.name.startswith("scrimp.studies."):
-            raise
-        return {}

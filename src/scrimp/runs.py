@@ -70,7 +70,7 @@ class Runs:
         if workload not in scale.workloads or name not in scale.workloads[workload].arms:
             raise NotRunError(
                 f"{name} is no arm of workload {workload} at scale {self.scale}: add it to scales.{self.scale}."
-                f"workloads.{workload}.arms in config/studies/{self.study.study}.yaml, then "
+                f"workloads.{workload}.arms in {self.study.where}, then "
                 f"`{self.run_command(at, scale.seeds[0])}`"
             )
         return at

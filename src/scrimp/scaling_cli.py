@@ -235,14 +235,14 @@ def _draw(table: pd.DataFrame, law: ParametricFit, parabolas: IsoflopFit | None,
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from scrimp.studies.plotting import figure, save
+    from scrimp.studies.plotting import canvas, save
 
-    drawn = {"fit": figure(columns=2, width=9, height=4), "plane": figure(width=6.4, height=5)}
+    drawn = {"fit": canvas(columns=2, width=9, height=4), "plane": canvas(width=6.4, height=5)}
     _draw_fit(drawn["fit"][1], table, law)
     dots = _draw_plane(drawn["plane"][1][0], table, law)
     drawn["plane"][0].colorbar(dots, ax=drawn["plane"][1][0], label="loss, nats a token", shrink=0.8)
     if parabolas is not None:
-        drawn["isoflop"] = figure(columns=2, width=9.5, height=4)
+        drawn["isoflop"] = canvas(columns=2, width=9.5, height=4)
         _draw_isoflop(drawn["isoflop"][1], table, parabolas)
     for name, (whole, _) in drawn.items():
         save(whole, folder, name)

@@ -35,7 +35,7 @@ def make_claim(rule: dict[str, Any] | None, **given: Any) -> Claim:
     return parse_model(fields | given, Claim, "test")
 
 
-def make_study(claims: list[Claim], seeds: int = 3) -> StudyConfig:
+def make_study(seeds: int = 3) -> StudyConfig:
     scale = {
         "note": "fake",
         "seeds": list(range(seeds)),
@@ -49,9 +49,8 @@ def make_study(claims: list[Claim], seeds: int = 3) -> StudyConfig:
         "card": {"question": "?", "method": "-", "reading": "-"},
         "arms": {arm: {"label": arm, "methods": [{"name": "all"}]} for arm in ARMS},
         "baseline_sweep": list(LADDER),
-        "scales": {"mini": scale, "gpu": scale},
+        "scales": {"mini": scale, "gpu": scale | {"probes": {"overhead": {}, "nothing": {}}}},
         "figures": {"speedups": "Speedups"},
-        "claims": [claim.model_dump() for claim in claims],
     }
     return parse_model(fields, StudyConfig, "test")
 
@@ -64,7 +63,7 @@ def make_summary(arm: str, seed: int, cost: float, **metrics: float) -> Summary:
     free = dict.fromkeys(["flops_scoring", "flops_reference", "seconds_selection", "seconds_reference"], 0.0)
     apart = {"seconds_evaluation": 0.0, "seconds_setup": 0.0, "peak_memory_bytes": None, "energy_joules": None}
     meters = Meters.model_validate({"updates": count, "examples": count, "examples_scored": 0} | none | spent | free | apart)
-    study = make_study([])
+    study = make_study()
     told = study.run_spec("mini", arm) if arm in study.arm_ids("mini") else {}
     return Summary(
         study="fake", arm=arm, seed=seed, scale="mini", config=told, config_digest="0", command="", meters=meters,

@@ -60,7 +60,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def judged(workspace: Workspace, rule: dict[str, Any] | None, scale: str = "mini", **given: Any) -> ClaimResult:
     claim = make_claim(rule, **given)
-    return judge(workspace, make_study([claim]), scale)[0]
+    return judge(workspace, make_study(), scale, [claim])[0]
 
 
 def test_ladder_saving_end_to_end(workspace: Workspace) -> None:
@@ -181,7 +181,7 @@ def test_not_run_says_why(workspace: Workspace, rule: Any, given_: dict[str, Any
 def test_an_axis_that_was_not_measured_is_not_run(workspace: Workspace) -> None:
     summary = make_summary("method", 0, 0.5, test_accuracy=75.0)
     idle = summary.model_copy(update={"meters": summary.meters.model_copy(update={"flops": None})})
-    study = make_study([])
+    study = make_study()
     runs = by_arm_and_seed([idle, make_summary("full", 0, 1.0, test_accuracy=70.0)])
     rule = {"kind": "reduction", "method": "method", "baseline": "full", "axis": "flops"}
     found = judge_claim(make_claim(rule), workspace, study, "mini", runs)
@@ -226,8 +226,8 @@ def claims_of_every_fate() -> list[Claim]:
 def test_tables_round_trip(workspace: Workspace) -> None:
     for seed in range(3):
         save(workspace.root, make_summary("method", seed, 0.5, test_accuracy=99 + seed))
-    study = make_study(claims_of_every_fate())
-    results = judge(workspace, study, "mini")
+    study, claims = make_study(), claims_of_every_fate()
+    results = judge(workspace, study, "mini", claims)
     write_claims(workspace, "fake", "mini", results)
     folder = workspace.results("mini", "fake")
     assert read_claims(workspace, "fake", "mini") == results
@@ -242,7 +242,7 @@ def test_tables_round_trip(workspace: Workspace) -> None:
     assert float(rows[0]["measured"]) == results[0].measured
     assert pd.read_csv(folder / "claims.csv")["high"].tolist()[2] == math.inf
     before = (folder / "claims.json").read_bytes(), (folder / "claims.csv").read_bytes()
-    write_claims(workspace, "fake", "mini", judge(workspace, study, "mini"))
+    write_claims(workspace, "fake", "mini", judge(workspace, study, "mini", claims))
     assert before == ((folder / "claims.json").read_bytes(), (folder / "claims.csv").read_bytes())
     assert collect_claims(workspace, "mini", ["fake"]) == results
     assert (workspace.results("mini") / "claims.csv").read_bytes() == before[1]

@@ -17,7 +17,7 @@ SEEDS = (0, 1, 2)
 
 
 def reading(summaries: list[Summary]) -> Runs:
-    study = make_study([])
+    study = make_study()
     return Runs(Workspace(Path()), study, "mini", study.scale("mini").main, by_arm_and_seed(summaries))
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from study_folders import write_study
 from tar_worlds import SIDE, SMALL, picture, two_tars
 
 from scrimp.config import Workspace
@@ -108,9 +109,9 @@ def workspace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
         "classes": {**common, "builder": "image_folder", "source": {"kind": "folder", **obtain}},
         "coco": {**common, "builder": "coco", "source": {"kind": "folder", **obtain}},
     }
-    (tmp_path / "config" / "studies").mkdir(parents=True)
+    (tmp_path / "config").mkdir()
     (tmp_path / "config" / "datasets.yaml").write_text(yaml.safe_dump(datasets))
-    (tmp_path / "config" / "studies" / "web.yaml").write_text(yaml.safe_dump(STUDY))
+    write_study(tmp_path, STUDY)
     monkeypatch.chdir(tmp_path)
     for name, path in (("web", "tars"), ("classes", "imagenet"), ("coco", "own")):
         shard(Workspace(), name, Path(path))

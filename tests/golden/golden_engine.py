@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import yaml
+import study_folders
 from torch import Tensor
 
 from scrimp.config import Workspace
@@ -45,9 +45,7 @@ def study(name: str, task: str, arms: dict[str, Any], workloads: dict[str, Any],
 
 
 def write_study(root: Path, content: dict[str, Any]) -> None:
-    folder = root / "config" / "studies"
-    folder.mkdir(exist_ok=True)
-    (folder / f"{content['study']}.yaml").write_text(yaml.safe_dump(content))
+    study_folders.write_study(root, content)
 
 
 def run(workspace: Workspace, study: str, arm: str) -> Path:

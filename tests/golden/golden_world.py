@@ -1,6 +1,6 @@
 """Small runs of every kind, whose numbers a change of the house must not move.
 
-`python tests/golden/golden_world.py` records them to `golden.json`; `test_golden.py` trains them again and compares.
+`PYTHONPATH=tests python tests/golden/golden_world.py` records them to `golden.json`; `test_golden.py` trains them again and compares.
 """
 
 from __future__ import annotations
@@ -151,7 +151,6 @@ def build(root: Path) -> Workspace:
     options = {"symbols": 12, "successors": 3, "train": 20000, "validation": 2000, "test": 2000}
     datasets = {"chain": {**chain, "used_for": "tests", "options": options}}
     (root / "config" / "datasets.yaml").write_text(yaml.safe_dump(datasets))
-    (root / "config" / "config.yaml").write_text("scale: smoke\nstudies: [images, pairs, words]\ndevice: cpu\nseeds: null\n")
     shard(workspace, "chain")
     _write_colours(workspace.shards("colours"))
     _write_pairs(workspace)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
+from study_folders import write_study
 
 from scrimp.config import Workspace
 from scrimp.files import write_json
@@ -173,9 +173,7 @@ def demo_provenance(seed: int) -> dict[str, Any]:
 def make_workspace(root: Path) -> Workspace:
     """A workspace whose study `demo` is finished at `mini`, with one figure and one table left undone."""
     workspace = Workspace(root)
-    studies = root / "config" / "studies"
-    studies.mkdir(parents=True)
-    (studies / f"{STUDY}.yaml").write_text(yaml.safe_dump(demo_config(), sort_keys=False), encoding="utf-8")
+    write_study(root, demo_config())
     folder = workspace.results(SCALE, STUDY)
     curve = pd.DataFrame([[STUDY, "full", 0, SCALE, 1, 1, 1.0, 1.0, "loss", 1.0]], columns=CURVE_COLUMNS)
     for arm in ("full", "half"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scrimp.config import Workspace
-from scrimp.studies.jest import conventions, variance_shares
+from scrimp.studies.jest.probes import conventions, variance_shares
 
 
 def test_both_of_the_reports_conventions() -> None:

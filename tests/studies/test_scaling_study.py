@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,13 @@ from scrimp.measure.code import package_root
 from scrimp.models.language import build
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
 from scrimp.scaling import Law
-from scrimp.studies import scaling
-from scrimp.studies.scaling import PROBES, points
+from scrimp.studies.loading import offered
+from scrimp.studies.outputs import draw_figures
+from scrimp.studies.scaling import probes
+from scrimp.studies.scaling.points import ladder, points
 
 PROJECT = package_root().parents[1]
+PROBES = offered(package_root() / "studies" / "scaling", "probe")
 LAW = Law(E=1.0, A=60.0, B=300.0, alpha=0.4, beta=0.5)
 BATCH_TOKENS = 8 * 128
 LOSS_STEPS = 200
@@ -138,19 +140,19 @@ def test_crossings_of_two_analytic_curves() -> None:
     x = np.exp(np.linspace(0.4, 9, 300))
     falling = 5 - 0.3 * np.log(x)
     small, large = (x, falling), (x, falling + 0.1 * np.sin(np.log(x)))
-    found = scaling._read_curves(small, large)
+    found = probes._read_curves(small, large)
     assert found["overtake_flops"] == pytest.approx(math.exp(math.pi), rel=0.02)
     assert found["reovertake_flops"] == pytest.approx(math.exp(2 * math.pi), rel=0.02)
     assert found["reovertakes"]
     assert found["smaller_fraction"] == pytest.approx(math.exp(2 * math.pi - 9), rel=0.02)
     assert found["late_lead"] == pytest.approx(0.1 * math.sin(9), abs=0.002)
     # The other way round the larger leads first and the smaller overtakes it, which counts: it led before.
-    mirrored = scaling._read_curves(large, small)
+    mirrored = probes._read_curves(large, small)
     assert mirrored["reovertake_flops"] == pytest.approx(math.exp(math.pi), rel=0.02)
     assert mirrored["overtake_flops"] == pytest.approx(math.exp(2 * math.pi), rel=0.02)
-    behind = scaling._read_curves((x, falling), (x, falling - 0.1))
+    behind = probes._read_curves((x, falling), (x, falling - 0.1))
     assert (behind["larger_led"], behind["reovertakes"]) == (True, False)
-    ahead = scaling._read_curves((x, falling), (x, falling + 0.1))
+    ahead = probes._read_curves((x, falling), (x, falling + 0.1))
     assert (ahead["larger_led"], ahead["reovertakes"]) == (False, False)
 
 
@@ -158,33 +160,33 @@ def test_crossings_of_annealed_points_are_read_off_straight_lines() -> None:
     def runs(losses: list[float]) -> pd.DataFrame:
         return pd.DataFrame({"flops": [1e9, 2e9, 4e9, 8e9], "test_loss": losses})
 
-    found = scaling._read_points(runs([3.0, 2.8, 2.6, 2.4]), runs([3.1, 2.9, 2.5, 2.45]))
+    found = probes._read_points(runs([3.0, 2.8, 2.6, 2.4]), runs([3.1, 2.9, 2.5, 2.45]))
     assert found is not None
     assert found["overtake_flops"] == pytest.approx(2e9 * 2**0.5)  # 0.1 ahead, then 0.1 behind
     assert found["reovertake_flops"] == pytest.approx(4e9 * 2 ** (2 / 3))  # 0.1 behind, then 0.05 ahead
     assert found["late_lead"] == pytest.approx(0.05)
-    behind = scaling._read_points(runs([3.0, 2.8, 2.6, 2.4]), runs([2.9, 2.7, 2.5, 2.3]))
+    behind = probes._read_points(runs([3.0, 2.8, 2.6, 2.4]), runs([2.9, 2.7, 2.5, 2.3]))
     assert behind is not None
     assert (behind["larger_led"], behind["reovertakes"]) == (True, False)
-    assert scaling._read_points(runs([3.0, 2.8, 2.6, 2.4]).head(1), runs([2.9, 2.7, 2.5, 2.3])) is None
+    assert probes._read_points(runs([3.0, 2.8, 2.6, 2.4]).head(1), runs([2.9, 2.7, 2.5, 2.3])) is None
 
 
 def test_annealed_leads_are_read_between_points_and_never_beyond() -> None:
     runs = pd.DataFrame(
         {"size": ["s", "s", "l", "l"], "flops": [1e9, 4e9, 1e9, 4e9], "test_loss": [3.0, 2.6, 3.2, 2.4]},
     )
-    assert scaling._annealed_lead(runs, "s", "l", 2e9) == pytest.approx(0.0)  # halfway in log C: 2.8 both
-    assert scaling._annealed_lead(runs, "s", "l", 4e9) == pytest.approx(-0.2)
-    assert math.isnan(scaling._annealed_lead(runs, "s", "l", 8e9))
+    assert probes._annealed_lead(runs, "s", "l", 2e9) == pytest.approx(0.0)  # halfway in log C: 2.8 both
+    assert probes._annealed_lead(runs, "s", "l", 4e9) == pytest.approx(-0.2)
+    assert math.isnan(probes._annealed_lead(runs, "s", "l", 8e9))
 
 
 def test_runs_of_unlike_tokens_are_no_pair(twin: Workspace) -> None:
     table = points(twin, "mini")
-    cosine = scaling.ladder(table, "cosine", 0)
-    assert scaling._same_tokens(cosine, "20k", "46k", match=True) == ("cosine-x1@20k", "cosine-x2@46k")
-    assert scaling._same_tokens(cosine, "46k", "96k", match=True) == ("cosine-x0.5@46k", "cosine-x1")
-    assert scaling._same_tokens(cosine[cosine["share"] == 1], "46k", "96k", match=True) is None
-    assert scaling._same_tokens(cosine[cosine["size"] != "46k"], "46k", "96k", match=True) is None
+    cosine = ladder(table, "cosine", 0)
+    assert probes._same_tokens(cosine, "20k", "46k", match=True) == ("cosine-x1@20k", "cosine-x2@46k")
+    assert probes._same_tokens(cosine, "46k", "96k", match=True) == ("cosine-x0.5@46k", "cosine-x1")
+    assert probes._same_tokens(cosine[cosine["share"] == 1], "46k", "96k", match=True) is None
+    assert probes._same_tokens(cosine[cosine["size"] != "46k"], "46k", "96k", match=True) is None
 
 
 def test_the_isoflop_exponent_is_that_of_the_planted_law(twin: Workspace) -> None:
@@ -204,7 +206,7 @@ def test_the_isoflop_exponent_is_that_of_the_planted_law(twin: Workspace) -> Non
 
 def test_too_few_sizes_are_told_and_not_fitted(twin: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     table = points(twin, "mini")
-    monkeypatch.setattr(scaling, "points", lambda workspace, scale: table[table["size"].isin(["20k", "46k"])])
+    monkeypatch.setattr(probes, "points", lambda workspace, scale: table[table["size"].isin(["20k", "46k"])])
     found = probe(twin, "twin-isoflop", families=["cool"])
     assert found["a"].isna().all()
     assert found["note"].str.contains("minimum inside").all()
@@ -248,21 +250,16 @@ def test_pairs_are_those_that_every_seed_has(twin: Workspace) -> None:
     assert table.loc[("raw", 0), "pairs"] < probe(twin, "twin-crossings").query("reading == 'raw' and seed == 0").shape[0]
 
 
-def test_every_figure_and_table_can_be_drawn(twin: Workspace, tmp_path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from scrimp.studies.scaling_figures import FIGURES, TABLES
-
+def test_every_figure_and_table_can_be_drawn(twin: Workspace) -> None:
     config = twin.study("scaling")
     for name, options in config.scale("mini").probes.items():
         path = twin.results("mini", "scaling") / "probes" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         PROBES[name](twin, "mini", {**options, "bootstrap": 20}).to_parquet(path)
+    folder = draw_figures(twin, "scaling", "mini")
     for name in config.figures:
-        FIGURES[name](twin, "mini").savefig(tmp_path / f"{name}.png", dpi=40)
-        assert (tmp_path / f"{name}.png").stat().st_size > 2000
-    tables = {name: TABLES[name](twin, "mini") for name in config.tables}
+        assert (folder / f"{name}.png").stat().st_size > 5000
+    tables = {name: pd.read_csv(folder.parent / "tables" / f"{name}.csv") for name in config.tables}
     assert all(len(table) for table in tables.values())
     counted = tables["twin-crossings"].set_index(["reading", "smaller", "larger"])
     assert counted.loc[("raw", "20k", "46k"), "seeds"] == 3

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from study_folders import write_study
 
 from scrimp.config import Workspace
 from scrimp.data.stage import shard
@@ -81,9 +82,8 @@ CHAIN = {
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A workspace with the chain's shards alone."""
     root = tmp_path_factory.mktemp("chain")
-    (root / "config" / "studies").mkdir(parents=True)
+    (root / "config").mkdir()
     (root / "config" / "datasets.yaml").write_text(yaml.safe_dump({"chain": CHAIN}))
-    (root / "config" / "config.yaml").write_text("scale: smoke\nstudies: [words]\ndevice: cpu\nseeds: null\n")
     shard(Workspace(root), "chain")
     return root
 
@@ -97,7 +97,7 @@ def words(shards: Path, tmp_path: Path) -> Workspace:
     options = {k: v for k, v in workload["model"]["options"].items() if k != "context"}
     workload["flops"] = 40 * PER_STEP * build(vocabulary, 16, 0, options).flops_per_token()
     shutil.copytree(shards, tmp_path / "w")
-    (tmp_path / "w" / "config" / "studies" / "words.yaml").write_text(yaml.safe_dump(study))
+    write_study(tmp_path / "w", study)
     return Workspace(tmp_path / "w")
 
 
@@ -133,7 +133,7 @@ def test_a_branch_without_its_trunk_says_what_to_run(words: Workspace) -> None:
     with pytest.raises(ScrimpError, match=r"cool-x1 goes on from .*step-0000030.*scrimp run words trunk-x1 --seed 0"):
         run(words, "cool-x1")
     run(words, "trunk-x1")
-    path = words.root / "config" / "studies" / "words.yaml"
+    path = words.root / "config" / "studies" / "words" / "study.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
     with pytest.raises(ScrimpError, match="missing or out of date"):  # the state is that of another rate
         run(words, "cool-x1")
@@ -226,7 +226,7 @@ def test_the_loss_is_the_mean_over_windows_spread_evenly(words: Workspace) -> No
 
 
 def test_no_model_beats_the_entropy_of_its_source_and_a_trained_one_comes_near(words: Workspace) -> None:
-    path = words.root / "config" / "studies" / "words.yaml"
+    path = words.root / "config" / "studies" / "words" / "study.yaml"
     study = yaml.safe_load(path.read_text())
     workload = study["scales"]["smoke"]["workloads"]["tiny"]
     workload["flops"] *= 15
@@ -253,7 +253,7 @@ def test_a_dataset_without_tokens_is_refused(words: Workspace) -> None:
 
 
 def test_a_horizon_in_steps_is_the_share_of_the_steps_that_the_flops_buy(words: Workspace) -> None:
-    path = words.root / "config" / "studies" / "words.yaml"
+    path = words.root / "config" / "studies" / "words" / "study.yaml"
     study = yaml.safe_load(path.read_text())
     study["arms"]["straight-x0.5"]["horizon"] = {"steps": 0.5}
     path.write_text(yaml.safe_dump(study))

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 from PIL import Image
+from study_folders import write_study
 
 from scrimp.config import Workspace
 from scrimp.data import icon_pairs
@@ -74,8 +74,7 @@ STUDY: dict[str, Any] = {
 @pytest.fixture
 def pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workspace:
     """A workspace with the study `pairs` and its view of 130 distinct pictures: 50 of a curated set, 80 of a raw one."""
-    (tmp_path / "config" / "studies").mkdir(parents=True)
-    (tmp_path / "config" / "studies" / "pairs.yaml").write_text(yaml.safe_dump(STUDY))
+    write_study(tmp_path, STUDY)
     workspace = Workspace(tmp_path)
     draws = np.random.default_rng(0)
     with building(workspace.shards("base")) as folder:

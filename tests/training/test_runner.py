@@ -185,10 +185,10 @@ def test_a_run_leaves_three_files_that_say_all(tiny: Workspace) -> None:
 
 def test_what_a_run_cannot_have_is_said_before_it_trains(tiny: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
-        ScrimpError, match=r"unknown arm 'ful' in config/studies/tiny\.yaml, scale smoke: did you mean 'full'"
+        ScrimpError, match=r"unknown arm 'ful' in studies/tiny/study\.yaml, scale smoke: did you mean 'full'"
     ):
         run_arm(tiny, "tiny", "ful", 0, "smoke")
-    with pytest.raises(ScrimpError, match=r"unknown scale 'smke' in config/studies/tiny\.yaml.*known: mini, smoke"):
+    with pytest.raises(ScrimpError, match=r"unknown scale 'smke' in studies/tiny/study\.yaml.*known: mini, smoke"):
         run_arm(tiny, "tiny", "full", 0, "smke")
     with pytest.raises(ScrimpError, match=r"tny\.yaml does not exist; its folder has: tiny"):
         run_arm(tiny, "tny", "full", 0, "smoke")
@@ -298,7 +298,7 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(tiny: Workspace, m
     assert fractions[0] == pytest.approx(0.5 + 16 / 288)  # the same configuration goes on in the third epoch
 
     interrupted()
-    path = tiny.root / "config" / "studies" / "tiny.yaml"
+    path = tiny.root / "config" / "studies" / "tiny" / "study.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.1\n", "learning_rate: 0.2\n"))
     fractions.clear()
     changed = moved(run_arm(tiny, "tiny", "full", 0, "smoke", on_progress=lambda _, f: fractions.append(f)), "changed")
@@ -349,7 +349,7 @@ def test_tuning_walks_the_grid_on_the_validation_split_alone(tiny: Workspace) ->
     task = load_task("classification", tiny, workload, torch.device("cpu"))
     metrics = fit(task, arm, 100, Clock(torch.device("cpu"))).metrics
     assert table["validation_loss"].iloc[1] == pytest.approx(metrics["validation_loss"], rel=1e-12)
-    with pytest.raises(ScrimpError, match=r"config/studies/tiny\.yaml has no `tuning` for scale mini"):
+    with pytest.raises(ScrimpError, match=r"studies/tiny/study\.yaml has no `tuning` for scale mini"):
         tune_study(tiny, "tiny", "mini", lambda stage, fraction: None)
 
 

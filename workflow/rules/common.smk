@@ -1,4 +1,4 @@
-# INPUTS:  config/ (checked here, so that a typo stops the workflow before any work)
+# INPUTS:  config/ and the studies' folders (checked here, so that a typo stops the workflow before any work)
 # OUTPUTS: what the other files here use: SCALE, STUDIES, and functions from wildcards to files and parameters
 # `params: code` is the digest of the modules that its stage imports, and `params: config` the slice of the
 # configuration that it reads: a change re-runs just what it can change.
@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from scrimp.claims.loading import load_claims
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, sha256_of
@@ -14,19 +15,28 @@ from scrimp.listing import check_config
 from scrimp.measure.code import code_digest, package_root
 from scrimp.measure.provenance import lock_digest
 from scrimp.stages import training_code
+from scrimp.studies.loading import study_code
 
 WORKSPACE = Workspace()
 SCALE = config["scale"]
-STUDIES = (
-    config["studies"]
-    if isinstance(config["studies"], list)
-    else config["studies"].split(",")
-)
 try:
+    # Names, of studies that are told by name or by the path of their folder.
+    STUDIES = WORKSPACE.studies(
+        config["studies"]
+        if isinstance(config["studies"], list)
+        else config["studies"].split(",")
+    )
     check_config(WORKSPACE, SCALE, STUDIES)
 except ScrimpError as error:
     raise WorkflowError(str(error))
 CONFIGS = {name: WORKSPACE.study(name) for name in STUDIES}
+FOLDERS = {name: WORKSPACE.study_folder(name) for name in STUDIES}
+# How a command is told a study: by name, or by path where config/config.yaml does not have it.
+LISTED = Workspace().study_folders()
+TOLD = {
+    name: name if FOLDERS[name] == LISTED.get(name) else str(FOLDERS[name])
+    for name in STUDIES
+}
 DATASETS = WORKSPACE.datasets()
 LOCK = lock_digest(WORKSPACE.root)
 
@@ -97,8 +107,7 @@ def resolved(wildcards):
 
 def shards_of_workload(workload):
     return [
-        f"resources/shards/{name}/manifest.json"
-        for name in workload.datasets.values()
+        f"resources/shards/{name}/manifest.json" for name in workload.datasets.values()
     ]
 
 
@@ -126,13 +135,22 @@ def reads_of_probe(wildcards):
     return sizes.probes[wildcards.probe].get("reads", "data")
 
 
+def published_tables(study):
+    """Published facts: those of config/, and those in the study's own folder."""
+    folders = (Path("config/published"), FOLDERS[study] / "published")
+    return sorted(str(path) for folder in folders for path in folder.glob("*.csv"))
+
+
 def needs_of_probe(wildcards):
     """The data of the scale's main workload and a reference, or the study's runs, or the published tables."""
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
     reads = reads_of_probe(wildcards)
     if reads != "data":
-        published = sorted(map(str, Path("config/published").glob("*.csv")))
-        return run_outputs(wildcards.study) if reads == "runs" else published
+        return (
+            run_outputs(wildcards.study)
+            if reads == "runs"
+            else published_tables(wildcards.study)
+        )
     name = sizes.probes[wildcards.probe].get("reference")
     folder = f"results/{wildcards.scale}/{wildcards.study}/references/{name}"
     shards = shards_of_workload(sizes.workloads[sizes.main])
@@ -193,9 +211,17 @@ def probe_config(wildcards):
     return digest_of([sizes.probes[wildcards.probe], workload, sizes.threads])
 
 
-def study_config(wildcards):
-    """The whole of a study's file: its claims and figures read all of it."""
-    return digest_of(CONFIGS[wildcards.study].model_dump(mode="json"))
+def study_told(study):
+    """All of a study's file, its card left out."""
+    return CONFIGS[study].model_dump(mode="json", exclude={"card"})
+
+
+def claims_config(wildcards):
+    """A study's file and its claims."""
+    claims = load_claims(WORKSPACE, wildcards.study)
+    return digest_of(
+        [study_told(wildcards.study), [c.model_dump(mode="json") for c in claims]]
+    )
 
 
 def dataset_config(wildcards):
@@ -209,5 +235,6 @@ def page_digest():
     )
 
 
-def study_module(wildcards):
-    return f"scrimp.studies.{wildcards.study.replace('-', '_')}"
+def page_config():
+    """What the page shows of the studies' files: titles, cards, captions."""
+    return digest_of([CONFIGS[study].model_dump(mode="json") for study in STUDIES])

@@ -22,10 +22,11 @@ rule claims:
     conda:
         "../../envs/scrimp.yaml"
     params:
-        config=study_config,
+        config=claims_config,
         code=code_digest("scrimp.claims.judge"),
+        study=lambda wildcards: TOLD[wildcards.study],
     shell:
-        "scrimp claims {wildcards.study} --scale {wildcards.scale} > {log} 2>&1"
+        "scrimp claims {params.study:q} --scale {wildcards.scale} > {log} 2>&1"
 
 
 for study in STUDIES:
@@ -36,6 +37,7 @@ for study in STUDIES:
         input:
             run_outputs(study),
             probe_outputs(study),
+            published_tables(study),
         output:
             figure_outputs(study),
             table_outputs(study),
@@ -44,9 +46,9 @@ for study in STUDIES:
         conda:
             "../../envs/scrimp.yaml"
         params:
-            config=digest_of(CONFIGS[study].model_dump(mode="json")),
-            code=code_digest(f"scrimp.studies.{study.replace('-', '_')}_figures"),
-            study=study,
+            config=digest_of(study_told(study)),
+            code=study_code(FOLDERS[study], "figures"),
+            study=TOLD[study],
             scale=SCALE,
         shell:
-            "scrimp figures {params.study} --scale {params.scale} > {log} 2>&1"
+            "scrimp figures {params.study:q} --scale {params.scale} > {log} 2>&1"

@@ -16,7 +16,7 @@ rule track:
     params:
         code=code_digest("scrimp.tracking"),
         scale=SCALE,
-        studies=[f"--study {study}" for study in STUDIES],
+        studies=[f"--study {TOLD[study]}" for study in STUDIES],
     shell:
         "scrimp track --scale {params.scale} {params.studies} > {log} 2>&1"
 
@@ -40,7 +40,8 @@ rule report:
     params:
         code=code_digest("scrimp.report.page"),
         page=page_digest(),
+        config=page_config(),
         scale=SCALE,
-        studies=[f"--study {study}" for study in STUDIES],
+        studies=[f"--study {TOLD[study]}" for study in STUDIES],
     shell:
         "scrimp report --scale {params.scale} {params.studies} > {log} 2>&1"

@@ -24,9 +24,10 @@ rule reference:
         config=reference_config,
         code=reference_code,
         lock=LOCK,
+        study=lambda wildcards: TOLD[wildcards.study],
         device=config["device"],
     shell:
-        "scrimp reference {wildcards.study} {wildcards.reference} --scale {wildcards.scale}"
+        "scrimp reference {params.study:q} {wildcards.reference} --scale {wildcards.scale}"
         " --device {params.device} > {log} 2>&1"
 
 
@@ -52,9 +53,10 @@ rule trunk:
         config=run_config,
         code=run_code,
         lock=LOCK,
+        study=lambda wildcards: TOLD[wildcards.study],
         device=config["device"],
     shell:
-        "scrimp run {wildcards.study} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
+        "scrimp run {params.study:q} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
         " --device {params.device} > {log} 2>&1"
 
 
@@ -79,9 +81,10 @@ rule run:
         config=run_config,
         code=run_code,
         lock=LOCK,
+        study=lambda wildcards: TOLD[wildcards.study],
         device=config["device"],
     shell:
-        "scrimp run {wildcards.study} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
+        "scrimp run {params.study:q} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
         " --device {params.device} > {log} 2>&1"
 
 
@@ -98,7 +101,8 @@ rule probe:
     threads: probe_threads
     params:
         config=probe_config,
-        code=lambda wildcards: code_digest(study_module(wildcards)),
+        code=lambda wildcards: study_code(FOLDERS[wildcards.study], "probes"),
         lock=LOCK,
+        study=lambda wildcards: TOLD[wildcards.study],
     shell:
-        "scrimp probe {wildcards.study} {wildcards.probe} --scale {wildcards.scale} > {log} 2>&1"
+        "scrimp probe {params.study:q} {wildcards.probe} --scale {wildcards.scale} > {log} 2>&1"

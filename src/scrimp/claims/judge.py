@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from scrimp.claims.evidence import Evidence, Number, Point, measure
+from scrimp.claims.loading import check_claims
 from scrimp.claims.verdicts import Direction, VerdictName, check_claim, decide, rule_text
 from scrimp.config import Claim, Closed, Rule, StudyConfig, Workspace, parse_model, unknown
 from scrimp.errors import ScrimpError
@@ -58,22 +59,23 @@ class ClaimResult(Closed):
 
 
 # ------------------------------------------------------------------------------------------------------------- judging
-def judge(workspace: Workspace, study: StudyConfig, scale: str) -> list[ClaimResult]:
-    """Judge every claim of a study at a scale, in the order of the study's file.
+def judge(workspace: Workspace, study: StudyConfig, scale: str, claims: list[Claim]) -> list[ClaimResult]:
+    """Judge the claims of a study at a scale, in their order.
 
     Reads `results/SCALE/STUDY/runs` and `probes`; runs of arms that the scale does not name, or that were trained by
     another configuration, are left aside.
     Raises ScrimpError for an unknown scale or workload and for a claim whose numbers contradict each other.
     """
+    check_claims(study, claims)
     runs = by_arm_and_seed(current_summaries(workspace, study, scale))
-    return [judge_claim(claim, workspace, study, scale, runs) for claim in study.claims]
+    return [judge_claim(claim, workspace, study, scale, runs) for claim in claims]
 
 
 def judge_claim(
     claim: Claim, workspace: Workspace, study: StudyConfig, scale: str, runs: dict[str, dict[int, Summary]]
 ) -> ClaimResult:
     """Judge one claim from runs by arm id and seed; `workspace` is read for curves and probes only."""
-    where = f"config/studies/{study.study}.yaml"
+    where = study.file("claims.yaml")
     check_claim(claim, where)
     workloads = study.scale(scale).workloads
     workload = claim.at.get(scale, study.scale(scale).main)

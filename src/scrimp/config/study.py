@@ -1,18 +1,40 @@
-"""`config/studies/NAME.yaml`: a study's arms, sizes, claims and figures, and the names that they must agree on."""
+"""A study is a folder: `study.yaml` (arms, sizes, figures) and its card, `README.md`; here is what both must agree on.
+
+Its claims, `claims.yaml`, are loaded apart (`scrimp.claims.loading`): training knows nothing of them.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny
 from pydantic import model_validator as validate_model
 
-from scrimp.config.base import Closed, must_know, parse_model, unknown
-from scrimp.config.claims import Claim
+from scrimp.config.base import Closed, load_yaml, must_know, parse_model, unknown
 from scrimp.config.training import Arm, ReferenceSpec, Workload
 from scrimp.errors import ScrimpError
 
+NAME = re.compile(r"^[a-z0-9-]+$")
+# Keys that a study's file does not give, as something else does.
+PLACES = {
+    "study": "the study is called after its folder",
+    "folder": "the study is where its folder is",
+    "card": "the card is README.md, beside this file",
+    "claims": "claims are claims.yaml, beside this file",
+}
+# Captions of what `studies/standard.py` draws of a study that has no figures of its own.
+STANDARD_FIGURES = {
+    "speedups": "Cost of the plain recipe at each method's quality over the method's cost; 1 means that a shorter schedule "
+    "does as well. Diamonds show what reading two learning curves, the published way, would say.",
+    "quality-cost": "Quality on the test split against examples, FLOPs and seconds. The line is the plain recipe at several "
+    "horizons, each fully decayed, with its 95 % interval; a method helps where its point lies on the better side of it.",
+    "curves": "Quality on the test split while training. The learning rates of two runs decay at different points, so that "
+    "comparisons before the end mislead.",
+}
+STANDARD_TABLES = {"arms": "Every arm with its quality, its costs, and its speedup against the baseline sweep."}
 MAIN_SEPARATOR = "@"  # "full" is an arm of a scale's main workload, "full@vit" the same arm in the workload `vit`
 
 
@@ -33,7 +55,7 @@ class Scale(Closed):
 
 
 class Card(Closed):
-    """What the report page says about a study before its claims."""
+    """What the report page says about a study before its claims: the sections of those names in its README.md."""
 
     question: str
     method: str
@@ -50,9 +72,10 @@ class Tuning(Closed):
 
 
 class StudyConfig(Closed):
-    """`config/studies/NAME.yaml`."""
+    """A study's `study.yaml`, with its card; the study is called after its folder."""
 
-    study: str
+    study: str = Field(pattern=NAME.pattern)
+    folder: Path | None = Field(None, exclude=True, description="where its files lie; null: made up in memory")
     task: str = "classification"
     title: str
     paper: str
@@ -61,11 +84,9 @@ class StudyConfig(Closed):
     baseline_sweep: list[str]
     scales: dict[str, Scale]
     tuning: dict[str, list[Tuning]] = {}
-    figures: dict[str, str] = Field(description="figure name -> caption")
+    metric: str | None = Field(None, description="what standard figures show; null: the first that is taken on `test`")
+    figures: dict[str, str] = Field({}, description="figure name -> caption; a study without figures.py has standard ones")
     tables: dict[str, str] = Field({}, description="table name -> caption")
-    claims: list[Claim]
-
-    folder: ClassVar[Path | None] = None
 
     @classmethod
     def prepared(cls, value: Any, where: str) -> Any:
@@ -77,7 +98,7 @@ class StudyConfig(Closed):
         task = value.get("task", "classification")
         if not isinstance(task, str):
             return value
-        _, model = task_keys(task, cls.folder)
+        _, model = task_keys(task, value.get("folder"))
         scales = {
             name: {**scale, "workloads": _typed(scale["workloads"], model, f"{where}: scales.{name}.workloads")}
             if isinstance(scale, dict) and isinstance(scale.get("workloads"), dict)
@@ -111,19 +132,6 @@ class StudyConfig(Closed):
                 must_know(grid.workload, self.scales[scale_name].workloads, f"tuning.{scale_name}", "workload")
                 for arm in grid.arms:
                     must_know(arm, self.arms, f"tuning.{scale_name}.{grid.workload}.arms", "arm")
-        ids = [claim.id for claim in self.claims]
-        if len(set(ids)) != len(ids):
-            raise ValueError(f"claims: ids must be unique, but {sorted({i for i in ids if ids.count(i) > 1})} repeat")
-        for claim in self.claims:
-            for arm in _arms_of(claim.rule):
-                must_know(arm.partition(MAIN_SEPARATOR)[0], self.arms, f"claims.{claim.id}.rule", "arm")
-            for scale_name in [*claim.at, *claim.deviations]:
-                must_know(scale_name, self.scales, f"claims.{claim.id}", "scale")
-            for scale_name, at in claim.at.items():
-                if at is not None:
-                    must_know(at, self.scales[scale_name].workloads, f"claims.{claim.id}.at.{scale_name}", "workload")
-            if claim.figure is not None:
-                must_know(claim.figure, self.figures, f"claims.{claim.id}.figure", "figure")
         return self
 
     def _check_branch(self, name: str, arm: Arm) -> None:
@@ -139,10 +147,20 @@ class StudyConfig(Closed):
         ):
             raise ValueError(f"arms.{name}.cooldown_of: {arm.cooldown_of} must be no branch itself, and last as long")
 
+    def file(self, name: str) -> str:
+        """A file of its folder, as messages call it; results hold messages, so it says nothing of the machine."""
+        folder = Path(f"studies/{self.study}") if self.folder is None else Path(os.path.abspath(self.folder))
+        return f"{folder.parent.name}/{folder.name}/{name}"
+
+    @property
+    def where(self) -> str:
+        """Its `study.yaml`, as messages call it."""
+        return self.file("study.yaml")
+
     def scale(self, name: str) -> Scale:
         """The scale called `name`; an unknown one is an error that lists the known."""
         if name not in self.scales:
-            raise ScrimpError(unknown("scale", name, self.scales, f"config/studies/{self.study}.yaml"))
+            raise ScrimpError(unknown("scale", name, self.scales, self.where))
         return self.scales[name]
 
     def arm_ids(self, scale_name: str) -> list[str]:
@@ -158,12 +176,11 @@ class StudyConfig(Closed):
         """The arm and the workload that an arm id stands for at a scale, each with what the other changes about it."""
         scale = self.scale(scale_name)
         if arm_at not in self.arm_ids(scale_name):
-            where = f"config/studies/{self.study}.yaml, scale {scale_name}"
-            raise ScrimpError(unknown("arm", arm_at, self.arm_ids(scale_name), where))
+            raise ScrimpError(unknown("arm", arm_at, self.arm_ids(scale_name), f"{self.where}, scale {scale_name}"))
         name, _, at = arm_at.partition(MAIN_SEPARATOR)
         workload = scale.workloads[at or scale.main]
         arm = self.arm_in(name, workload)
-        return arm, workload.with_recipe(arm.recipe, f"config/studies/{self.study}.yaml: arms.{name}.recipe")
+        return arm, workload.with_recipe(arm.recipe, f"{self.where}: arms.{name}.recipe")
 
     def run_spec(self, scale_name: str, arm_at: str) -> dict[str, Any]:
         """What a run of an arm at a scale is told, as plain data; a run that was told otherwise is out of date."""
@@ -217,10 +234,43 @@ def arm_id(arm: str, workload: str | None) -> str:
     return arm if workload is None else f"{arm}{MAIN_SEPARATOR}{workload}"
 
 
-def _arms_of(rule: Any) -> list[str]:
-    """Every arm a rule names."""
-    named: list[str] = []
-    for key in ("method", "baseline", "arms"):
-        value = getattr(rule, key, None)
-        named += [value] if isinstance(value, str) else list(value or [])
-    return named
+# --------------------------------------------------------------------------------------------------------------- loading
+def name_of(folder: Path) -> str:
+    """The name of the study in a folder: the folder's, with a dash where a package has an underscore."""
+    name = Path(os.path.abspath(folder)).name.replace("_", "-")
+    if not NAME.fullmatch(name):
+        raise ScrimpError(f"{folder}: a study is called after its folder, in small letters, digits and dashes")
+    return name
+
+
+def load_study(folder: Path) -> StudyConfig:
+    """Read the study in a folder; every problem names the file and the key."""
+    path = folder / "study.yaml"
+    raw = load_yaml(path)
+    for key, place in PLACES.items():
+        if isinstance(raw, dict) and key in raw:
+            raise ScrimpError(f"{path}: {key}: leave it out; {place}")
+    known = {"study": name_of(folder), "folder": folder, "card": read_card(folder / "README.md")}
+    study = parse_model({**raw, **known} if isinstance(raw, dict) else raw, StudyConfig, str(path))
+    if study.figures or study.tables or list(folder.glob("*figures.py")):
+        return study
+    figures = STANDARD_FIGURES if len(study.baseline_sweep) > 1 else {"curves": STANDARD_FIGURES["curves"]}
+    return study.model_copy(update={"figures": figures, "tables": STANDARD_TABLES})
+
+
+def read_card(path: Path) -> Card:
+    """The card in a study's README.md: what stands under `## Question`, `## Method` and `## Reading`."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ScrimpError(f"{path} does not exist; it is the study's card: {_sections()}") from error
+    parts = re.split(r"^## +(.+?) *$", text, flags=re.MULTILINE)[1:]
+    sections = {title.lower(): " ".join(body.split()) for title, body in zip(parts[::2], parts[1::2], strict=True)}
+    for name in Card.model_fields:
+        if not sections.get(name):
+            raise ScrimpError(f"{path}: no section `## {name.capitalize()}`; the card has {_sections()}")
+    return Card(**{name: sections[name] for name in Card.model_fields})
+
+
+def _sections() -> str:
+    return ", ".join(f"`## {name.capitalize()}`" for name in Card.model_fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -9,15 +10,17 @@ from pydantic import Field
 
 from scrimp.config.base import Closed, load_model, load_yaml, parse_model, unknown
 from scrimp.config.datasets import DatasetConfig
-from scrimp.config.study import StudyConfig
+from scrimp.config.study import StudyConfig, load_study, name_of
 from scrimp.errors import ScrimpError
+
+BUILT_IN = Path(__file__).parents[1] / "studies"
 
 
 class Settings(Closed):
     """`config/config.yaml`: what a user edits first."""
 
     scale: str = "mini"
-    studies: list[str]
+    studies: list[str] = Field(description="names of built-in studies, or paths of folders, from the workspace's root")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seeds: list[int] | None = Field(None, description="overrides every study's seeds; null keeps them")
 
@@ -27,6 +30,7 @@ class Workspace:
 
     def __init__(self, root: Path | str = ".") -> None:
         self.root = Path(root)
+        self._told: dict[str, Path] = {}  # studies that a path was given of
 
     @property
     def downloads(self) -> Path:
@@ -69,8 +73,47 @@ class Workspace:
             raise ScrimpError(unknown("dataset", name, known, str(self.root / "config" / "datasets.yaml")))
         return known[name]
 
+    # ------------------------------------------------------------------------------------------------------- studies
+    def studies(self, told: Iterable[str] | None = None) -> list[str]:
+        """Names of studies told by name or by path, by default those of config/config.yaml; each must be there."""
+        names = [self.study_name(entry) for entry in (self.settings().studies if told is None else told)]
+        for name in names:
+            self.study_folder(name)
+            if names.count(name) > 1:
+                raise ScrimpError(f"two studies are called {name!r} among {', '.join(names)}: rename one's folder")
+        return names
+
+    def study_name(self, told: str) -> str:
+        """The name of a study that is told by its name or by the path of its folder; the folder is known from now on."""
+        if not _is_path(told):
+            return told
+        folder = self.root / told
+        self._told[name_of(folder)] = folder
+        return name_of(folder)
+
+    def study_folders(self) -> dict[str, Path]:
+        """Every study's folder by name: built-in ones, those of config/config.yaml, those told by a path, the last first."""
+        folders = {name_of(path.parent): path.parent for path in BUILT_IN.glob("*/study.yaml")}
+        if (self.root / "config" / "config.yaml").exists():
+            listed = [self.root / entry for entry in self.settings().studies if _is_path(entry)]
+            folders |= {name_of(folder): folder for folder in listed}
+        return {**folders, **self._told}
+
     def study_names(self) -> list[str]:
-        return sorted(path.stem for path in (self.root / "config" / "studies").glob("*.yaml"))
+        return sorted(self.study_folders())
+
+    def study_folder(self, name: str) -> Path:
+        """Where a study's files lie; an unknown one is an error that lists the known."""
+        name, known = self.study_name(name), self.study_folders()
+        if name not in known:
+            told = unknown("study", name, known, "config/config.yaml and the package")
+            raise ScrimpError(f"{told}; a folder of your own is told by its path, ./{name}")
+        return known[name]
 
     def study(self, name: str) -> StudyConfig:
-        return load_model(self.root / "config" / "studies" / f"{name}.yaml", StudyConfig)
+        """A study by its name, or by its folder's path."""
+        return load_study(self.study_folder(name))
+
+
+def _is_path(told: str) -> bool:
+    return "/" in told or "\\" in told or told.startswith(".")

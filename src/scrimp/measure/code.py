@@ -31,8 +31,11 @@ def module_path(module: str) -> Path | None:
 def imports_of(module: str) -> frozenset[str]:
     """Our own modules that a module's source imports, anywhere in it."""
     path = module_path(module)
-    if path is None:
-        return frozenset()
+    return frozenset() if path is None else imports_in(path)
+
+
+def imports_in(path: Path) -> frozenset[str]:
+    """Our own modules that a file imports, anywhere in it."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

@@ -39,7 +39,7 @@ from scrimp.training.place import choose_device
 def reference_workload(config: StudyConfig, scale: str, name: str) -> tuple[ReferenceSpec, Workload]:
     """What a reference is trained by: the main workload with the reference's length and changes to its recipe."""
     sizes = config.scale(scale)
-    where = f"{config.study}, scale {scale}"
+    where = f"{config.where}, scale {scale}"
     if name not in sizes.references:
         raise ScrimpError(unknown("reference", name, sizes.references, where))
     spec = sizes.references[name]

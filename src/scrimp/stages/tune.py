@@ -80,7 +80,7 @@ def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callab
     """
     config = workspace.study(study)
     if scale not in config.tuning:
-        raise ScrimpError(f"config/studies/{study}.yaml has no `tuning` for scale {scale}")
+        raise ScrimpError(f"{config.where} has no `tuning` for scale {scale}")
     trials = [
         Trial(study, scale, grid.workload, arm, learning_rate, seed)
         for grid in config.tuning[scale]

@@ -1,56 +1,60 @@
-"""Studies by name. The study `infobatch` is `config/studies/infobatch.yaml`, `studies/infobatch.py` with its `PROBES`, and
-`studies/infobatch_figures.py` with its `FIGURES` and `TABLES`, so that a change to a figure measures nothing anew."""
+"""Studies, one folder each: `study.yaml`, `claims.yaml`, the card `README.md`, and, where it needs them, Python files.
+
+A file called `probes.py` (or `more_probes.py`) offers probes, one called `figures.py` figures and tables:
+
+    from scrimp.studies import figure, probe, table
+
+    @probe("overhead")
+    def overhead(workspace, scale, options) -> pd.DataFrame: ...
+
+    @figure("accuracy-cost")
+    def accuracy_cost(workspace, scale) -> Figure: ...
+
+    @table("arms")
+    def arms(workspace, scale) -> pd.DataFrame: ...
+
+Nothing lists them. They are two kinds of files so that a change to a figure measures nothing anew. Other files beside them
+are imported relatively (`from .points import points`). A folder outside the package works like one in it.
+"""
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
-from scrimp.config import Workspace, unknown
-from scrimp.errors import ScrimpError
-from scrimp.files import digest_of, replacing, write_json
+Kind = Literal["probe", "figure", "table"]
+Maker = TypeVar("Maker", bound=Callable[..., Any])
 
-
-def study_module(study: str, part: str = "") -> ModuleType:
-    """The module of a study's probes, or with `part` "_figures" that of its figures and tables."""
-    return importlib.import_module(f"{__name__}.{study.replace('-', '_')}{part}")
+_OFFERED: dict[tuple[str, Kind], dict[str, Callable[..., Any]]] = {}  # (a study's package, kind) -> name -> function
 
 
-def run_probe(workspace: Workspace, study: str, name: str, scale: str) -> Path:
-    """Make a probe's measurement and write its table, with its provenance beside it."""
-    import torch
-
-    from scrimp.measure.provenance import provenance
-
-    sizes = workspace.study(study).scale(scale)
-    if name not in sizes.probes:
-        raise ScrimpError(unknown("probe", name, sizes.probes, f"config/studies/{study}.yaml, scale {scale}"))
-    torch.set_num_threads(sizes.threads)
-    options: dict[str, Any] = sizes.probes[name]
-    table = study_module(study).PROBES[name](workspace, scale, options)
-    path = workspace.results(scale, study) / "probes" / f"{name}.parquet"
-    command = f"scrimp probe {study} {name} --scale {scale}"
-    details = {"command": command, "config_digest": digest_of(options)}
-    write_json(path.with_suffix(".json"), provenance(workspace.root, torch.device("cpu"), **details))
-    with replacing(path) as temporary:
-        table.to_parquet(temporary, index=False)
-    return path
+def probe(name: str) -> Callable[[Maker], Maker]:
+    """Offer a function (workspace, scale, options) -> DataFrame as the study's probe `name`; options are the scale's."""
+    return _offer("probe", name)
 
 
-def draw_figures(workspace: Workspace, study: str, scale: str) -> Path:
-    """Draw every figure of a study (SVG and PNG) and write every table (CSV) from the files of its runs and probes."""
-    import matplotlib as mpl
+def figure(name: str) -> Callable[[Maker], Maker]:
+    """Offer a function (workspace, scale) -> matplotlib Figure as the study's figure `name`."""
+    return _offer("figure", name)
 
-    mpl.use("Agg")
-    from scrimp.studies.plotting import save
 
-    module, config = study_module(study, "_figures"), workspace.study(study)
-    folder = workspace.results(scale, study)
-    for name in config.figures:
-        save(module.FIGURES[name](workspace, scale), folder / "figures", name)
-    for name in config.tables:
-        with replacing(folder / "tables" / f"{name}.csv") as temporary:
-            module.TABLES[name](workspace, scale).to_csv(temporary, index=False)
-    return folder / "figures"
+def table(name: str) -> Callable[[Maker], Maker]:
+    """Offer a function (workspace, scale) -> DataFrame as the study's table `name`."""
+    return _offer("table", name)
+
+
+def offered_by(package: str, kind: Kind) -> dict[str, Callable[..., Any]]:
+    """What the files of a study's package that were imported so far offer, by name."""
+    return _OFFERED.get((package, kind), {})
+
+
+def _offer(kind: Kind, name: str) -> Callable[[Maker], Maker]:
+    def offer(maker: Maker) -> Maker:
+        known = _OFFERED.setdefault((maker.__module__.rpartition(".")[0], kind), {})
+        before = known.setdefault(name, maker)
+        if (before.__module__, before.__qualname__) != (maker.__module__, maker.__qualname__):
+            raise ValueError(f"{kind} {name!r} is offered by {before.__qualname__} and by {maker.__qualname__}")
+        known[name] = maker
+        return maker
+
+    return offer

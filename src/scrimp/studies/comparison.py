@@ -15,7 +15,7 @@ from scrimp.claims.statistics import Interval, Speedup, geometric_interval, mean
 from scrimp.config import MAIN_SEPARATOR, Axis, StudyConfig, Workspace
 from scrimp.records import Summary
 from scrimp.runs import AMORTISED, CURVE_AXIS, Runs
-from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, figure, log_axis
+from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, canvas, log_axis
 
 METER_NAMES = {"updates": "updates", "examples": "examples", "flops": "FLOPs", "seconds": "seconds"}
 SPEEDUP_LIMITS = (0.2, 5.0)
@@ -49,7 +49,7 @@ class Comparison:
     # --- arms ---
     def family(self, arm: str) -> str:
         """The name of an arm's first method, after which it is coloured."""
-        return str(self.config.arms[arm.partition(MAIN_SEPARATOR)[0]].leading["name"])
+        return str(self.config.arms[arm.partition(MAIN_SEPARATOR)[0]].leading.get("name", "full"))
 
     def color(self, arm: str) -> str:
         return PALETTE.get(self.family(arm), OTHER)
@@ -151,7 +151,7 @@ def curves_figure(
     """
     shown = [arm for arm in arms if arm in of.runs]
     table = of.curves(shown)
-    drawn, axes = figure(columns=2, width=9, height=4)
+    drawn, axes = canvas(columns=2, width=9, height=4)
     for panel, meter in zip(axes, ("examples", "seconds"), strict=True):
         for arm in shown:
             of_arm = table[table["arm"] == arm].copy()
@@ -176,7 +176,7 @@ def speedups_figure(
 ) -> Figure:
     """The speedup of every method against the sweep, beside the number that reading two curves would give."""
     shown = of.methods
-    drawn, axes = figure(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
+    drawn, axes = canvas(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
     ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
     for panel, meter in zip(axes, meters, strict=True):
         for row, arm in enumerate(shown):

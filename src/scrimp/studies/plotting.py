@@ -30,7 +30,7 @@ OTHER = "#8B5A2B"  # families without a colour of their own
 PUBLISHED: dict[str, Any] = {"marker": "D", "facecolors": "none", "edgecolors": "#555555", "linewidths": 1.2}
 
 
-def figure(columns: int = 1, rows: int = 1, width: float = 7.0, height: float = 4.0) -> tuple[Figure, list[Axes]]:
+def canvas(columns: int = 1, rows: int = 1, width: float = 7.0, height: float = 4.0) -> tuple[Figure, list[Axes]]:
     """An empty figure with its axes in reading order; sizes in inches, readable at 700 pixels."""
     style = {
         "axes.spines.top": False,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from scrimp.config import Workspace
-from scrimp.errors import ScrimpError
 from scrimp.scaling import fit_power_law, smooth
-from scrimp.studies.plotting import PUBLISHED, figure
-from scrimp.studies.scaling_published import (
+from scrimp.studies import figure
+from scrimp.studies.outputs import read_probe
+from scrimp.studies.plotting import PUBLISHED, canvas
+from scrimp.studies.scaling.published import (
     LINE_WINDOWS,
     chinchilla_runs,
     llama_curves,
@@ -37,10 +37,7 @@ FAMILIES = {"llama1": "LLaMA-1", "llama2": "LLaMA-2"}
 
 
 def _probe(workspace: Workspace, scale: str, name: str) -> pd.DataFrame:
-    path = workspace.results(scale, STUDY) / "probes" / f"published-{name}.parquet"
-    if not path.is_file():
-        raise ScrimpError(f"{path} does not exist; make it with `scrimp probe {STUDY} published-{name} --scale {scale}`")
-    return pd.read_parquet(path)
+    return read_probe(workspace, STUDY, f"published-{name}", scale)
 
 
 def _draw_curves(axes: Axes, curves: dict[str, pd.DataFrame], column: str, unit: float, name_at: tuple[int, int]) -> None:
@@ -54,9 +51,10 @@ def _draw_curves(axes: Axes, curves: dict[str, pd.DataFrame], column: str, unit:
         axes.annotate(model, end, name_at, textcoords="offset points", **about)
 
 
+@figure("published-loss-tokens")
 def loss_tokens(workspace: Workspace, scale: str) -> Figure:
     """LLaMA's training losses against tokens seen: at equal tokens the larger model is always ahead."""
-    drawn, axes = figure(columns=2, width=9, height=4)
+    drawn, axes = canvas(columns=2, width=9, height=4)
     for panel, family, axis in zip(axes, FAMILIES, ("recalibrated", "published"), strict=True):
         _draw_curves(panel, llama_curves(workspace, family, axis), "tokens", 1e12, (14, 0))
         title = FAMILIES[family] + (", axis re-calibrated" if family == "llama1" else "")
@@ -66,9 +64,10 @@ def loss_tokens(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("published-loss-hours")
 def loss_hours(workspace: Workspace, scale: str) -> Figure:
     """The same losses against GPU-hours, LLaMA-1 on the published axis and on the corrected one."""
-    drawn, axes = figure(columns=3, width=12, height=4.4)
+    drawn, axes = canvas(columns=3, width=12, height=4.4)
     shown = [("llama1", "published"), ("llama1", "recalibrated"), ("llama2", "published")]
     titles = ["LLaMA-1, axis as published", "LLaMA-1, axis re-calibrated", "LLaMA-2"]
     starts = _probe(workspace, scale, "losses").query("quantity == 'start share'")
@@ -84,6 +83,7 @@ def loss_hours(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("published-crossings")
 def crossings(workspace: Workspace, scale: str) -> Figure:
     """Where the larger model overtakes at equal hours and the smaller one is ahead again; how far each has come."""
     table = _probe(workspace, scale, "crossings")
@@ -92,7 +92,7 @@ def crossings(workspace: Workspace, scale: str) -> Figure:
     ]
     table = table.sort_values(["family", "reovertake_hours"], ascending=[False, True]).reset_index(drop=True)
     places = np.arange(len(table))[::-1]
-    drawn, (left, right) = figure(columns=2, width=11, height=0.5 * len(table) + 1.8)
+    drawn, (left, right) = canvas(columns=2, width=11, height=0.5 * len(table) + 1.8)
     for row, place in zip(records_of(table), places, strict=True):
         span = [row["overtake_hours"], row["reovertake_hours"]]
         left.plot(span, [place] * 2, color=MODELS[row["larger"]], lw=5, alpha=0.3, solid_capstyle="butt")
@@ -119,10 +119,11 @@ def crossings(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("published-extrapolations")
 def extrapolations(workspace: Workspace, scale: str) -> Figure:
     """LLaMA-2 7B with 70B's GPU-hours: by straight lines, by power laws, and by the laws fitted to Chinchilla's runs."""
     table, curve = _probe(workspace, scale, "extrapolations"), llama_curves(workspace, "llama2")["7B"]
-    drawn, axes = figure(columns=2, width=11, height=4.8)
+    drawn, axes = canvas(columns=2, width=11, height=4.8)
     end = float(table["hours"].iloc[0])
     hours = np.linspace(curve["hours"].max() / 4, end, 300)
     panel = axes[0]
@@ -168,10 +169,11 @@ def extrapolations(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("published-plane")
 def plane(workspace: Workspace, scale: str) -> Figure:
     """The plane of size and tokens: the digitised runs, and the optimal allocation by each law with its band."""
     table, runs = _probe(workspace, scale, "frontier"), chinchilla_runs(workspace)
-    drawn, (axes,) = figure(width=7, height=5.4)
+    drawn, (axes,) = canvas(width=7, height=5.4)
     for power in range(18, 26, 2):
         budget, ends = 10.0**power, np.array([1e8, 1e14])
         axes.plot(ends, budget / (6 * ends), color="#BBBBBB", lw=0.8, zorder=0)
@@ -196,10 +198,11 @@ def plane(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("published-ratio")
 def ratio(workspace: Workspace, scale: str) -> Figure:
     """Tokens per parameter of the optimum against compute, by each law, with the tables of Hoffmann et al."""
     table, printed = _probe(workspace, scale, "frontier"), typos(workspace).query("table == 'Table 3'")
-    drawn, (axes,) = figure(width=7, height=4.4)
+    drawn, (axes,) = canvas(width=7, height=4.4)
     for name, of in table.groupby("fit", sort=False):
         axes.plot(of["flops"], of["tokens"] / of["params"], color=LAWS[str(name)], lw=1.8, label=str(name))
         # D / N = C / (6 N^2): a low N is a high ratio.
@@ -224,10 +227,11 @@ def ratio(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("published-stretch")
 def cosine_stretch(workspace: Workspace, scale: str) -> Figure:
     """Figure A1 of Hoffmann et al.: what a cosine that is longer than the run costs in final loss."""
     table = stretch(workspace)
-    drawn, (axes,) = figure(width=6.4, height=4)
+    drawn, (axes,) = canvas(width=6.4, height=4)
     for panel, of in table.groupby("panel", sort=False):
         label = f"{panel}, best {of['loss'].min():.3f}"
         axes.plot(of["stretch"], of["above_best"], color=PANELS[str(panel)], marker="o", ms=5, lw=1.4, label=label)
@@ -241,6 +245,7 @@ def cosine_stretch(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("published-exponents")
 def exponents(workspace: Workspace, scale: str) -> Figure:
     """The exponent a of N_opt ~ C^a: in print, from regenerated losses, from the digitised runs, by Porian's steps."""
     table = _probe(workspace, scale, "exponents")
@@ -250,7 +255,7 @@ def exponents(workspace: Workspace, scale: str) -> Figure:
         "regenerated": "ours, losses from Hoffmann et al.'s law",
         "digitised runs": "ours, digitised runs",
     }
-    drawn, (axes,) = figure(width=7.4, height=0.32 * len(table) + 1.4)
+    drawn, (axes,) = canvas(width=7.4, height=0.32 * len(table) + 1.4)
     for place, row in enumerate(records_of(table)):
         y, color = len(table) - place, colors[row["source"]]
         if np.isfinite(row["low"]):
@@ -262,19 +267,3 @@ def exponents(workspace: Workspace, scale: str) -> Figure:
     axes.axvline(0.5, color="#555555", lw=1, ls=":")
     axes.set(xlabel="exponent a of the optimal size (bars: 95 %)", xlim=(0.4, 0.95))
     return drawn
-
-
-FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
-    "published-loss-tokens": loss_tokens,
-    "published-loss-hours": loss_hours,
-    "published-crossings": crossings,
-    "published-extrapolations": extrapolations,
-    "published-plane": plane,
-    "published-ratio": ratio,
-    "published-stretch": cosine_stretch,
-    "published-exponents": exponents,
-}
-TABLES: dict[str, Callable[[Workspace, str], pd.DataFrame]] = {
-    f"published-{name}": lambda workspace, scale, name=name: _probe(workspace, scale, name)  # type: ignore[misc]
-    for name in ("crossings", "losses", "same-token", "extrapolations", "refit", "exponents", "typos")
-}

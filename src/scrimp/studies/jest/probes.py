@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -23,6 +22,7 @@ from scrimp.models.contrastive import TwoTowers
 from scrimp.seeding import candidates_of
 from scrimp.stages.fit import trained
 from scrimp.stages.reference import load_reference
+from scrimp.studies import probe
 from scrimp.tasks import load_task
 from scrimp.tasks.image_text import ImageText
 from scrimp.training.budget import Budget
@@ -63,6 +63,7 @@ class Bench:
 
 
 # ------------------------------------------------------------------------------------------------------------ the matrix
+@probe("matrix")
 def matrix(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """How much of a score matrix's variance its rows, its columns and its diagonal explain, and a corner of it to look at.
 
@@ -114,6 +115,7 @@ def variance_shares(values: Tensor) -> dict[str, float]:
 
 
 # ---------------------------------------------------------------------------------------------------- chunks, ratios, costs
+@probe("chunks")
 def chunks(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Learnability of the chosen sub-batch by the number of chunks, beside Gibbs sampling by its iterations.
 
@@ -144,6 +146,7 @@ def _uniform(scores: Tensor, size: int, generator: torch.Generator) -> float:
     return jest.batch_score(scores, torch.randperm(len(scores), generator=generator)[:size])
 
 
+@probe("ratios")
 def ratios(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Learnability of the chosen sub-batch by filter ratio: joint, independent and top-k choice, and Gibbs sampling.
 
@@ -177,6 +180,7 @@ def ratios(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Data
     return pd.DataFrame(rows)
 
 
+@probe("scoring-cost")
 def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """FLOPs and seconds of the learner's scoring forward pass, by patch side; `saved` is against the finest.
 
@@ -203,6 +207,7 @@ def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
     return pd.DataFrame(rows)
 
 
+@probe("flop-conventions")
 def conventions(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """What a JEST step costs against a uniform step, and a whole run against SigLIP's, by two ways of counting; percent.
 
@@ -227,6 +232,7 @@ CONVENTIONS = [
 
 
 # --------------------------------------------------------------------------------------------------------------- pictures
+@probe("extremes")
 def extremes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """The most and the least learnable pairs of a super-batch, as pictures with their captions.
 
@@ -258,13 +264,3 @@ def extremes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Da
                 }
             )
     return pd.DataFrame(rows)
-
-
-PROBES: dict[str, Callable[[Workspace, str, dict[str, Any]], pd.DataFrame]] = {
-    "matrix": matrix,
-    "chunks": chunks,
-    "ratios": ratios,
-    "scoring-cost": scoring_cost,
-    "flop-conventions": conventions,
-    "extremes": extremes,
-}

@@ -6,58 +6,23 @@ all points that are compared as annealed are ends of runs whose learning rate fe
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from scrimp.config import MAIN_SEPARATOR, Workspace
-from scrimp.errors import ScrimpError
-from scrimp.records import current_summaries, read_curves
+from scrimp.config import Workspace
+from scrimp.records import read_curves
 from scrimp.scaling import crossings, fit_isoflop, fit_parametric, smooth
-from scrimp.studies import scaling_published
+from scrimp.studies import probe
+from scrimp.studies.scaling.points import SAME_TOKENS, STUDY, ladder, points
 
-STUDY = "scaling"
-SAME_TOKENS = 1.25  # runs whose tokens differ by no more than this factor are a pair "trained on the same tokens"
 CONVENTIONS = ("total", "non_embedding")  # which parameters count
-Probe = Callable[[Workspace, str, dict[str, Any]], pd.DataFrame]
-
-
-# ------------------------------------------------------------------------------------------------------------ the points
-def points(workspace: Workspace, scale: str) -> pd.DataFrame:
-    """A row per finished run: arm, family (`cool`, `cosine`, ...), share of the FLOPs, size, seed, facts, costs, loss."""
-    config = workspace.study(STUDY)
-    rows = []
-    for run in current_summaries(workspace, config, scale):
-        name, _, workload = run.arm.partition(MAIN_SEPARATOR)
-        rows.append(
-            {
-                "arm": run.arm,
-                "family": name.partition("-x")[0],
-                "share": config.arms[name].horizon.amount,
-                "size": workload or config.scale(scale).main,
-                "seed": run.seed,
-                **run.facts,
-                "flops": run.meters.flops,
-                "flops_trunk": run.meters.flops_reference,
-                "seconds": run.meters.seconds,
-                "test_loss": run.metrics["test_loss"],
-            }
-        )
-    if not rows:
-        raise ScrimpError(f"no finished run of {STUDY} at scale {scale}: `snakemake --cores all {STUDY}` makes them")
-    return pd.DataFrame(rows).sort_values(["parameters_total", "family", "share", "seed"], ignore_index=True)
-
-
-def ladder(table: pd.DataFrame, family: str, seed: int | None = None) -> pd.DataFrame:
-    """The points of one schedule's ladder, of one seed or of all."""
-    chosen = table[table["family"] == family]
-    return chosen if seed is None else chosen[chosen["seed"] == seed]
 
 
 # --------------------------------------------------------------------------------------------------------- who leads when
+@probe("twin-crossings")
 def twin_crossings(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Claim 1 in the twin, a row per (reading, seed, pair of sizes): who overtakes whom at equal FLOPs, and where.
 
@@ -172,6 +137,7 @@ def _reading(changes: list[tuple[float, bool]], lead: float, small_end: float, l
     }
 
 
+@probe("twin-reovertaking")
 def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Claim 1 as one number a reading and seed: the share of pairs in which the larger came to lead and the smaller again.
 
@@ -208,6 +174,7 @@ def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any])
 
 
 # ------------------------------------------------------------------------------------------------------------------ laws
+@probe("twin-isoflop")
 def twin_isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Approach 2 on the twin's annealed points, a row per schedule, seed and way to count parameters: N_opt ~ C^a."""
     table = points(workspace, scale)
@@ -227,6 +194,7 @@ def twin_isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
     return pd.DataFrame(rows)
 
 
+@probe("twin-parametric")
 def twin_parametric(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Approach 3 on the cool-downs of all seeds, a row per way to count parameters, with 95 % intervals of a bootstrap."""
     runs = ladder(points(workspace, scale), "cool")
@@ -244,6 +212,7 @@ def twin_parametric(workspace: Workspace, scale: str, options: dict[str, Any]) -
 
 
 # ------------------------------------------------------------------------------------------------------------- schedules
+@probe("twin-flattening")
 def twin_flattening(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Claim 5, a row a seed: by how much a cosine's curve flattens over its last tenth more than a constant rate's does.
 
@@ -285,6 +254,7 @@ def _flattening(flops: np.ndarray, difference: np.ndarray) -> float:
     return slope(0.9, 1.0) - slope(0.8, 0.9)
 
 
+@probe("twin-cost")
 def twin_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """What a trunk with its cool-downs costs over training every horizon anew (Haegele et al. 2024): a row a size.
 
@@ -297,14 +267,3 @@ def twin_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.D
         spent = runs["flops_trunk"].max() + (runs["flops"] - runs["flops_trunk"]).sum()
         rows.append({"size": size, "horizons": len(runs), "share": spent / runs["flops"].sum()})
     return pd.DataFrame(rows)
-
-
-PROBES: dict[str, Probe] = {
-    **scaling_published.PROBES,
-    "twin-crossings": twin_crossings,
-    "twin-reovertaking": twin_reovertaking,
-    "twin-isoflop": twin_isoflop,
-    "twin-parametric": twin_parametric,
-    "twin-flattening": twin_flattening,
-    "twin-cost": twin_cost,
-}

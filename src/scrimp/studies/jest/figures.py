@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,8 +16,9 @@ from scrimp.claims.statistics import mean_interval
 from scrimp.config import Workspace
 from scrimp.files import read_json
 from scrimp.records import read_curves
+from scrimp.studies import figure, table
 from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_sweep, speedups_figure
-from scrimp.studies.plotting import PUBLISHED, error_bar, figure
+from scrimp.studies.plotting import PUBLISHED, canvas, error_bar
 
 STUDY = "jest"
 RECALL = "test_r5"
@@ -65,10 +65,11 @@ def _published(workspace: Workspace, figure_name: str, series: str) -> pd.DataFr
 
 
 # ----------------------------------------------------------------------------------------------------------------- runs
+@figure("accuracy-cost")
 def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
     """Recall against three costs: the sweep as a line, every method as one point; JEST++'s speedup is marked."""
     of, full = _load(workspace, scale), _load(workspace, scale, amortised=False)
-    drawn, axes = figure(columns=3, width=12, height=6.2)
+    drawn, axes = canvas(columns=3, width=12, height=6.2)
     markers = "osD^vP*Xh<>8pd"
     for panel, (meter, name) in zip(axes, AXES_NAMES.items(), strict=True):
         draw_sweep(panel, of, meter, "uniform, each point fully decayed")
@@ -99,11 +100,13 @@ def _mark_speedup(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
     axes.text(cost * interval.mean**0.5, quality, f"{bound}{interval.mean:.1f}x", va="bottom", ha="center", fontsize=9)
 
 
+@figure("speedups")
 def speedups(workspace: Workspace, scale: str) -> Figure:
     """The speedup of every method against the sweep, beside the number that reading two curves would give."""
     return speedups_figure(_load(workspace, scale), "uniform", LIMITS, ("examples", "flops", "seconds"))
 
 
+@figure("curves")
 def curves(workspace: Workspace, scale: str) -> Figure:
     """The published way of reading: recall while training."""
     arms = ["uniform", "uniform-x4", "jest-80", "jest-80-plus", "flexi-jest-80"]
@@ -111,23 +114,25 @@ def curves(workspace: Workspace, scale: str) -> Figure:
     return curves_figure(of, arms, AXES_NAMES, "recall at 5, %", {"uniform-x4": "--", "jest-80-plus": ":"}, fontsize=8)
 
 
+@figure("methods")
 def methods(workspace: Workspace, scale: str) -> Figure:
     """How a sub-batch is scored and chosen, each against uniform training for as many steps."""
     of = _load(workspace, scale)
     wanted = ["jest-50", "jest-80", "jest-90", "independent-80", "rho-80", "easy-reference-80", "hard-learner-80"]
     shown = [arm for arm in [*wanted, "uniform-softmax", "flexi-uniform"] if arm in of.runs]
-    drawn, (axes,) = figure(width=7, height=0.45 * len(shown) + 1.4)
+    drawn, (axes,) = canvas(width=7, height=0.45 * len(shown) + 1.4)
     draw_differences(axes, of, [(arm, "uniform", of.label(arm)) for arm in shown])
     axes.set_xlabel("recall at 5 minus uniform training, points (95 % interval)")
     return drawn
 
 
+@figure("references")
 def references(workspace: Workspace, scale: str) -> Figure:
     """JEST by the pairs that its reference was trained on, and what the references themselves reach."""
     of = _load(workspace, scale)
     arms = {"raw": "jest-80-raw", "text-filtered": "jest-80-filtered", "curated": "jest-80", "curated++": "jest-80-plus"}
     table = references_table(workspace, scale)
-    drawn, (axes,) = figure(width=7, height=4)
+    drawn, (axes,) = canvas(width=7, height=4)
     for place, (name, arm) in enumerate(arms.items()):
         if arm in of.runs:
             error_bar(axes, place, of.qualities(arm), COLORS["jest"], "JEST 80 % with it" if place == 0 else None)
@@ -142,10 +147,11 @@ def references(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("flexi")
 def flexi(workspace: Workspace, scale: str) -> Figure:
     """One and two resolutions on the plane of FLOPs and quality; beside it the published models on theirs."""
     of = _load(workspace, scale)
-    drawn, axes = figure(columns=2, width=10, height=4.6)
+    drawn, axes = canvas(columns=2, width=10, height=4.6)
     draw_sweep(axes[0], of, "flops", "uniform, each point fully decayed")
     for arm, marker in (
         ("flexi-uniform", "s"),
@@ -176,6 +182,7 @@ def flexi(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("chosen-sets")
 def chosen_sets(workspace: Workspace, scale: str) -> Figure:
     """Which icon sets the chosen pairs come from, over training."""
     shown = [("uniform", "uniform"), ("jest-80", "JEST 80 %"), ("hard-learner-80", "hard learner 80 %")]
@@ -184,7 +191,7 @@ def chosen_sets(workspace: Workspace, scale: str) -> Figure:
     table["set"] = table["metric"].str.removeprefix("chosen_share:")
     present = [(arm, name) for arm, name in shown if arm in set(table["arm"])]
     names = sorted(table["set"].unique(), key=lambda name: name == "other")
-    drawn, axes = figure(columns=max(1, len(present)), width=11, height=4.8)
+    drawn, axes = canvas(columns=max(1, len(present)), width=11, height=4.8)
     palette = [*sns.color_palette("husl", max(1, len(names) - 1)).as_hex(), "#dddddd"]
     for panel, (arm, title) in zip(axes, present, strict=False):
         shares = table[table["arm"] == arm].pivot_table(index="step", columns="set", values="value").reindex(columns=names)
@@ -197,11 +204,12 @@ def chosen_sets(workspace: Workspace, scale: str) -> Figure:
 
 
 # --------------------------------------------------------------------------------------------------------------- probes
+@figure("matrix")
 def matrix(workspace: Workspace, scale: str) -> Figure:
     """The matrices as pictures, and what explains their variance."""
     table = _probe(workspace, scale, "matrix")
     names = ("learner", "reference", "learnability")
-    drawn, axes = figure(columns=4, width=13, height=4)
+    drawn, axes = canvas(columns=4, width=13, height=4)
     for panel, name in zip(axes, names, strict=False):
         cells = table[(table["kind"] == "cell") & (table["matrix"] == name)]
         values = cells.pivot_table(index="row", columns="column", values="value").to_numpy()
@@ -223,10 +231,11 @@ def matrix(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("chunks")
 def chunks(workspace: Workspace, scale: str) -> Figure:
     """Learnability against chunks, beside Gibbs sampling against its iterations."""
     table = _probe(workspace, scale, "chunks")
-    drawn, axes = figure(columns=2, width=9, height=4)
+    drawn, axes = canvas(columns=2, width=9, height=4)
     for panel, way, name in ((axes[0], "joint", "chunks"), (axes[1], "gibbs", "iterations of Gibbs sampling")):
         found = table[table["way"] == way]
         mean = found.groupby("at")["relative"].agg(["mean", "min", "max"])
@@ -243,10 +252,11 @@ def chunks(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("ratios")
 def ratios(workspace: Workspace, scale: str) -> Figure:
     """Learnability against the filter ratio, by how the sub-batch is chosen."""
     table = _probe(workspace, scale, "ratios")
-    drawn, (axes,) = figure(width=6.5, height=4)
+    drawn, (axes,) = canvas(width=6.5, height=4)
     styles = (
         ("gibbs", "#000000"),
         ("joint", COLORS["jest"]),
@@ -267,13 +277,14 @@ def ratios(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("extremes")
 def extremes(workspace: Workspace, scale: str) -> Figure:
     """Pictures of the most and the least learnable pairs, with their captions."""
     table = _probe(workspace, scale, "extremes")
     shown = int(table["place"].max()) + 1
     columns = min(6, shown)
     lines = -(-shown // columns)
-    drawn, axes = figure(columns=columns, rows=2 * lines, width=10, height=1.75 * 2 * lines)
+    drawn, axes = canvas(columns=columns, rows=2 * lines, width=10, height=1.75 * 2 * lines)
     for axis in axes:
         axis.axis("off")
     for side, first in (("most", 0), ("least", lines * columns)):
@@ -290,22 +301,8 @@ def _shortened(caption: str, width: int = 22) -> str:
     return caption if len(caption) <= width else f"{caption[: width - 1]}…"
 
 
-FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
-    "accuracy-cost": accuracy_cost,
-    "speedups": speedups,
-    "curves": curves,
-    "matrix": matrix,
-    "chunks": chunks,
-    "ratios": ratios,
-    "methods": methods,
-    "references": references,
-    "flexi": flexi,
-    "chosen-sets": chosen_sets,
-    "extremes": extremes,
-}
-
-
 # --------------------------------------------------------------------------------------------------------------- tables
+@table("arms")
 def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     """Every arm: what it reaches, its costs (the reference left out; seconds a step), and speedups with intervals."""
     of = _load(workspace, scale)
@@ -324,6 +321,7 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@table("references")
 def references_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     """Every reference: what it reaches on the held-out parts, and what it cost."""
     folder = workspace.results(scale, STUDY) / "references"
@@ -338,6 +336,7 @@ def references_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     )
 
 
+@table("published")
 def published_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     """The report's models beside this scale's arms: speed-ups in iterations and FLOPs, read off the sweep."""
     of = _load(workspace, scale)
@@ -352,10 +351,3 @@ def published_table(workspace: Workspace, scale: str) -> pd.DataFrame:
                 row |= {f"measured_{meter}_low": interval.low, f"measured_{meter}_high": interval.high}
         found.append(row)
     return pd.concat([table, pd.DataFrame(found)], axis=1)
-
-
-TABLES: dict[str, Callable[[Workspace, str], pd.DataFrame]] = {
-    "arms": arms_table,
-    "references": references_table,
-    "published": published_table,
-}

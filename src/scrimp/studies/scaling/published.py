@@ -7,7 +7,6 @@ Hoffmann et al. 2022, and that report's tables. Hours are GPU-hours, losses are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import combinations
 from typing import Any
 
@@ -394,20 +393,3 @@ def stretch(workspace: Workspace) -> pd.DataFrame:
     rows = rows.rename(columns={"row": "panel", "value": "loss"}).assign(stretch=rows["quantity"].astype(float))
     rows["above_best"] = rows["loss"] - rows.groupby("panel")["loss"].transform("min")
     return rows[["panel", "stretch", "loss", "above_best", "mark", "source"]]
-
-
-def _resamplings(options: dict[str, Any]) -> int:
-    return int(options.get("bootstrap", 400))
-
-
-PROBES: dict[str, Callable[[Workspace, str, dict[str, Any]], pd.DataFrame]] = {
-    "published-crossings": lambda workspace, scale, options: crossing_table(workspace),
-    "published-losses": lambda workspace, scale, options: losses_at(workspace),
-    "published-same-token": lambda workspace, scale, options: same_token(workspace),
-    "published-extrapolations": lambda workspace, scale, options: extrapolations(workspace),
-    "published-refit": lambda workspace, scale, options: parametric_refit(workspace, _resamplings(options)),
-    "published-frontier": lambda workspace, scale, options: frontier(workspace, _resamplings(options)),
-    "published-exponents": lambda workspace, scale, options: exponents(workspace, _resamplings(options)),
-    "published-typos": lambda workspace, scale, options: typos(workspace),
-    "published-stretch": lambda workspace, scale, options: stretch(workspace),
-}

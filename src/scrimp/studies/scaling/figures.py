@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import matplotlib as mpl
@@ -17,10 +16,10 @@ from scrimp.config import MAIN_SEPARATOR, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.records import read_curves
 from scrimp.scaling import Budget, fit_isoflop
-from scrimp.studies import scaling_published_figures as published_figures
-from scrimp.studies.plotting import PUBLISHED, error_bar, figure, log_axis
-from scrimp.studies.scaling import SAME_TOKENS, STUDY, ladder, points
-from scrimp.studies.scaling_published import stretch as published_stretch
+from scrimp.studies import figure, table
+from scrimp.studies.plotting import PUBLISHED, canvas, error_bar, log_axis
+from scrimp.studies.scaling.points import SAME_TOKENS, STUDY, ladder, points
+from scrimp.studies.scaling.published import stretch as published_stretch
 
 SCHEDULES = {"cool": "#D55E00", "cosine": "#0072B2", "linear": "#009E73", "trunk": "#999999"}
 NAMES = {
@@ -45,13 +44,14 @@ def _means(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 # ------------------------------------------------------------------------------------------------------ who leads when
+@figure("twin-reovertaking")
 def twin_reovertaking(workspace: Workspace, scale: str) -> Figure:
     """The same ladder read twice: raw curves of unfinished cosines, and ends of cool-downs (claim 1)."""
     table = points(workspace, scale)
     curves = read_curves(workspace, scale, STUDY)
     curves = curves[(curves["metric"] == "train_loss") & (curves["seed"] == table["seed"].min())]
     colors = _sizes(table)
-    drawn, (left, middle, right) = figure(columns=3, width=12.5, height=4.4)
+    drawn, (left, middle, right) = canvas(columns=3, width=12.5, height=4.4)
     cosines, trunks = _on_the_same_tokens(ladder(table, "cosine")), ladder(table, "trunk")
     for panel, runs in ((left, cosines), (middle, trunks)):
         for size, arm in zip(runs["size"], runs["arm"], strict=True):
@@ -93,10 +93,11 @@ def _on_the_same_tokens(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 # ---------------------------------------------------------------------------------------------------------------- laws
+@figure("twin-isoflop")
 def twin_isoflop(workspace: Workspace, scale: str) -> Figure:
     """Loss against size at equal FLOPs, with parabolas; and the size at their minima against FLOPs (claim 9)."""
     runs = ladder(points(workspace, scale), "cool")
-    drawn, (left, right) = figure(columns=2, width=11, height=4.6)
+    drawn, (left, right) = canvas(columns=2, width=11, height=4.6)
     try:
         fit = fit_isoflop(runs["parameters_total"], runs["flops"], runs["test_loss"], tokens=runs["tokens"])
     except ValueError as error:
@@ -144,12 +145,13 @@ def _draw_parabola(axes: Axes, budget: Budget, low: float, high: float, color: A
         axes.scatter([budget.params], [budget.loss], marker="x", color=[color], s=36, zorder=4)
 
 
+@figure("twin-sweeps")
 def twin_ladders(workspace: Workspace, scale: str) -> Figure:
     """Every schedule's ladder at every size: loss above that of the cosine with as many FLOPs, paired by seed."""
     table = points(workspace, scale)
     colors = _sizes(table)
     families = [family for family in ("cool", "linear", "trunk") if not ladder(table, family).empty]
-    drawn, panels = figure(columns=len(families), width=4 * len(families), height=4)
+    drawn, panels = canvas(columns=len(families), width=4 * len(families), height=4)
     cosine = ladder(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
     for panel, family in zip(panels, families, strict=True):
         runs = ladder(table, family).set_index(["size", "share", "seed"])
@@ -170,10 +172,11 @@ def twin_ladders(workspace: Workspace, scale: str) -> Figure:
 
 
 # ----------------------------------------------------------------------------------------------------------- schedules
+@figure("twin-stretch")
 def twin_stretch(workspace: Workspace, scale: str) -> Figure:
     """What a stretched cosine costs at the same end: ours, and Chinchilla's figure A1 (claim 7)."""
     table = points(workspace, scale)
-    drawn, (axes,) = figure(width=7.5, height=5)
+    drawn, (axes,) = canvas(width=7.5, height=5)
     base = ladder(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
     stretched = table[table["family"].str.startswith("stretch-")]
     shades = [SCHEDULES["cool"], SCHEDULES["cosine"]]
@@ -198,13 +201,14 @@ def twin_stretch(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("twin-tails")
 def twin_tails(workspace: Workspace, scale: str) -> Figure:
     """Shapes of the tail at equal FLOPs: loss above that of the cosine to 10 % (claim 10, the author's open question)."""
     config = workspace.study(STUDY)
     table = points(workspace, scale)
     table = table[(table["share"] == 0.25) & ~table["family"].str.startswith("stretch-") & (table["family"] != "trunk")]
     sizes = [size for size in _sizes(table) if table[table["size"] == size]["family"].nunique() > 3]
-    drawn, panels = figure(columns=max(1, len(sizes)), width=2.5 + 4.5 * max(1, len(sizes)), height=4)
+    drawn, panels = canvas(columns=max(1, len(sizes)), width=2.5 + 4.5 * max(1, len(sizes)), height=4)
     if not sizes:
         panels[0].set_title("too few shapes were trained at this scale", fontsize=11)
     for panel, size in zip(panels, sizes, strict=False):
@@ -228,6 +232,7 @@ def twin_tails(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("twin-law")
 def twin_law(workspace: Workspace, scale: str) -> Figure:
     """Loss of the annealed points against tokens, and the fitted L(N, D) with its irreducible part."""
     runs = ladder(points(workspace, scale), "cool")
@@ -236,7 +241,7 @@ def twin_law(workspace: Workspace, scale: str) -> Figure:
         raise ScrimpError(f"{path} does not exist; make it with `scrimp probe {STUDY} twin-parametric --scale {scale}`")
     laws = pd.read_parquet(path)
     law = {str(name): value for name, value in laws[laws["convention"] == "total"].iloc[0].items()}
-    drawn, (axes,) = figure(width=7, height=4.6)
+    drawn, (axes,) = canvas(width=7, height=4.6)
     for size, color in _sizes(runs).items():
         mine = runs[runs["size"] == size]
         axes.scatter(mine["tokens"], mine["test_loss"], color=[color], s=14, alpha=0.6, linewidths=0, label=size)
@@ -260,6 +265,7 @@ def twin_law(workspace: Workspace, scale: str) -> Figure:
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
+@table("twin-points")
 def points_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     """Every arm at every size: seeds, tokens a parameter, costs, test loss with its interval."""
     table = points(workspace, scale)
@@ -285,6 +291,7 @@ def points_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@table("twin-crossings")
 def crossings_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     """Who overtakes whom in the twin, by reading and pair: counts over seeds, means of FLOPs, fractions and late leads."""
     path = workspace.results(scale, STUDY) / "probes" / "twin-crossings.parquet"
@@ -297,19 +304,3 @@ def crossings_table(workspace: Workspace, scale: str) -> pd.DataFrame:
         ["overtake_flops", "reovertake_flops", "smaller_fraction", "larger_fraction", "late_lead", "annealed_lead"]
     ].mean()
     return pd.concat([grouped.size().rename("seeds"), counts, means], axis=1).reset_index()
-
-
-FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
-    **published_figures.FIGURES,
-    "twin-reovertaking": twin_reovertaking,
-    "twin-isoflop": twin_isoflop,
-    "twin-law": twin_law,
-    "twin-sweeps": twin_ladders,
-    "twin-stretch": twin_stretch,
-    "twin-tails": twin_tails,
-}
-TABLES: dict[str, Callable[[Workspace, str], pd.DataFrame]] = {
-    **published_figures.TABLES,
-    "twin-points": points_table,
-    "twin-crossings": crossings_table,
-}

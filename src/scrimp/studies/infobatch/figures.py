@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 import seaborn as sns
@@ -12,8 +10,9 @@ from matplotlib.figure import Figure
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import MAIN_SEPARATOR, Workspace
 from scrimp.records import read_curves
+from scrimp.studies import figure, table
 from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_sweep, speedups_figure
-from scrimp.studies.plotting import PALETTE, PUBLISHED, error_bar, figure
+from scrimp.studies.plotting import PALETTE, PUBLISHED, canvas, error_bar
 
 STUDY = "infobatch"
 ACCURACY = "test_accuracy"
@@ -34,10 +33,11 @@ def _is_plain(of: Comparison, arm: str) -> bool:
     return "ratio" in spec and not set(spec) & {"rescale", "anneal", "delta", "threshold"}
 
 
+@figure("accuracy-cost")
 def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
     """Accuracy against three costs: the sweep as a line, every method as one point with its interval."""
     of = _load(workspace, scale)
-    drawn, axes = figure(columns=3, width=12, height=5.6)
+    drawn, axes = canvas(columns=3, width=12, height=5.6)
     markers = "osD^vP*Xh<>8pd"
     for panel, (meter, name) in zip(axes, AXES_NAMES.items(), strict=True):
         draw_sweep(panel, of, meter, "full data, each point fully decayed")
@@ -52,6 +52,7 @@ def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("curves")
 def curves(workspace: Workspace, scale: str) -> Figure:
     """The published way of reading: accuracy while training. The rates decay at different points: do not compare mid-way."""
     arms = ["full", "infobatch-50", "rs2-50", "ucb-50"]
@@ -59,10 +60,11 @@ def curves(workspace: Workspace, scale: str) -> Figure:
     return curves_figure(of, arms, AXES_NAMES, "test accuracy, %", {}, loc="lower right", fontsize=9)
 
 
+@figure("accuracy-ratio")
 def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:
     """Accuracy lost against full data by pruning ratio: ours beside the paper's CIFAR-100 column."""
     of = _load(workspace, scale)
-    drawn, axes = figure(columns=2, width=9, height=4.4)
+    drawn, axes = canvas(columns=2, width=9, height=4.4)
     shown = [arm for arm in of.methods if _is_plain(of, arm)]
     families = list(dict.fromkeys(of.family(arm) for arm in shown))
     for arm in shown:
@@ -95,6 +97,7 @@ def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("kept-and-losses")
 def kept_and_losses(workspace: Workspace, scale: str) -> Figure:
     """What InfoBatch keeps of each epoch, and how its scores are spread over training."""
     of = _load(workspace, scale)
@@ -102,7 +105,7 @@ def kept_and_losses(workspace: Workspace, scale: str) -> Figure:
     table = read_curves(workspace, scale, STUDY, shown)
     table = table[table["seed"] == table["seed"].min()].copy()
     table["epoch"] = table.groupby(["arm", "metric"]).cumcount()
-    drawn, axes = figure(columns=2, width=9, height=4.2)
+    drawn, axes = canvas(columns=2, width=9, height=4.2)
     kept = table[table["metric"] == "kept_fraction"]
     ratios = sorted({of.config.arms[arm].leading["ratio"] for arm in shown})
     shades = sns.light_palette(PALETTE["infobatch"], len(ratios) + 2)[2:]
@@ -127,16 +130,18 @@ def kept_and_losses(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("ablation")
 def ablation(workspace: Workspace, scale: str) -> Figure:
     """InfoBatch and its ablations, each against full data of the same number of epochs."""
     of = _load(workspace, scale)
     shown = [arm for arm in of.methods if of.family(arm) == "infobatch"]
-    drawn, (axes,) = figure(width=7, height=0.45 * len(shown) + 1.4)
+    drawn, (axes,) = canvas(width=7, height=0.45 * len(shown) + 1.4)
     draw_differences(axes, of, [(arm, "full", of.label(arm)) for arm in shown])
     axes.set_xlabel("test accuracy minus full data, points (points: seeds; bar: 95 % interval)")
     return drawn
 
 
+@figure("transfer")
 def transfer(workspace: Workspace, scale: str) -> Figure:
     """InfoBatch 50 % against full data in every workload: other data, architectures, optimisers."""
     of = _load(workspace, scale)
@@ -148,16 +153,17 @@ def transfer(workspace: Workspace, scale: str) -> Figure:
             model = "no model" if workload.model is None else workload.model.name
             about = f"{workload.dataset}, {model}, {workload.recipe.optimizer}"
             pairs.append((f"infobatch-50{suffix}", f"full{suffix}", about))
-    drawn, (axes,) = figure(width=7, height=0.5 * len(pairs) + 1.4)
+    drawn, (axes,) = canvas(width=7, height=0.5 * len(pairs) + 1.4)
     draw_differences(axes, of, pairs)
     axes.set_xlabel("InfoBatch 50 % minus full data, accuracy points")
     return drawn
 
 
+@figure("overhead")
 def overhead(workspace: Workspace, scale: str) -> Figure:
     """Seconds of selection per epoch against the size of the data, with the published overhead."""
     table = pd.read_parquet(workspace.results(scale, STUDY) / "probes" / "overhead.parquet")
-    drawn, (axes,) = figure(width=6, height=4)
+    drawn, (axes,) = canvas(width=6, height=4)
     mean = table.groupby("size")[["prune", "shuffle", "upkeep", "seconds"]].median()
     for part, color in (("prune", "#D55E00"), ("shuffle", "#0072B2"), ("upkeep", "#009E73"), ("seconds", "#000000")):
         name = "total" if part == "seconds" else part
@@ -168,10 +174,11 @@ def overhead(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("gradient-bias")
 def gradient_bias(workspace: Workspace, scale: str) -> Figure:
     """Distance of the mean pruned gradient from the full one against the number of prunings averaged."""
     table = pd.read_parquet(workspace.results(scale, STUDY) / "probes" / "gradient-bias.parquet")
-    drawn, (axes,) = figure(width=6, height=4)
+    drawn, (axes,) = canvas(width=6, height=4)
     for rescale, color, name in ((True, "#D55E00", "with rescaling"), (False, "#999999", "without rescaling")):
         rows = table[table["rescale"] == rescale]
         axes.plot(rows["prunings"], 100 * rows["relative_error"], color=color, marker="o", ms=4, label=name)
@@ -183,24 +190,13 @@ def gradient_bias(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+@figure("speedups")
 def speedups(workspace: Workspace, scale: str) -> Figure:
     """The speedup of every method against the sweep, beside the number that reading two curves would give."""
     return speedups_figure(_load(workspace, scale), "full")
 
 
-FIGURES: dict[str, Callable[[Workspace, str], Figure]] = {
-    "speedups": speedups,
-    "accuracy-cost": accuracy_cost,
-    "accuracy-ratio": accuracy_ratio,
-    "curves": curves,
-    "ablation": ablation,
-    "transfer": transfer,
-    "kept-and-losses": kept_and_losses,
-    "gradient-bias": gradient_bias,
-    "overhead": overhead,
-}
-
-
+@table("arms")
 def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     """Every arm: accuracy with its interval, cost, and the speedup against the sweep of its own workload."""
     of = _load(workspace, scale)
@@ -217,6 +213,7 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@table("table1")
 def table1(workspace: Workspace, scale: str) -> pd.DataFrame:
     """InfoBatch's Table 1 cell by cell: the published accuracy beside ours, where this scale trains that cell."""
     published = pd.read_csv(workspace.root / "config" / "published" / "infobatch-table1.csv")
@@ -239,6 +236,3 @@ def table1(workspace: Workspace, scale: str) -> pd.DataFrame:
             }
         )
     return pd.concat([published, pd.DataFrame(measured)], axis=1)
-
-
-TABLES: dict[str, Callable[[Workspace, str], pd.DataFrame]] = {"arms": arms_table, "table1": table1}

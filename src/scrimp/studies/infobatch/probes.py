@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pandas as pd
@@ -19,6 +19,7 @@ from scrimp.methods.base import derived_generator
 from scrimp.methods.infobatch import InfoBatchSelector, prune
 from scrimp.seeding import epoch_order
 from scrimp.stages.fit import trained
+from scrimp.studies import probe
 from scrimp.tasks import load_task
 from scrimp.tasks.classification import Classification
 from scrimp.training.budget import Budget
@@ -26,6 +27,7 @@ from scrimp.training.budget import Budget
 EPOCHS_PUBLISHED = 90  # ImageNet epochs to which the published overhead of .0028 h (10 s) belongs
 
 
+@probe("overhead")
 def overhead(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Seconds that InfoBatch itself takes per epoch, by data-set size: score upkeep, pruning, shuffling.
 
@@ -62,6 +64,7 @@ def overhead(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Da
     return pd.DataFrame(rows)
 
 
+@probe("gradient-bias")
 def gradient_bias(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """How far the mean gradient of pruned epochs is from that of the full data, with and without rescaling.
 
@@ -142,9 +145,3 @@ def _batches(task: Classification, chosen: Tensor, size: int = 32) -> Iterator[t
         raise ScrimpError("the probe gradient-bias is for data in memory: leave it out at this scale")
     for batch in chosen.split(size):
         yield task.normalise(images.pixels[batch]).contiguous(), images.labels[batch]
-
-
-PROBES: dict[str, Callable[[Workspace, str, dict[str, Any]], pd.DataFrame]] = {
-    "overhead": overhead,
-    "gradient-bias": gradient_bias,
-}
