@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from scrimp.models.contrastive import TwoTowers
+if TYPE_CHECKING:
+    from scrimp.models.contrastive import TwoTowers
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Small runs of every kind, whose numbers a change of the house must not move.
 
-`PYTHONPATH=tests python tests/golden/golden_world.py` records them to `golden.json`; `test_golden.py` trains them again and compares.
+`PYTHONPATH=tests python tests/golden/golden_world.py` records them to `golden.json`; `test_golden.py` trains them again and
+compares.
 """
 
 from __future__ import annotations

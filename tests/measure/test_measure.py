@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import nn
 
+from scrimp.flops import ExampleFlops, flops_per_example
 from scrimp.measure.clock import Clock
-from scrimp.measure.flops import flops_per_example
 from scrimp.measure.hardware import EnergyCounter, cpu_model, peak_memory
 from scrimp.measure.provenance import git_state, lock_digest, provenance
 
@@ -40,12 +40,13 @@ def test_a_span_inside_another_stops_the_outer_one(now: list[float]) -> None:
     now[0] = 100  # outside every span
     with clock.span("train"):
         now[0] = 103
-    assert clock.seconds == {"train": 2 + 1 + 3, "evaluation": 3 + 4, "selection": 1}
+    assert clock.state()["wall"] == {"train": 2 + 1 + 3, "evaluation": 3 + 4, "selection": 1}
     assert clock["never"] == 0.0
 
 
 def test_a_span_that_fails_is_charged_and_closed(now: list[float]) -> None:
-    clock = Clock(CPU, earlier={"train": 10.0})
+    clock = Clock(CPU)
+    clock.restore({"wall": {"train": 10.0}, "cpu": {"train": 7.0}})
 
     def fail() -> None:
         with clock.span("train"):
@@ -57,13 +58,18 @@ def test_a_span_that_fails_is_charged_and_closed(now: list[float]) -> None:
     now[0] = 50
     with clock.span("selection"):
         now[0] = 51
-    assert clock.seconds == {"train": 13.0, "selection": 1.0}
+    assert clock.state()["wall"] == {"train": 13.0, "selection": 1.0}
+    assert clock.cpu("train") >= 7.0
 
 
 # --------------------------------------------------------------------------------------------------------------- FLOPs
+def flops_of(model: nn.Module, shape: tuple[int, ...], batch: int = 2) -> ExampleFlops:
+    return flops_per_example(model, lambda: model(torch.zeros(batch, *shape)).sum(dim=1), batch)
+
+
 def test_a_linear_map_costs_two_a_weight_forward_and_twice_that_backward_but_for_the_input() -> None:
     first, second = nn.Linear(7, 5), nn.Linear(5, 3)
-    flops = flops_per_example(nn.Sequential(first, second), (7,))
+    flops = flops_of(nn.Sequential(first, second), (7,))
     assert flops.forward == 2 * (7 * 5 + 5 * 3)
     # Backward: weights of both, inputs of the second only.
     assert flops.training == flops.forward + 2 * (7 * 5 + 5 * 3) + 2 * 5 * 3
@@ -73,7 +79,7 @@ def test_counting_leaves_the_model_as_it_was() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 36, 2))
     before = {name: value.clone() for name, value in model.state_dict().items()}
     model.eval()
-    flops_per_example(model, (3, 8, 8))
+    flops_of(model, (3, 8, 8))
     assert not model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.grad is None for parameter in model.parameters())
@@ -83,7 +89,7 @@ def test_counting_leaves_the_model_as_it_was() -> None:
 def test_the_count_of_an_example_does_not_hang_on_the_batch(batch: int) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(), nn.Linear(4 * 9, 2))
     # 3 x 3 places of a 3 x 3 x 3 window for 4 channels, and the linear map.
-    assert flops_per_example(model, (3, 8, 8), batch).forward == 2 * (9 * 27 * 4 + 36 * 2)
+    assert flops_of(model, (3, 8, 8), batch).forward == 2 * (9 * 27 * 4 + 36 * 2)
 
 
 # ------------------------------------------------------------------------------------------------------------ hardware

@@ -22,13 +22,14 @@ from scrimp.methods.batch import BatchSelector
 from scrimp.methods.combined import Methods
 from scrimp.models.contrastive import TwoTowers, build_two_towers
 from scrimp.seeding import candidates_of
-from scrimp.tasks.image_text import ImageText, Reference
+from scrimp.tasks.image_text import ImageText
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import embed, own_losses, softmax_loss
 from scrimp.training.loop import train
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.place import Place
+from scrimp.training.reference import Reference
 from scrimp.training.session import Trace
 
 CPU = Place(torch.device("cpu"))

@@ -17,12 +17,6 @@ from scrimp.config import Workspace
 
 PROJECT = Path(__file__).parents[2]
 ARMS = ["full", "rs2-50", "infobatch-50"]
-FIGURES = """
-from matplotlib.figure import Figure
-
-FIGURES = {"speedups": lambda workspace, scale: Figure()}
-TABLES = {}
-"""
 pytestmark = pytest.mark.slow
 
 
@@ -50,14 +44,12 @@ def project(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
     shutil.copy(PROJECT / "Snakefile", root)
     shutil.copytree(template / "config", root / "config")
     shutil.copytree(template / "resources", root / "resources")
-    study = yaml.safe_load((root / "config" / "studies" / "tiny.yaml").read_text())
+    study = yaml.safe_load((root / "config" / "studies" / "tiny" / "study.yaml").read_text())
     study["scales"]["smoke"]["workloads"]["colours"]["arms"] = ARMS
     del study["scales"]["smoke"]["workloads"]["vit"]
     study["scales"]["smoke"]["seeds"] = [0]
     study["baseline_sweep"] = ["full"]
-    (root / "config" / "studies" / "tiny.yaml").write_text(yaml.safe_dump(study))
-    (root / "src" / "scrimp" / "studies" / "tiny.py").write_text("PROBES = {}\n")
-    (root / "src" / "scrimp" / "studies" / "tiny_figures.py").write_text(FIGURES)
+    (root / "config" / "studies" / "tiny" / "study.yaml").write_text(yaml.safe_dump(study))
     done = run_snakemake(root)
     assert done.returncode == 0, done.stdout + done.stderr
     return root
@@ -79,7 +71,7 @@ def test_a_second_run_does_nothing_and_is_quick(project: Path) -> None:
 
 
 def test_editing_a_selector_runs_its_arms_only(project: Path) -> None:
-    source = project / "src" / "scrimp" / "selection" / "rs2.py"
+    source = project / "src" / "scrimp" / "methods" / "rs2.py"
     before = source.read_text()
     source.write_text(before + "\n# a change\n")
     try:
@@ -90,7 +82,7 @@ def test_editing_a_selector_runs_its_arms_only(project: Path) -> None:
 
 
 def test_editing_the_training_loop_runs_everything(project: Path) -> None:
-    source = project / "src" / "scrimp" / "training" / "classify.py"
+    source = project / "src" / "scrimp" / "training" / "loop.py"
     before = source.read_text()
     source.write_text(before + "\n# a change\n")
     try:
@@ -107,7 +99,7 @@ def test_editing_the_page_or_the_cli_trains_nothing(project: Path) -> None:
 
 
 def test_changing_or_adding_an_arm_runs_it_only(project: Path) -> None:
-    path = project / "config" / "studies" / "tiny.yaml"
+    path = project / "config" / "studies" / "tiny" / "study.yaml"
     before = path.read_text()
     study = yaml.safe_load(before)
     try:
@@ -140,13 +132,13 @@ def test_a_view_waits_for_everything_that_it_is_made_from(project: Path) -> None
 
 
 def test_a_typo_in_the_configuration_stops_before_any_work(project: Path) -> None:
-    path = project / "config" / "studies" / "tiny.yaml"
+    path = project / "config" / "studies" / "tiny" / "study.yaml"
     before = path.read_text()
     try:
         path.write_text(before.replace("epochs: 4", "epoch: 4"))
         done = run_snakemake(project, "-n")
         assert done.returncode != 0
-        assert "config/studies/tiny.yaml: scales.smoke.workloads.colours.epoch" in done.stdout + done.stderr
+        assert "tiny/study.yaml: scales.smoke.workloads.colours.epoch" in done.stdout + done.stderr
     finally:
         path.write_text(before)
     unknown = run_snakemake(project, "-n", "--config", "scale=huge")

@@ -3,6 +3,7 @@
 # `params: code` is the digest of the modules that its stage imports, and `params: config` the slice of the
 # configuration that it reads: a change re-runs just what it can change.
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -172,17 +173,21 @@ def run_config(wildcards):
     return digest_of([spec, study.scale(wildcards.scale).threads, config["device"]])
 
 
+# Hundreds of runs share a handful of codes.
+@functools.cache
+def code_of(stage, study, methods=()):
+    chosen = CONFIGS[study]
+    return training_code(stage, chosen.task, list(methods), chosen.folder)
+
+
 def run_code(wildcards):
-    """The training code and this arm's methods."""
-    study = CONFIGS[wildcards.study]
-    return training_code(
-        "run", study.task, resolved(wildcards)[0].method_names, study.folder
-    )
+    """The training code, the task's and this arm's methods'."""
+    methods = resolved(wildcards)[0].method_names
+    return code_of("run", wildcards.study, tuple(methods))
 
 
 def reference_code(wildcards):
-    study = CONFIGS[wildcards.study]
-    return training_code("reference", study.task, [], study.folder)
+    return code_of("reference", wildcards.study)
 
 
 def reference_config(wildcards):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from scrimp.config import Closed, DatasetConfig, FolderSource, TarsSource, Workspace, parse_model, unknown
 from scrimp.config.datasets import GeneratedSource, ParquetSource
-from scrimp.data import (
+from scrimp.data import (  # not in digests: a dataset's rule names its own builder
     cifar,
     coco,
     emoji_labels,

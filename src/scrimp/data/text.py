@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 
 from scrimp.data.shards import read_images, read_manifest, read_samples
-from scrimp.data.text_packing import SPLITS
-from scrimp.data.text_tokens import BpeTokenizer, ByteTokenizer, TextTokenizer
+from scrimp.data.text_tokens import SPLITS, BpeTokenizer, ByteTokenizer, TextTokenizer
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing
 

@@ -16,8 +16,8 @@ import numpy.typing as npt
 from pydantic import Field, PositiveInt, model_validator
 
 from scrimp.config import Closed
-from scrimp.data.text_packing import SPLITS, PackedWriter
-from scrimp.data.text_tokens import Ids
+from scrimp.data.text_packing import PackedWriter
+from scrimp.data.text_tokens import SPLITS, Ids
 
 SLOTS = 1024  # probabilities are multiples of 1/1024, so that what is drawn from and what is stated are the same
 DRAWN_AT_ONCE = 2**20

@@ -29,11 +29,10 @@ from scrimp.config import Closed
 from scrimp.data.shards import ShardWriter, read_manifest
 from scrimp.data.sources import say
 from scrimp.data.text_documents import Document
-from scrimp.data.text_tokens import FILE, BpeTokenizer, ByteTokenizer, Ids, TextTokenizer
+from scrimp.data.text_tokens import FILE, SPLITS, BpeTokenizer, ByteTokenizer, Ids, TextTokenizer
 from scrimp.errors import ScrimpError
 from scrimp.files import sha256_of
 
-SPLITS = ("train", "validation", "test")
 SCHEMA = ["index", "split", "shard", "offset", "size", "first_token", "tokens", "sha256"]
 DOCUMENTS = pa.schema(
     [(name, pa.string()) for name in ("document", "source", "title", "split")]

@@ -16,6 +16,7 @@ Ids = npt.NDArray[np.uint16]
 BYTES = 256
 END_OF_TEXT = "<|end of text|>"
 FILE = "tokenizer.json"
+SPLITS = ("train", "validation", "test")
 
 
 class TextTokenizer(Protocol):

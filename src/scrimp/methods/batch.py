@@ -5,13 +5,15 @@ A selector draws from generators derived from (seed, step) and never touches a g
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from scrimp.methods.base import Method
-from scrimp.methods.pairs import Embedded
+
+if TYPE_CHECKING:
+    from scrimp.methods.pairs import Embedded
 
 
 class BatchSelector(Method):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scrimp.files import digest_of, sha256_of
 from scrimp.measure.code import code_digest
 from scrimp.methods import method_module
 from scrimp.tasks import is_file, task_module
@@ -18,4 +17,4 @@ def training_code(stage: str, task: str, methods: list[str], folder: Path | None
     modules = [f"{__name__}.{stage}", *map(method_module, methods)]
     if not is_file(task):
         return code_digest(*modules, task_module(task))
-    return digest_of([code_digest(*modules, "scrimp.tasks.base"), sha256_of((folder or Path()) / task)])
+    return code_digest(*modules, (folder or Path()) / task)

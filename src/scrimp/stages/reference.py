@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from scrimp.config.base import unknown
 from scrimp.config.study import StudyConfig
@@ -22,16 +22,15 @@ from scrimp.config.workspace import Workspace
 from scrimp.cost import Cost
 from scrimp.data.pairs import PairData, PairSource
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of, read_json, replacing, sha256_of, write_json
+from scrimp.files import digest_of, replacing, sha256_of, write_json
 from scrimp.measure.clock import Clock
 from scrimp.measure.provenance import provenance
 from scrimp.methods.combined import Methods
-from scrimp.methods.pairs import Embedded
 from scrimp.stages import training_code
 from scrimp.stages.common import Progress, alone, data_digests, no_progress
 from scrimp.stages.fit import fit
 from scrimp.tasks import load_task
-from scrimp.tasks.image_text import ImageText, Reference
+from scrimp.tasks.image_text import ImageText
 from scrimp.training.contrast import embed
 from scrimp.training.place import choose_device
 
@@ -118,25 +117,6 @@ def train_reference(
         write_json(folder / "summary.json", summary)
         checkpoint.unlink(missing_ok=True)
     return folder
-
-
-def load_reference(folder: Path, task: Any, live: bool) -> tuple[Reference, Cost, str]:
-    """A trained reference, its cost and its digest: its embeddings of the pool, or where `live` its weights in a model."""
-    if not (folder / "summary.json").exists():
-        study, name, scale = folder.parents[1].name, folder.name, folder.parents[2].name
-        raise ScrimpError(f"{folder} holds no reference: run `scrimp reference {study} {name} --scale {scale}` first")
-    summary = read_json(folder / "summary.json")
-    cost, digest = Cost(**summary["cost"]), summary["digest"]
-    try:
-        if live:
-            model = task.model(0)
-            model.load_state_dict(load_file(folder / "model.safetensors"))
-            return Reference(model=model.eval()), cost, digest
-        embedded = load_file(folder / "embeddings.safetensors", device=str(task.place.device))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ScrimpError(f"{folder} is damaged ({error}); delete it and run its stage again") from error
-    cached = Embedded(embedded["image"], embedded["text"], summary["scale"], summary["bias"])
-    return Reference(cached), cost, digest
 
 
 def subset_of(data: PairData, name: str) -> PairSource:

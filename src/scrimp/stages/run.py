@@ -94,10 +94,8 @@ def reference_of(workspace: Workspace, config: StudyConfig, scale: str, arm: Arm
     """The reference that an arm's selector scores against, what it cost and its digest; nothing where it needs none."""
     if arm.reference is None:
         return None, Cost(), ""
-    from scrimp.stages.reference import load_reference
-
     live = any(method.get("live") for method in arm.methods)
-    return load_reference(workspace.reference_folder(scale, config.study, arm.reference), task, live)
+    return task.load_reference(workspace.reference_folder(scale, config.study, arm.reference), live)
 
 
 class Cooldowns:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import sys
 from collections.abc import Callable
@@ -12,8 +11,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from scrimp.config.workspace import BUILT_IN
-from scrimp.files import digest_of, sha256_of
-from scrimp.measure.code import code_digest, imports_in
+from scrimp.measure.code import code_digest
 from scrimp.studies import Kind, offered_by
 
 Part = Literal["probes", "figures"]
@@ -49,22 +47,5 @@ def _package(folder: Path) -> str:
 
 def study_code(folder: Path, part: Part) -> str:
     """Digest of a study's files of a part, of those beside them that they import, and of all of Scrimp that these import."""
-    sources: list[Path] = []
-    waiting = files_of(folder, part)
-    while waiting:
-        path = waiting.pop()
-        if path not in sources:
-            sources.append(path)
-            waiting += _neighbours(path)
-    ours = sorted({module for path in sources for module in imports_in(path)})
     shared = ["scrimp.studies.standard"] if part == "figures" else []
-    return digest_of([code_digest(*shared, *ours), sorted((path.name, sha256_of(path)) for path in sources)])
-
-
-def _neighbours(path: Path) -> list[Path]:
-    """The files beside a file that it imports: `from .points import points`, `from . import points`."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level == 1:
-            names.update([node.module] if node.module else [alias.name for alias in node.names])
-    return [beside for name in sorted(names) if (beside := path.parent / f"{name.replace('.', '/')}.py").is_file()]
+    return code_digest(*shared, *(path.resolve() for path in files_of(folder, part)))

@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from scrimp.config.training import Recipe, Workload
+from scrimp.cost import Cost
 from scrimp.errors import ScrimpError
 from scrimp.flops import ExampleFlops, flops_per_example
 from scrimp.seeding import derived_generator
@@ -203,6 +205,10 @@ class Task:
     def score(self, model: nn.Module, indices: Tensor, selector: BatchSelector, reference: Any) -> tuple[Any, Any]:
         """A super-batch as the learner and as the reference see it, for a batch selector's `choose`."""
         raise ScrimpError(f"{type(self).__name__} embeds no super-batch: choose a selector of epochs")
+
+    def load_reference(self, folder: Path, live: bool) -> tuple[Any, Cost, str]:
+        """What the stage `reference` left in a folder, in the form that `score` wants; its cost and its digest."""
+        raise ScrimpError(f"{type(self).__name__} has no reference models: none of its selectors scores against one")
 
     def scoring_flops(self, selector: BatchSelector) -> float:
         """FLOPs of one choice of a batch selector."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
+from scrimp.cost import Cost
 from scrimp.data.benchmarks import Captioned, ZeroShot, load_captioned, load_zero_shot
 from scrimp.data.loading import augmented
 from scrimp.data.pairs import PairData, PairSource, load_pairs
@@ -31,17 +32,10 @@ from scrimp.training import parallel
 from scrimp.training.contrast import NORMALISATION, SetShares, embed, embed_captions, own_losses, softmax_loss, trimmed
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.place import Place
+from scrimp.training.reference import Reference, read_reference
 
 if TYPE_CHECKING:
     from scrimp.config.workspace import Workspace
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A trained model that selectors score against: its embeddings of the pool ([N, d] each), scale and bias, or itself."""
-
-    cached: Embedded | None = None
-    model: TwoTowers | None = None
 
 
 class ImageText(Task):
@@ -162,6 +156,9 @@ class ImageText(Task):
                 assert reference.cached is not None
                 known = reference.cached.rows(indices)
         return learner, known
+
+    def load_reference(self, folder: Path, live: bool) -> tuple[Reference, Cost, str]:
+        return read_reference(folder, lambda: self.model(0), live, self.place.device)
 
     def scoring_flops(self, selector: BatchSelector) -> float:
         """The learner's forward pass, a live reference's, and products between embeddings."""

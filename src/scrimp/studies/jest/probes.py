@@ -21,7 +21,6 @@ from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers
 from scrimp.seeding import candidates_of
 from scrimp.stages.fit import trained
-from scrimp.stages.reference import load_reference
 from scrimp.studies import probe
 from scrimp.tasks import load_task
 from scrimp.tasks.image_text import ImageText
@@ -43,7 +42,7 @@ class Bench:
         assert isinstance(task, ImageText)
         self.task = task
         folder = workspace.reference_folder(scale, "jest", options["reference"])
-        self.reference, _, _ = load_reference(folder, task, False)
+        self.reference, _, _ = task.load_reference(folder, False)
         self.pool = task.data["pool"]
         model = trained(task, Budget("steps", options["steps"]), SEED)
         assert isinstance(model, TwoTowers)

@@ -1,0 +1,46 @@
+"""Trained models that selectors score against, as the stage `reference` left them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from scrimp.cost import Cost
+from scrimp.errors import ScrimpError
+from scrimp.files import read_json
+from scrimp.methods.pairs import Embedded
+from scrimp.models.contrastive import TwoTowers
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A trained model that selectors score against: its embeddings of the pool ([N, d] each), scale and bias, or itself."""
+
+    cached: Embedded | None = None
+    model: TwoTowers | None = None
+
+
+def read_reference(
+    folder: Path, build: Callable[[], TwoTowers], live: bool, device: torch.device
+) -> tuple[Reference, Cost, str]:
+    """A reference, its cost and its digest: its embeddings of the pool, or where `live` a model with its weights."""
+    if not (folder / "summary.json").exists():
+        study, name, scale = folder.parents[1].name, folder.name, folder.parents[2].name
+        raise ScrimpError(f"{folder} holds no reference: run `scrimp reference {study} {name} --scale {scale}` first")
+    summary = read_json(folder / "summary.json")
+    cost, digest = Cost(**summary["cost"]), summary["digest"]
+    try:
+        if live:
+            model = build()
+            model.load_state_dict(load_file(folder / "model.safetensors"))
+            return Reference(model=model.eval()), cost, digest
+        embedded = load_file(folder / "embeddings.safetensors", device=str(device))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ScrimpError(f"{folder} is damaged ({error}); delete it and run its stage again") from error
+    cached = Embedded(embedded["image"], embedded["text"], summary["scale"], summary["bias"])
+    return Reference(cached), cost, digest
