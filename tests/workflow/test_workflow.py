@@ -17,6 +17,15 @@ from scrimp.config import Workspace
 
 PROJECT = Path(__file__).parents[2]
 ARMS = ["full", "rs2-50", "infobatch-50"]
+FIGURES = """
+from matplotlib.figure import Figure
+from scrimp.studies import figure
+
+
+@figure("speedups")
+def speedups(workspace, scale):
+    return Figure()
+"""
 pytestmark = pytest.mark.slow
 
 
@@ -50,6 +59,7 @@ def project(tmp_path_factory: pytest.TempPathFactory, template: Path) -> Path:
     study["scales"]["smoke"]["seeds"] = [0]
     study["baseline_sweep"] = ["full"]
     (root / "config" / "studies" / "tiny" / "study.yaml").write_text(yaml.safe_dump(study))
+    (root / "config" / "studies" / "tiny" / "figures.py").write_text(FIGURES)
     done = run_snakemake(root)
     assert done.returncode == 0, done.stdout + done.stderr
     return root

@@ -117,7 +117,7 @@ def sweep_speedup(costs: ArrayLike, qualities: ArrayLike, cost: float, quality: 
     smallest speedup, against the method. Below the first rung and above the last one the speedup is censored there.
 
     `better`: whether a high quality (accuracy) or a low one (loss) is good.
-    Raises ValueError with fewer than two rungs, or on costs that are not positive and finite.
+    Raises ValueError with fewer than two points, or on costs that are not positive and finite.
     """
     sign = 1.0 if better == "higher" else -1.0
     log_costs, fitted = sweep_line(costs, sign * np.asarray(qualities, dtype=np.float64))
@@ -202,7 +202,7 @@ def sweep_line(costs: ArrayLike, qualities: ArrayLike) -> tuple[Array, Array]:
     """
     given, heights = np.asarray(costs, dtype=np.float64), np.asarray(qualities, dtype=np.float64)
     if given.ndim != 1 or given.shape != heights.shape or given.size < 2:
-        raise ValueError(f"a sweep needs two rungs or more, got costs {given.shape} and qualities {heights.shape}")
+        raise ValueError(f"a sweep needs two points or more, got costs {given.shape} and qualities {heights.shape}")
     if not (np.isfinite(given).all() and (given > 0).all() and np.isfinite(heights).all()):
         raise ValueError(f"a sweep needs positive costs and finite qualities, got {given} and {heights}")
     distinct, rung, counts = np.unique(given, return_inverse=True, return_counts=True)

@@ -13,6 +13,7 @@ from matplotlib.ticker import EngFormatter
 
 from scrimp.claims.statistics import Interval, Speedup, geometric_interval, mean_interval
 from scrimp.config import MAIN_SEPARATOR, Axis, StudyConfig, Workspace
+from scrimp.errors import ScrimpError
 from scrimp.records import Summary
 from scrimp.runs import AMORTISED, CURVE_AXIS, Runs
 from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, canvas, log_axis
@@ -176,6 +177,11 @@ def speedups_figure(
 ) -> Figure:
     """The speedup of every method against the sweep, beside the number that reading two curves would give."""
     shown = of.methods
+    if len(of.sweep) < 2:
+        raise ScrimpError(
+            f"{of.config.where}: speedups need runs of two arms of the baseline sweep, but {of.read.scale} has "
+            f"{', '.join(of.sweep) or 'none'}: train more of {', '.join(of.config.baseline_sweep) or 'it'}"
+        )
     drawn, axes = canvas(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
     ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
     for panel, meter in zip(axes, meters, strict=True):
