@@ -34,7 +34,7 @@ def test_the_listing_is_json_with_the_agreed_keys(
     tiny: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = listing(monkeypatch, capsys)
-    assert set(content) == {"studies", "arms", "claims", "datasets", "scales", "kernels"}
+    assert set(content) == {"studies", "arms", "claims", "datasets", "scales", "tasks", "methods", "metrics", "kernels"}
     assert {s["id"]: s["paper"] for s in content["studies"]}["tiny"] == "none"
     assert {s["id"] for s in content["studies"]} == {"infobatch", "jest", "scaling", "tiny"}  # the built-in ones, too
     content = {key: [row for row in rows if row.get("study", "tiny") == "tiny"] for key, rows in content.items()}

@@ -14,6 +14,7 @@ from scrimp.config import Workspace, unknown
 from scrimp.data.sources import check_needs
 from scrimp.errors import ScrimpError
 from scrimp.methods import check_method, method_names
+from scrimp.metrics import metrics
 
 
 def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
@@ -62,8 +63,22 @@ def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
             for name, study in studies.items()
             for scale, sizes in study.scales.items()
         ],
+        "tasks": _cards("tasks", "TASK", "trains"),
+        "methods": _cards("methods", "METHOD", "does"),
+        "metrics": [{"id": m.name, "unit": m.unit, "better": m.better, "label": m.label} for m in metrics()],
         "kernels": _kernels(),
     }
+
+
+def _cards(folder: str, mark: str, says: str) -> list[dict[str, str]]:
+    """Built-in tasks or methods with the first sentence of their files, which are not imported: that would import torch."""
+    cards = []
+    for path in sorted((Path(__file__).parent / folder).glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if re.search(rf"(?m)^{mark} = ", text):
+            first = " ".join(text.removeprefix('"""').partition('"""')[0].split("\n\n")[0].split())
+            cards.append({"id": path.stem.replace("_", "-"), says: first.partition(". ")[0].rstrip(".")})
+    return cards
 
 
 def _kernels() -> list[dict[str, str]]:
@@ -86,6 +101,9 @@ def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
         "arms": ("study", "scale", "id", "label"),
         "claims": ("study", "number", "id", "statement"),
         "datasets": ("id", "title", "used_for"),
+        "tasks": ("id", "trains"),
+        "methods": ("id", "does"),
+        "metrics": ("id", "unit", "better", "label"),
         "kernels": ("id", "computes"),
     }
     for kind, columns in shown.items():

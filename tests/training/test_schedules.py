@@ -97,3 +97,46 @@ def test_up_to_the_peak_then_down(schedule: Schedule, one: float, other: float) 
 def test_fractions_outside_are_clamped(schedule: Schedule) -> None:
     assert learning_rate_factor(schedule, -0.1) == learning_rate_factor(schedule, 0.0)
     assert learning_rate_factor(schedule, 1.1) == learning_rate_factor(schedule, 1.0)
+
+
+# ------------------------------------------------------------------------------------------- every shape, by hand
+HALF = math.sqrt(0.5)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "points"),
+    [
+        # A cooldown over the last fifth: 1 until .8, and halfway through it at .9.
+        (
+            Schedule(name="constant", warmup=0, cooldown=0.2, cooldown_shape="1-sqrt"),
+            {0.0: 1.0, 0.79: 1.0, 0.8: 1.0, 0.85: 0.5, 0.9: 1 - HALF, 1.0: 0.0},
+        ),
+        (
+            Schedule(name="constant", warmup=0, cooldown=0.2, cooldown_shape="linear"),
+            {0.8: 1.0, 0.85: 0.75, 0.9: 0.5, 0.95: 0.25, 1.0: 0.0},
+        ),
+        (
+            Schedule(name="constant", warmup=0, cooldown=0.2, cooldown_shape="cosine"),
+            {0.8: 1.0, 0.85: (1 + HALF) / 2, 0.9: 0.5, 1.0: 0.0},
+        ),
+        # Half a budget of warm-up, then down to a tenth.
+        (Schedule(name="cosine", warmup=0.5, floor=0.1), {0.0: 0.0, 0.25: 0.5, 0.5: 1.0, 0.75: 0.55, 1.0: 0.1}),
+        (Schedule(name="linear", warmup=0.5, floor=0.1), {0.0: 0.0, 0.25: 0.5, 0.5: 1.0, 0.75: 0.55, 1.0: 0.1}),
+        # Laid out for two budgets and cut at the end of the first: half of the way down.
+        (Schedule(name="cosine", warmup=0, stretch=2), {0.0: 1.0, 0.5: (1 + HALF) / 2, 1.0: 0.5}),
+        (Schedule(name="linear", warmup=0, stretch=2, floor=0.2), {0.0: 1.0, 0.5: 0.8, 1.0: 0.6}),
+        (Schedule(name="linear", warmup=0.2, stretch=2), {0.2: 0.5, 0.4: 1.0, 1.0: 1 - 0.3 / 0.8}),
+    ],
+)
+def test_points_of_every_shape(schedule: Schedule, points: dict[float, float]) -> None:
+    assert {at: learning_rate_factor(schedule, at) for at in points} == pytest.approx(points, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cosine", "linear", "constant"])
+def test_a_warm_up_in_steps_rises_whatever_the_budget(name: str) -> None:
+    """Of four steps of warm-up the first runs at a quarter of the rate and the fourth at all of it."""
+    schedule = Schedule(name=name, warmup=0, warmup_steps=4)  # type: ignore[arg-type]
+    assert [learning_rate_factor(schedule, 0.0, step) for step in range(6)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    # It multiplies what the shape gives there.
+    whole = learning_rate_factor(Schedule(name=name, warmup=0), 0.5)  # type: ignore[arg-type]
+    assert learning_rate_factor(schedule, 0.5, 1) == pytest.approx(0.5 * whole)
