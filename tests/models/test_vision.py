@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scrimp.errors import ScrimpError
-from scrimp.measure.flops import flops_per_example
+from scrimp.flops import flops_per_example
 from scrimp.models import vision
 
 SIDE = {"cifar": 32, "half": 16, "quarter": 8, "imagenet": 8}  # of the map that the first stage sees, of 32 x 32 pictures
@@ -39,7 +39,7 @@ def test_flops_and_parameters_of_the_narrow_resnet(stem: str, width: int, classe
     # Batch norms have a scale and a shift: stem, two a stage, and one in each of the two skips; the head has a bias.
     norms = 2 * (width + 2 * width + 3 * 2 * width + 3 * 4 * width)
     assert sum(p.numel() for p in model.parameters()) == sum(weights for weights, _ in layers) + norms + classes
-    flops = flops_per_example(model, (3, 32, 32))
+    flops = flops_per_example(model, lambda: model(torch.zeros(2, 3, 32, 32)).sum(dim=1), 2)
     assert flops.forward == sum(2 * weights * places for weights, places in layers)
     stem_flops = 2 * layers[0][0] * layers[0][1]
     assert flops.training == 3 * flops.forward - stem_flops  # nothing goes back through the stem to the picture
@@ -54,7 +54,7 @@ def test_flops_and_parameters_of_the_vit(patch: int, width: int, depth: int, hea
     maps = depth * 2 * places * (3 + 1 + 4 + 4) * w * w  # query, key, value; out; up; down
     attention = depth * 2 * 2 * places * places * w  # scores and mixture, however many heads
     head = 2 * w * 10
-    flops = flops_per_example(model, (3, 32, 32))
+    flops = flops_per_example(model, lambda: model(torch.zeros(2, 3, 32, 32)).sum(dim=1), 2)
     assert flops.forward == embedding + maps + attention + head
     assert flops.training == 3 * flops.forward - embedding
     block = 12 * w * w + (3 + 1 + 4 + 1) * w + 4 * w  # weights, biases, two norms
