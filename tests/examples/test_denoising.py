@@ -73,5 +73,5 @@ def test_a_key_that_the_task_does_not_read_is_named(example: Workspace) -> None:
 def test_a_file_without_a_task_says_what_it_lacks(example: Workspace) -> None:
     path = example.root.parent / "denoising" / "denoising.py"
     path.write_text("# nothing here\n")
-    with pytest.raises(ScrimpError, match="must define one subclass of .* but defines 0"):
+    with pytest.raises(ScrimpError, match=r"must define one subclass of .* but defines 0"):
         example.study("denoising")
