@@ -373,3 +373,16 @@ def test_a_summary_is_closed() -> None:
 def test_a_loaded_task_knows_what_an_example_costs(tiny: Workspace) -> None:
     task = load_task("classification", tiny, tiny.study("tiny").scale("smoke").workloads["colours"], torch.device("cpu"))
     assert (task.flops.forward, task.flops.training) == (FORWARD, TRAINING)
+
+
+@pytest.mark.parametrize("arm", ["el2n-50", "forgetting-50"])
+def test_what_proxies_cost_is_in_every_row_of_the_curve(tiny: Workspace, arm: str) -> None:
+    folder = run_arm(tiny, "tiny", arm, 0, "smoke")
+    curve, meters = pd.read_parquet(folder / "curve.parquet"), read_summary(folder).meters
+    before = meters.flops_scoring + meters.flops_reference
+    assert before > 0
+    first, last = curve.sort_values("step").iloc[0], curve.sort_values("step").iloc[-1]
+    assert first["flops"] > before
+    assert first["examples"] > meters.examples_reference > 0
+    assert (last["flops"], last["examples"], last["step"]) == (meters.flops, meters.examples, meters.updates)
+    assert last["flops"] == meters.flops_train + before
