@@ -108,6 +108,8 @@ def test_a_reference_leaves_its_model_its_embeddings_and_its_cost(pairs: Workspa
     folder = train_reference(pairs, "pairs", "curated", "mini")
     names = ["curve.parquet", "embeddings.safetensors", "model.safetensors", "provenance.json", "summary.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
+    # It is trained on a subset, whose indices say nothing of the pool's sets.
+    assert not any(name.startswith("chosen_share") for name in pd.read_parquet(folder / "curve.parquet")["metric"])
     summary = read_json(folder / "summary.json")
     assert (summary["cost"]["updates"], summary["cost"]["examples"]) == (3, 24)
     assert {"test_r5", "validation_r5", "test_mrr"} <= set(summary["metrics"])

@@ -17,9 +17,17 @@ def load_claims(workspace: Workspace, study: str) -> list[Claim]:
     if not path.exists():
         return []
     raw = load_yaml(path)
-    if not isinstance(raw, dict) or set(raw) != {"claims"} or not isinstance(raw["claims"], list):
-        raise ScrimpError(f"{path} must hold `claims`, a list")
-    return [parse_model(entry, Claim, f"{path}: claims.{_name(entry, place)}") for place, entry in enumerate(raw["claims"])]
+    if not isinstance(raw, dict) or not set(raw) <= {"claims", "defaults"} or not isinstance(raw.get("claims"), list):
+        raise ScrimpError(f"{path} must hold `claims`, a list, and may hold `defaults` for them")
+    defaults = raw.get("defaults", {})
+    if not isinstance(defaults, dict) or "id" in defaults:
+        raise ScrimpError(f"{path}: defaults: what claims have where they say nothing; no `id`")
+    return [
+        parse_model(
+            {**defaults, **entry} if isinstance(entry, dict) else entry, Claim, f"{path}: claims.{_name(entry, place)}"
+        )
+        for place, entry in enumerate(raw["claims"])
+    ]
 
 
 def _name(entry: Any, place: int) -> str:

@@ -5,6 +5,7 @@ Its claims, `claims.yaml`, are loaded apart (`scrimp.claims.loading`): training 
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from scrimp.config.training import Arm, ReferenceSpec, Workload
 from scrimp.errors import ScrimpError
 
 NAME = re.compile(r"^[a-z0-9-]+$")
+PLACEHOLDER = re.compile(r"\{(?P<name>[a-z_]+)(?P<share>/100)?\}")
 # Keys that a study's file does not give, as something else does.
 PLACES = {
     "study": "the study is called after its folder",
@@ -250,12 +252,61 @@ def load_study(folder: Path) -> StudyConfig:
     for key, place in PLACES.items():
         if isinstance(raw, dict) and key in raw:
             raise ScrimpError(f"{path}: {key}: leave it out; {place}")
+    if isinstance(raw, dict) and isinstance(raw.get("arms"), dict):
+        raw = {**raw, "arms": expanded(raw["arms"], f"{path}: arms")}
     known = {"study": name_of(folder), "folder": folder, "card": read_card(folder / "README.md")}
     study = parse_model({**raw, **known} if isinstance(raw, dict) else raw, StudyConfig, str(path))
     if study.figures or study.tables or list(folder.glob("*figures.py")):
         return study
     figures = STANDARD_FIGURES if len(study.baseline_sweep) > 1 else {"curves": STANDARD_FIGURES["curves"]}
     return study.model_copy(update={"figures": figures, "tables": STANDARD_TABLES})
+
+
+def expanded(arms: dict[str, Any], where: str) -> dict[str, Any]:
+    """Arms with every `grid` written out: an arm for each combination of its values.
+
+    In the name and in every text of the arm, `{ratio}` stands for the grid's value and `{ratio/100}` for a hundredth of
+    it; a text that is nothing else becomes the number. `rs2-{ratio}: {label: "RS2 {ratio} %", methods: [{name: rs2, ratio:
+    "{ratio/100}"}], grid: {ratio: [30, 50, 70]}}` is three arms.
+    """
+    written: dict[str, Any] = {}
+    for name, arm in arms.items():
+        grid = arm.get("grid") if isinstance(arm, dict) else None
+        if grid is None:
+            combinations: list[dict[str, Any]] = [{}]
+        elif not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
+            raise ScrimpError(f"{where}.{name}.grid: give every name a list of values")
+        else:
+            combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+        for values in combinations:
+            told = {key: value for key, value in arm.items() if key != "grid"} if values else arm
+            filled = _filled(name, values, f"{where}.{name}") if values else name
+            if filled in written:
+                raise ScrimpError(f"{where}.{name}: the grid makes {filled!r} twice: put its names into the arm's name")
+            written[filled] = _filled(told, values, f"{where}.{name}") if values else told
+    return written
+
+
+def _filled(value: Any, values: dict[str, Any], where: str) -> Any:
+    """A plain value with the placeholders of its texts filled in."""
+    if isinstance(value, dict):
+        return {_filled(key, values, where): _filled(inner, values, where) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_filled(inner, values, where) for inner in value]
+    if not isinstance(value, str):
+        return value
+
+    def fill(found: re.Match[str]) -> str:
+        if found["name"] not in values:
+            raise ScrimpError(unknown("name", found["name"], values, f"{where}: {found[0]} of its grid"))
+        chosen = values[found["name"]]
+        return str(chosen / 100 if found["share"] else chosen)
+
+    text = PLACEHOLDER.sub(fill, value)
+    whole = PLACEHOLDER.fullmatch(value)
+    if whole is None:
+        return text
+    return values[whole["name"]] / 100 if whole["share"] else values[whole["name"]]
 
 
 def read_card(path: Path) -> Card:

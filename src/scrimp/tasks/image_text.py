@@ -180,7 +180,9 @@ class ImageText(Task):
     def step_flops(self, count: int) -> float:
         return self.towers.training(count, self.patches)
 
-    def on_choice(self) -> Callable[[Tensor, float], dict[str, float]]:
+    def on_choice(self) -> Callable[[Tensor, float], dict[str, float]] | None:
+        if self.data[self.train_split] is not self.known.splits[self.train_split]:
+            return None  # a reference's subset: indices are not those of the pool's table
         samples = self.known.samples
         return SetShares(samples.loc[samples["split"] == "pool", "set"])
 
