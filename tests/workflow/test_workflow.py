@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -72,12 +71,10 @@ def test_the_whole_workflow_leaves_the_page_and_the_claims(project: Path) -> Non
     assert sorted(path.parts[-3] for path in trained.glob("*/seed0/summary.json")) == sorted(ARMS)
 
 
-def test_a_second_run_does_nothing_and_is_quick(project: Path) -> None:
-    start = time.monotonic()
+def test_a_second_run_does_nothing(project: Path) -> None:
     done = run_snakemake(project)
     assert done.returncode == 0
     assert "Nothing to be done" in done.stdout + done.stderr
-    assert time.monotonic() - start < 15
 
 
 def test_editing_a_selector_runs_its_arms_only(project: Path) -> None:
