@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,15 +12,18 @@ from typing import Any
 import click
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 import scrimp
+from scrimp.__main__ import main
 from scrimp.cli import app
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.workspace_files import PARTS, lay_out
 
 ROOT = Path(__file__).parents[1]
+EXTRAS = re.compile(r"(?:scrimp|\.)\[([a-z,]+)\]")  # of this package, by its name or by its folder
 
 
 def commands(command: Any, name: str = "scrimp") -> list[tuple[str, Any]]:
@@ -45,12 +50,21 @@ def test_the_version_is_printed() -> None:
 
 def test_lines_that_install_name_extras_that_exist() -> None:
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / ".ci" / "run", *(ROOT / "docs").rglob("*.md")]
-    named = [
-        (page.name, extra) for page in pages for extra in re.findall(r"pip install[^\n]*\[([a-z,]+)\]", page.read_text())
-    ]
-    assert named
-    assert [(page, e) for page, several in named for e in several.split(",") if e not in extras] == []
+    pages = [*ROOT.glob("*.md"), ROOT / ".ci" / "run"]
+    for folder, ending in (
+        ("docs", "md"),
+        ("examples", "*"),
+        ("envs", "*"),
+        ("src", "py"),
+        ("src", "md"),
+        ("results/reference", "md"),
+    ):
+        pages += [path for path in (ROOT / folder).rglob(f"*.{ending}") if path.is_file()]
+    lines = [(page.name, line) for page in pages for line in page.read_text().splitlines() if "pip install" in line]
+    lines += [("scrimp.yaml", line) for line in (ROOT / "envs" / "scrimp.yaml").read_text().splitlines() if "- -e" in line]
+    named = [(page, extra) for page, line in lines for several in EXTRAS.findall(line) for extra in several.split(",")]
+    assert {"README.md", "kernels.md", "run", "scrimp.yaml", "__main__.py"} <= {page for page, _ in named}
+    assert [(page, extra) for page, extra in named if extra not in extras] == []
 
 
 def test_a_workspace_is_laid_out_and_never_over_another(tmp_path: Path) -> None:
@@ -61,9 +75,47 @@ def test_a_workspace_is_laid_out_and_never_over_another(tmp_path: Path) -> None:
         lay_out(tmp_path / "w")
 
 
-def test_a_verb_outside_a_workspace_says_how_to_make_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_conda_environment_finds_lock_and_package_from_where_snakemake_copies_it_to(tmp_path: Path) -> None:
+    lay_out(tmp_path / "w")
+    for root in (ROOT, tmp_path / "w"):
+        pip = yaml.safe_load((root / "envs" / "scrimp.yaml").read_text())["dependencies"][-1]["pip"]
+        lock, package = (line.split(maxsplit=1)[1] for line in pip)
+        copied_to = root / ".snakemake" / "conda"
+        assert Path(os.path.normpath(copied_to / lock)) == root / "envs" / "lock.txt"
+        assert Path(os.path.normpath(copied_to / package.removesuffix("[suite]"))) == ROOT
+
+
+NEEDS_NO_WORKSPACE = {
+    "scrimp init",
+    "scrimp kernels build",
+    "scrimp kernels check",
+    "scrimp kernels bench",
+    "scrimp scaling fit",
+}
+VERBS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("verb", sorted(set(VERBS) - NEEDS_NO_WORKSPACE))
+def test_every_verb_outside_a_workspace_says_how_to_make_one(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["list"])
+    arguments = ["x" for parameter in VERBS[verb].params if parameter.param_type_name == "argument"]
+    done = CliRunner().invoke(app, [*verb.split()[1:], *arguments])
     assert isinstance(done.exception, ScrimpError)
-    assert "is no workspace" in str(done.exception)
+    assert str(done.exception).startswith(f"{tmp_path} is no workspace")
     assert "`scrimp init DIR`" in str(done.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_windows_is_refused_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    with pytest.raises(SystemExit, match=r"runs on Linux and macOS \(on Windows inside WSL\); its drop-ins run anywhere"):
+        main()
+
+
+def test_the_command_without_the_suite_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "scrimp.cli")
+    monkeypatch.setitem(sys.modules, "typer", None)
+    with pytest.raises(SystemExit, match=r"the module typer is missing: the command needs `pip install 'scrimp\[suite\]'`"):
+        main()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from scrimp import __version__
 from scrimp.errors import ScrimpError
 
 PARTS = ("Snakefile", "config", "envs", "profiles", "workflow")
+CHECKOUT = "-e ../..[suite]"  # how envs/scrimp.yaml installs the package in a checkout, which is a workspace itself
 
 
 def packaged() -> Path:
@@ -35,9 +37,20 @@ def lay_out(folder: Path) -> list[str]:
             else:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / part, folder / part)
+        environment = folder / "envs" / "scrimp.yaml"
+        environment.write_text(
+            environment.read_text(encoding="utf-8").replace(CHECKOUT, _requirement(source)), encoding="utf-8"
+        )
     except OSError as error:
         raise ScrimpError(f"cannot write {folder}: {error.strerror or error}") from error
     return list(PARTS)
+
+
+def _requirement(source: Path) -> str:
+    """What installs the package that a workspace was laid out by: a workspace of its own has no package at its root."""
+    if (source / "pyproject.toml").is_file():
+        return f"-e {source}[suite]"
+    return f"scrimp[suite]=={__version__}"
 
 
 def require_workspace(root: Path) -> None:
