@@ -9,19 +9,23 @@ from fake_study import make_claim
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrimp.claims.verdicts import (
-    ONE_SEED,
-    check_claim,
-    difference_verdict,
-    exact_verdict,
-    non_inferiority_verdict,
-    ratio_verdict,
-    rule_text,
-    verdict,
-)
+from scrimp.claims.rules.exact import exact_verdict
+from scrimp.claims.rules.non_inferiority import non_inferiority_verdict
+from scrimp.claims.verdicts import ONE_SEED, Verdict, check_claim, rule_text, verdict
+from scrimp.config.claims import Direction
 from scrimp.errors import ScrimpError
 
 ends = st.floats(-10, 10) | st.sampled_from([-math.inf, math.inf, -1.0, 1.0, 0.0])
+
+
+def ratio_verdict(low: float, high: float, published: float | None, margin: float, direction: Direction) -> Verdict:
+    return verdict(low, high, published, (1 / (1 + margin), 1 + margin), direction)
+
+
+def difference_verdict(low: float, high: float, published: float | None, margin: float, direction: Direction) -> Verdict:
+    return verdict(low, high, published, (-margin, margin), direction)
+
+
 RANK = {"contradicted": 0, "not supported": 1, "inconclusive": 1, "partly supported": 2, "supported": 3}
 
 

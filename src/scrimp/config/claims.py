@@ -92,9 +92,10 @@ class Claim(Closed):
 
         rule = value["rule"]
         if not isinstance(rule.get("kind"), str):
-            raise ScrimpError(f"{where}: rule.kind: name the kind of rule")
+            raise ScrimpError(f"{where}: rule.kind: say what kind of rule it is")
+        chosen = rule_class(rule["kind"], f"{where}: rule.kind")
         try:
-            return {**value, "rule": parse_model(rule, rule_class(rule["kind"]), f"{where}: rule")}
+            return {**value, "rule": parse_model(rule, chosen, f"{where}: rule")}
         except ScrimpError as error:  # the keys of a claim go on with its rule's
             raise ScrimpError(str(error).replace(f"{where}: rule: ", f"{where}: rule.")) from error
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 @cache
 def rule_kinds() -> list[str]:
     """The kinds that a claim's `rule` may be of."""
-    files = Path(__file__).parent.glob("*.py")
+    files = [path for folder in __path__ for path in Path(folder).glob("*.py")]
     has = [path.stem for path in files if re.search(r"(?m)^RULE = ", path.read_text(encoding="utf-8"))]
     return sorted(stem.replace("_", "-") for stem in has)
 
@@ -32,9 +32,9 @@ def rule_modules() -> list[str]:
     return [f"{__name__}.{kind.replace('-', '_')}" for kind in rule_kinds()]
 
 
-def rule_class(kind: str) -> type[Rule]:
+def rule_class(kind: str, where: str = "a claim's rule") -> type[Rule]:
     """The class of a kind of rule; an unknown kind is an error that lists the known."""
     if kind not in rule_kinds():
-        raise ScrimpError(unknown("kind of rule", kind, rule_kinds(), "a claim's `rule`"))
+        raise ScrimpError(unknown("kind of rule", kind, rule_kinds(), where))
     chosen: type[Rule] = importlib.import_module(f"{__name__}.{kind.replace('-', '_')}").RULE
     return chosen
