@@ -144,6 +144,8 @@ RATIO = {"kind": "ratio", "method": "method", "axis": "flops"}
         ({"kind": "difference", "method": "a", "baseline": "b", "no_effect": 1}, {"published": -1.0}, "above 0"),
         ({"kind": "exact", "probe": "p", "column": "c", "tolerance": 0.1}, {}, "needs the number"),
         (RATIO | {"way": "curves"}, {}, "name the arm whose curve"),
+        (RATIO, {"metric": "test_acuracy"}, "unknown metric 'test_acuracy': did you mean 'accuracy'"),
+        (RATIO, {"metric": "kept_fraction"}, "kept_fraction has no better side"),
     ],
 )
 def test_a_claim_at_odds_with_itself_is_refused(rule: dict, given_: dict, message: str) -> None:

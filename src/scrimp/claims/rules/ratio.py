@@ -12,6 +12,7 @@ from pydantic import Field, PositiveFloat
 from scrimp.claims.rules.effect import Effect
 from scrimp.config.claims import Axis, Claim
 from scrimp.errors import ScrimpError
+from scrimp.metrics import better_side
 
 if TYPE_CHECKING:
     from scrimp.claims.evidence import Evidence
@@ -38,6 +39,10 @@ class Ratio(Effect):
     def check(self, claim: Claim, at: str) -> None:
         if self.way == "curves" and self.baseline is None:
             raise ScrimpError(f"{at}.rule.baseline: name the arm whose curve is read, as `way: curves` needs one")
+        try:
+            better_side(claim.metric)
+        except ScrimpError as error:
+            raise ScrimpError(f"{at}.metric: {error}") from error
         super().check(claim, at)
 
     def quantity(self, claim: Claim) -> str:
