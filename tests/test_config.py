@@ -235,13 +235,13 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown key of a claim's rule",
         CLAIMS,
         lambda c: c["claims"][0]["rule"].update(no_effect=0.1),
-        "claims.lossless: rule.non-inferiority.no_effect: unknown key; known here: baseline, kind, margin, method",
+        "claims.lossless: rule.no_effect: unknown key; known here: baseline, kind, margin, method",
     ),
     (
         "unknown kind of rule",
         CLAIMS,
         lambda c: c["claims"][0]["rule"].update(kind="better"),
-        "claims.lossless: rule: Input tag 'better' found using 'kind' does not match any of the expected tags: 'ratio',",
+        "claims.lossless: rule.kind: known: difference, estimate, exact, non-inferiority, ordering, ratio, reduction, slope",
     ),
     (
         "no horizon",

@@ -35,6 +35,7 @@ def test_an_unknown_name_is_an_error_that_lists_the_known() -> None:
 
 def test_what_is_only_noted_is_not_compared() -> None:
     assert metric_of("chosen_share:alpha").name == "chosen_share"
+    assert metric_of("score_p50").better is None
     with pytest.raises(ScrimpError, match="kept_fraction has no better side"):
         better_side("kept_fraction")
 

@@ -94,6 +94,7 @@ for _metric in (
     Metric("kept_fraction", "", None, "share of the examples kept"),
     Metric("below_mean", "", None, "share of the losses below their mean"),
     Metric("score_mean", "nats", None, "mean score"),
+    *(Metric(f"score_p{share}", "nats", None, f"score below which {share} % of them lie") for share in (10, 25, 50, 75, 90)),
     Metric("chosen_share", "", None, "share of what is chosen"),
     Metric("logit_scale", "", None, "scale of the logits"),
     Metric("logit_bias", "", None, "bias of the logits"),

@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 
 from scrimp.claims.statistics import Interval, Speedup, curve_speedup, sweep_interval
-from scrimp.config.claims import Axis
+from scrimp.config.claims import AMORTISED, Axis
 from scrimp.config.study import MAIN_SEPARATOR, StudyConfig, arm_id
 from scrimp.config.workspace import Workspace
 from scrimp.metrics import better_side
 from scrimp.records import Summary, current_summaries, read_curves
 
-CURVE_AXIS = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}
-AMORTISED = "-amortised"
+CURVE_AXIS = {"updates": "step", "examples": "examples", "flops": "flops", "seconds": "seconds"}  # cost -> column of a curve
 Curve = tuple[np.ndarray, np.ndarray]  # costs and qualities, (evaluations,) each, ascending in cost
 
 
@@ -58,8 +57,8 @@ class Runs:
     @classmethod
     def of(cls, workspace: Workspace, study: StudyConfig, scale: str, workload: str | None = None) -> Runs:
         """The runs on disk that were trained as the study's file says now; `workload` is the scale's main one if None."""
-        found = by_arm_and_seed(current_summaries(workspace, study, scale))
-        return cls(workspace, study, scale, workload or study.scale(scale).main, found)
+        runs = by_arm_and_seed(current_summaries(workspace, study, scale))
+        return cls(workspace, study, scale, workload or study.scale(scale).main, runs)
 
     def arm(self, name: str) -> str:
         """The id of an arm in this workload, or of `ARM@WORKLOAD`; raises NotRunError if the workload does not have it."""
@@ -114,18 +113,22 @@ class Runs:
 
     def cost(self, arm: str, seed: int, axis: Axis) -> float:
         """What a run spent on an axis; raises NotRunError if it was not measured (null, or nothing counted)."""
-        cost: float | None = getattr(self.runs[arm][seed].meters, base_axis(axis))
-        if cost is not None:
-            cost -= self.left_out(arm, seed, axis)
-        if cost is None or not cost > 0:
+        spent: float | None = getattr(self.runs[arm][seed].meters, base_axis(axis))
+        if spent is None or not spent - self.left_out(arm, seed, axis) > 0:
             raise NotRunError(f"{axis} of {arm} (seed {seed}) was not measured")
-        return float(cost)
+        return float(spent - self.left_out(arm, seed, axis))
 
     def left_out(self, arm: str, seed: int, axis: Axis) -> float:
-        """The part of a run's cost that an amortised axis leaves out: what went into reference models."""
+        """The part of a run's cost that an amortised axis leaves out: what went into reference models.
+
+        Raises NotRunError where it was not measured.
+        """
         if not axis.endswith(AMORTISED):
             return 0.0
-        return float(getattr(self.runs[arm][seed].meters, f"{base_axis(axis)}_reference"))
+        part: float | None = getattr(self.runs[arm][seed].meters, f"{base_axis(axis)}_reference")
+        if part is None:
+            raise NotRunError(f"{axis} of {arm} (seed {seed}) was not measured: what its references cost is unknown")
+        return float(part)
 
     def run_command(self, arm: str, seed: int) -> str:
         return f"scrimp run {self.study.study} {arm} --seed {seed} --scale {self.scale}"
@@ -156,6 +159,8 @@ class Runs:
 
     def curve(self, table: pd.DataFrame, arm: str, seed: int, metric: str, axis: Axis) -> Curve:
         """One run's curve out of `curves`; raises NotRunError where it has none of the metric, or no such costs."""
+        if base_axis(axis) not in CURVE_AXIS:
+            raise NotRunError(f"curves hold no {base_axis(axis)}; they hold {', '.join(CURVE_AXIS)}")
         mine = table[(table["arm"] == arm) & (table["seed"] == seed)]
         rows = mine[mine["metric"] == metric].sort_values("step")
         if rows.empty:

@@ -9,9 +9,9 @@ import pandas as pd
 from scrimp.config import Claim, StudyConfig, parse_model
 from scrimp.records import CURVE_COLUMNS, Meters, Summary
 
-LADDER = {"full-quarter": 0.25, "full-half": 0.5, "full": 1.0, "full-x2": 2.0, "full-x4": 4.0}
-ARMS = [*LADDER, "method", "rival"]
-SETTING: dict[str, Any] = {
+SWEEP = {"full-quarter": 0.25, "full-half": 0.5, "full": 1.0, "full-x2": 2.0, "full-x4": 4.0}
+ARMS = [*SWEEP, "method", "rival"]
+WORKLOAD: dict[str, Any] = {
     "dataset": "icons",
     "model": {"name": "resnet"},
     "recipe": {"optimizer": "sgd", "learning_rate": 0.1},
@@ -39,7 +39,7 @@ def make_study(seeds: int = 3) -> StudyConfig:
     scale = {
         "note": "fake",
         "seeds": list(range(seeds)),
-        "workloads": {"icons": SETTING, "small": SETTING | {"arms": ["full", "method"]}},
+        "workloads": {"icons": WORKLOAD, "small": WORKLOAD | {"arms": ["full", "method"]}},
         "probes": {"overhead": {}},
     }
     fields = {
@@ -48,7 +48,7 @@ def make_study(seeds: int = 3) -> StudyConfig:
         "paper": "nobody",
         "card": {"question": "?", "method": "-", "reading": "-"},
         "arms": {arm: {"label": arm, "methods": [{"name": "all"}]} for arm in ARMS},
-        "baseline_sweep": list(LADDER),
+        "baseline_sweep": list(SWEEP),
         "scales": {"mini": scale, "gpu": scale | {"probes": {"overhead": {}, "nothing": {}}}},
         "figures": {"speedups": "Speedups"},
     }

@@ -106,7 +106,7 @@ def test_interval_holds_its_mean_and_moves_with_the_values(values: list[float], 
     assert moved.high == pytest.approx(found.high + shift, abs=1e-6)
 
 
-def test_savings_average_as_logs() -> None:
+def test_speedups_average_as_logs() -> None:
     found = geometric_interval([Speedup(2.0), Speedup(0.5)])
     assert found.mean == pytest.approx(1.0)
     assert found.low * found.high == pytest.approx(1.0)
@@ -117,14 +117,14 @@ def test_savings_average_as_logs() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- sweep
-def test_ladder_by_hand() -> None:
-    # 25 lies halfway between the rungs at 2 and 4; halfway in log cost is 2 sqrt(2).
+def test_sweep_by_hand() -> None:
+    # 25 lies halfway between the points at 2 and 4; halfway in log cost is 2 sqrt(2).
     assert sweep_speedup([1, 2, 4], [10, 20, 30], 1.0, 25.0).value == pytest.approx(2 * math.sqrt(2))
     assert sweep_speedup([4, 1, 2], [30, 10, 20], 0.5, 20.0) == Speedup(pytest.approx(4.0))
     assert sweep_speedup([1, 2, 4], [3.0, 2.0, 1.0], 1.0, 1.5, better="lower").value == pytest.approx(2 * math.sqrt(2))
 
 
-def test_ladder_never_extrapolates() -> None:
+def test_sweep_never_extrapolates() -> None:
     assert sweep_speedup([1, 2, 4], [10, 20, 30], 0.5, 30.1) == Speedup(pytest.approx(8.0), "above")
     assert sweep_speedup([1, 2, 4], [10, 20, 30], 0.5, 9.9) == Speedup(pytest.approx(2.0), "below")
     assert sweep_speedup([1, 2, 4], [3, 2, 1], 1.0, 0.9, better="lower").censored == "above"
@@ -136,19 +136,19 @@ def test_first_cost_of_a_plateau_counts() -> None:
     assert sweep_speedup([1, 2, 4], [5, 5, 5], 1.0, 5.0) == Speedup(pytest.approx(1.0))
 
 
-def test_rungs_of_equal_cost_are_averaged() -> None:
+def test_points_of_equal_cost_are_averaged() -> None:
     assert sweep_speedup([1, 1, 4], [10, 20, 35], 1.0, 25.0).value == pytest.approx(2.0)
 
 
 @pytest.mark.parametrize("costs", [[1.0], [0.0, 1.0], [1.0, math.inf]])
-def test_a_broken_ladder_is_refused(costs: list[float]) -> None:
+def test_a_broken_sweep_is_refused(costs: list[float]) -> None:
     with pytest.raises(ValueError, match="sweep needs"):
         sweep_speedup(costs, [1.0] * len(costs), 1.0, 1.0)
 
 
 @given(rising, rising, st.integers(0, 4))
-def test_a_rung_of_the_ladder_saves_nothing(costs: np.ndarray, qualities: np.ndarray, rung: int) -> None:
-    speedup = sweep_speedup(costs, qualities, costs[rung], qualities[rung])
+def test_a_point_of_the_sweep_saves_nothing(costs: np.ndarray, qualities: np.ndarray, point: int) -> None:
+    speedup = sweep_speedup(costs, qualities, costs[point], qualities[point])
     assert speedup == Speedup(pytest.approx(1.0))
 
 
@@ -171,14 +171,14 @@ def test_a_better_method_never_saves_less(
 
 
 # ----------------------------------------------------------------------------------------------------- sweep interval
-def test_interval_of_a_noiseless_ladder_is_the_saving() -> None:
+def test_interval_of_a_noiseless_sweep_is_the_speedup() -> None:
     sweep = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])  # 10 points per doubling: 45 at cost 1 is worth 2 ** 1.5
     speedups, found = sweep_interval([sweep] * 3, [(1.0, 45.0)] * 3)
     assert [s.value for s in speedups] == pytest.approx([2**1.5] * 3)
     assert (found.mean, found.low, found.high) == pytest.approx([2**1.5] * 3, rel=1e-9)
 
 
-def test_interval_on_a_straight_ladder_is_the_interval_of_logs() -> None:
+def test_interval_on_a_straight_sweep_is_the_interval_of_logs() -> None:
     # Quality log2(cost) makes a lead of quality a difference of log speedups: both of its parts are then the same.
     sweep = (COSTS, np.log2(COSTS))
     speedups, found = sweep_interval([sweep] * 3, [(1.0, 0.2), (1.0, 0.25), (1.0, 0.3)])
@@ -186,7 +186,7 @@ def test_interval_on_a_straight_ladder_is_the_interval_of_logs() -> None:
     assert (found.low, found.high) == pytest.approx((logs.low, logs.high), rel=1e-6)
 
 
-def test_a_hair_above_a_saturated_ladder_is_no_saving() -> None:
+def test_a_hair_above_a_saturated_sweep_is_no_speedup() -> None:
     # Every seed beats its sweep's top, so every speedup is "at least 4"; but by no more than the seeds differ.
     sweep = (COSTS, [90.0, 90.0, 90.0, 90.0, 90.0])
     speedups, found = sweep_interval([sweep] * 3, [(1.0, 90.01), (1.0, 90.3), (1.0, 90.02)])
@@ -194,7 +194,7 @@ def test_a_hair_above_a_saturated_ladder_is_no_saving() -> None:
     assert (found.low, found.high) == (0.0, math.inf)
 
 
-def test_far_above_the_ladder_is_at_least_its_end() -> None:
+def test_far_above_the_sweep_is_at_least_its_end() -> None:
     sweep = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])
     _, found = sweep_interval([sweep] * 3, [(1.0, 60.0), (1.0, 60.1), (1.0, 60.2)])
     assert found.low == pytest.approx(4.0)
@@ -204,7 +204,7 @@ def test_far_above_the_ladder_is_at_least_its_end() -> None:
     assert found.high == pytest.approx(0.25)
 
 
-def test_one_seed_on_the_ladder_has_no_interval() -> None:
+def test_one_seed_on_the_sweep_has_no_interval() -> None:
     speedups, found = sweep_interval([(COSTS, COSTS)], [(1.0, 2.0)])
     assert speedups[0].value == pytest.approx(2.0)
     assert math.isnan(found.low)
@@ -212,7 +212,7 @@ def test_one_seed_on_the_ladder_has_no_interval() -> None:
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.01, 5), st.floats(0.25, 4), st.floats(1e-3, 1e6))
-def test_ladder_interval_holds_its_mean_whatever_the_unit(seed: int, noise: float, cost: float, unit: float) -> None:
+def test_sweep_interval_holds_its_mean_whatever_the_unit(seed: int, noise: float, cost: float, unit: float) -> None:
     rng = np.random.default_rng(seed)
     heights = [90 - 6 / np.sqrt(COSTS) + noise * rng.normal(size=5) for _ in range(3)]
     ends = (84 + noise * rng.normal(size=3)).tolist()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from fake_study import LADDER, make_claim, make_curve, make_study, make_summary
+from fake_study import SWEEP, make_claim, make_curve, make_study, make_summary
 
 from scrimp.claims.judge import (
     CSV_COLUMNS,
@@ -26,11 +26,11 @@ from scrimp.errors import ScrimpError
 from scrimp.records import Summary, write_run
 from scrimp.runs import by_arm_and_seed
 
-SAVING = {"kind": "ratio", "method": "method", "axis": "flops"}
+SPEEDUP = {"kind": "ratio", "method": "method", "axis": "flops"}
 T_2 = math.sqrt(2) * 0.95 / math.sqrt(1 - 0.95**2)  # Student's t, 2 degrees of freedom, 97.5 %
 
 # The sweep gains 10 points per doubling from 50 at cost 1/4: quality 75 is worth cost sqrt(2).
-RUNGS = {"full-quarter": 50.0, "full-half": 60.0, "full": 70.0, "full-x2": 80.0, "full-x4": 90.0}
+QUALITIES = {"full-quarter": 50.0, "full-half": 60.0, "full": 70.0, "full-x2": 80.0, "full-x4": 90.0}
 
 
 def save(root: Path, summary: Summary, costs: list[float] | None = None, values: list[float] | None = None) -> None:
@@ -43,9 +43,9 @@ def save(root: Path, summary: Summary, costs: list[float] | None = None, values:
 def workspace(tmp_path: Path) -> Workspace:
     """Three seeds of a sweep (shifted by seed) and of a method at half the cost of `full`; less in workload `small`."""
     for seed in range(3):
-        for arm, quality in RUNGS.items():
-            ends = [0.0, LADDER[arm] / 2, LADDER[arm]]
-            save(tmp_path, make_summary(arm, seed, LADDER[arm], test_accuracy=quality + seed), ends, [0, 20, quality])
+        for arm, quality in QUALITIES.items():
+            ends = [0.0, SWEEP[arm] / 2, SWEEP[arm]]
+            save(tmp_path, make_summary(arm, seed, SWEEP[arm], test_accuracy=quality + seed), ends, [0, 20, quality])
         lead = [0.0, 1.0, -1.0][seed]  # points, so 2 ** (lead / 10) in cost
         summary = make_summary("method", seed, 0.5, test_accuracy=75 + seed + lead)
         save(tmp_path, summary, [0.0, 0.25, 0.5], [0, 35, 70])
@@ -63,59 +63,59 @@ def judged(workspace: Workspace, rule: dict[str, Any] | None, scale: str = "mini
     return judge(workspace, make_study(), scale, [claim])[0]
 
 
-def test_ladder_saving_end_to_end(workspace: Workspace) -> None:
-    found = judged(workspace, SAVING, published=2.5, figure="speedups", deviations={"mini": "icons, not ImageNet"})
+def test_speedup_on_the_sweep_end_to_end(workspace: Workspace) -> None:
+    result = judged(workspace, SPEEDUP, published=2.5, figure="speedups", deviations={"mini": "icons, not ImageNet"})
     # Quality 75 is the sweep's at cost 2 ** .5, the method costs 1/2: 2 ** 1.5, and 2 ** .1 per point of lead.
-    assert [p.value for p in found.points] == pytest.approx([2**1.5, 2**1.6, 2**1.4])
-    assert found.measured == pytest.approx(2**1.5)
+    assert [p.value for p in result.points] == pytest.approx([2**1.5, 2**1.6, 2**1.4])
+    assert result.measured == pytest.approx(2**1.5)
     # The logs to base 2 have standard deviation .1.
-    assert found.low == pytest.approx(2 ** (1.5 - T_2 * 0.1 / math.sqrt(3)))
-    assert found.high == pytest.approx(2 ** (1.5 + T_2 * 0.1 / math.sqrt(3)))
-    assert (found.verdict, found.n, found.workload) == ("supported", 3, "icons")
-    assert set(found.arms) == {"method", *LADDER}
-    assert len(found.commands) == 18
-    assert "scrimp run fake full-x4 --seed 2 --scale mini" in found.commands
-    assert (found.figure, found.deviations) == ("speedups", "icons, not ImageNet")
-    assert judged(workspace, SAVING, published=13.0).verdict == "partly supported"
+    assert result.low == pytest.approx(2 ** (1.5 - T_2 * 0.1 / math.sqrt(3)))
+    assert result.high == pytest.approx(2 ** (1.5 + T_2 * 0.1 / math.sqrt(3)))
+    assert (result.verdict, result.n, result.workload) == ("supported", 3, "icons")
+    assert set(result.arms) == {"method", *SWEEP}
+    assert len(result.commands) == 18
+    assert "scrimp run fake full-x4 --seed 2 --scale mini" in result.commands
+    assert (result.figure, result.deviations) == ("speedups", "icons, not ImageNet")
+    assert judged(workspace, SPEEDUP, published=13.0).verdict == "partly supported"
 
 
-def test_censored_savings_are_said_to_be_bounds(workspace: Workspace) -> None:
+def test_censored_speedups_are_said_to_be_bounds(workspace: Workspace) -> None:
     for seed in range(3):
         save(workspace.root, make_summary("method", seed, 0.5, test_accuracy=99 + seed))
-    found = judged(workspace, SAVING, published=13.0)
-    assert (found.measured, found.low) == (pytest.approx(8.0), pytest.approx(8.0))
-    assert (found.high, found.censored, found.verdict) == (math.inf, "above", "supported")
-    assert "3 of 3 speedups known only as at least" in found.reason
+    result = judged(workspace, SPEEDUP, published=13.0)
+    assert (result.measured, result.low) == (pytest.approx(8.0), pytest.approx(8.0))
+    assert (result.high, result.censored, result.verdict) == (math.inf, "above", "supported")
+    assert "3 of 3 speedups known only as at least" in result.reason
 
 
 def test_published_way_reads_two_curves(workspace: Workspace) -> None:
-    found = judged(workspace, SAVING | {"way": "curves", "baseline": "full"}, published=2.0)
-    assert [p.value for p in found.points] == pytest.approx([2.0] * 3)  # 70 at cost 1 against 70 at cost 1/2
-    assert found.verdict == "supported"
+    result = judged(workspace, SPEEDUP | {"way": "curves", "baseline": "full"}, published=2.0)
+    assert [p.value for p in result.points] == pytest.approx([2.0] * 3)  # 70 at cost 1 against 70 at cost 1/2
+    assert result.verdict == "supported"
 
 
 def test_amortised_costs_leave_the_reference_out(workspace: Workspace) -> None:
-    full = judged(workspace, SAVING, published=2.0)
+    full = judged(workspace, SPEEDUP, published=2.0)
     for seed in range(3):
         run = make_summary("method", seed, 0.5, test_accuracy=75 + seed + [0, 1, -1][seed])
         meters = run.meters.model_copy(update={"flops": 2000.0, "flops_reference": 1500.0})
         save(workspace.root, run.model_copy(update={"meters": meters}))
-    with_it = judged(workspace, SAVING, published=2.0)
-    without = judged(workspace, SAVING | {"axis": "flops-amortised"}, published=2.0)
+    with_it = judged(workspace, SPEEDUP, published=2.0)
+    without = judged(workspace, SPEEDUP | {"axis": "flops-amortised"}, published=2.0)
     assert without.measured == pytest.approx(full.measured)
     assert with_it.measured == pytest.approx(without.measured / 4)  # type: ignore[operator]
     # A curve carries the reference's cost in every row, and an amortised one gives it back.
     curves = {"way": "curves", "baseline": "full"}
-    told = judged(workspace, SAVING | curves | {"axis": "flops-amortised"}, published=2.0)
+    told = judged(workspace, SPEEDUP | curves | {"axis": "flops-amortised"}, published=2.0)
     assert "was not measured along its curve" in told.reason
 
 
 def test_difference_by_hand(workspace: Workspace) -> None:
     rule = {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5}
-    found = judged(workspace, rule, published=5.0)
-    assert [p.value for p in found.points] == [5.0, 6.0, 4.0]
-    assert (found.measured, found.low) == (5.0, pytest.approx(5 - T_2 / math.sqrt(3)))
-    assert found.verdict == "supported"
+    result = judged(workspace, rule, published=5.0)
+    assert [p.value for p in result.points] == [5.0, 6.0, 4.0]
+    assert (result.measured, result.low) == (5.0, pytest.approx(5 - T_2 / math.sqrt(3)))
+    assert result.verdict == "supported"
     assert judged(workspace, rule, direction="lower").verdict == "contradicted"
     lossless = {"kind": "non-inferiority", "method": "method", "baseline": "full", "margin": 0.5}
     assert judged(workspace, lossless).verdict == "supported"
@@ -123,12 +123,12 @@ def test_difference_by_hand(workspace: Workspace) -> None:
 
 
 def test_ordering_speaks_of_the_closest_rival(workspace: Workspace) -> None:
-    found = judged(workspace, {"kind": "ordering", "arms": ["method", "full-quarter", "full"], "no_effect": 0.5})
-    assert (found.measured, found.verdict) == (5.0, "supported")
-    assert {p.arm for p in found.points} == {"full-quarter", "full"}
+    result = judged(workspace, {"kind": "ordering", "arms": ["method", "full-quarter", "full"], "no_effect": 0.5})
+    assert (result.measured, result.verdict) == (5.0, "supported")
+    assert {p.arm for p in result.points} == {"full-quarter", "full"}
     rule = {"kind": "ordering", "arms": ["full-quarter", "method", "full"], "no_effect": 0.5}
-    found = judged(workspace, rule, direction="lower")
-    assert (found.measured, found.verdict) == (-20.0, "supported")
+    result = judged(workspace, rule, direction="lower")
+    assert (result.measured, result.verdict) == (-20.0, "supported")
     assert judged(workspace, rule).verdict == "contradicted"
 
 
@@ -137,28 +137,28 @@ def test_slope_and_reduction_by_hand(workspace: Workspace) -> None:
         "kind": "slope", "baseline": ["full", "full-quarter"], "method": ["full-x4", "full-x2"], "no_effect": 0.5,
     }  # fmt: skip
     assert judged(workspace, rule).measured == 10.0  # falls by 20 against 10
-    found = judged(workspace, {"kind": "reduction", "method": "method", "baseline": "full", "axis": "examples"})
-    assert (found.measured, found.low, found.high, found.verdict) == (0.5, 0.5, 0.5, "supported")
+    result = judged(workspace, {"kind": "reduction", "method": "method", "baseline": "full", "axis": "examples"})
+    assert (result.measured, result.low, result.high, result.verdict) == (0.5, 0.5, 0.5, "supported")
 
 
 def test_another_workload_is_paired_by_the_seeds_it_has(workspace: Workspace) -> None:
     rule = {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5}
-    found = judged(workspace, rule, at={"mini": "small"})
-    assert (found.measured, found.n, found.low, found.verdict) == (1.0, 1, None, "inconclusive")
-    assert found.reason == "one seed gives no interval; without seed 0, 2 (no finished run of method@small)"
-    assert found.arms == ["method@small", "full@small"]
+    result = judged(workspace, rule, at={"mini": "small"})
+    assert (result.measured, result.n, result.low, result.verdict) == (1.0, 1, None, "inconclusive")
+    assert result.reason == "one seed gives no interval; without seed 0, 2 (no finished run of method@small)"
+    assert result.arms == ["method@small", "full@small"]
 
 
 @pytest.mark.parametrize(
     ("rule", "given_", "reason"),
     [
         (None, {"not_run": "needs a cluster"}, "needs a cluster"),
-        (SAVING, {"at": {"mini": None}}, "left out at scale mini"),
-        (SAVING, {"scale": "gpu"}, "make it with `scrimp run fake method --seed 0 --scale gpu`"),
-        (SAVING | {"method": "rival"}, {}, "no finished run of rival at scale mini"),
-        (SAVING, {"at": {"mini": "small"}}, "a sweep needs two or more"),
-        (SAVING, {"metric": "test_loss"}, "does not record test_loss; it records test_accuracy"),
-        (SAVING | {"way": "curves", "baseline": "full"}, {"metric": "test_loss"}, "records no curve of test_loss"),
+        (SPEEDUP, {"at": {"mini": None}}, "left out at scale mini"),
+        (SPEEDUP, {"scale": "gpu"}, "make it with `scrimp run fake method --seed 0 --scale gpu`"),
+        (SPEEDUP | {"method": "rival"}, {}, "no finished run of rival at scale mini"),
+        (SPEEDUP, {"at": {"mini": "small"}}, "a sweep needs two or more"),
+        (SPEEDUP, {"metric": "test_loss"}, "does not record test_loss; it records test_accuracy"),
+        (SPEEDUP | {"way": "curves", "baseline": "full"}, {"metric": "test_loss"}, "records no curve of test_loss"),
         (
             {"kind": "difference", "method": "rival", "baseline": "full", "no_effect": 1},
             {"at": {"mini": "small"}},
@@ -173,9 +173,9 @@ def test_another_workload_is_paired_by_the_seeds_it_has(workspace: Workspace) ->
     ],
 )
 def test_not_run_says_why(workspace: Workspace, rule: Any, given_: dict[str, Any], reason: str) -> None:
-    found = judged(workspace, rule, **given_)
-    assert (found.verdict, found.measured, found.n) == ("not run", None, 0)
-    assert reason in found.reason
+    result = judged(workspace, rule, **given_)
+    assert (result.verdict, result.measured, result.n) == ("not run", None, 0)
+    assert reason in result.reason
 
 
 def test_an_axis_that_was_not_measured_is_not_run(workspace: Workspace) -> None:
@@ -184,13 +184,13 @@ def test_an_axis_that_was_not_measured_is_not_run(workspace: Workspace) -> None:
     study = make_study()
     runs = by_arm_and_seed([idle, make_summary("full", 0, 1.0, test_accuracy=70.0)])
     rule = {"kind": "reduction", "method": "method", "baseline": "full", "axis": "flops"}
-    found = judge_claim(make_claim(rule), workspace, study, "mini", runs)
-    assert (found.verdict, found.reason) == ("not run", "flops of method (seed 0) was not measured")
+    result = judge_claim(make_claim(rule), workspace, study, "mini", runs)
+    assert (result.verdict, result.reason) == ("not run", "flops of method (seed 0) was not measured")
 
 
 def test_unknown_workload_is_an_error(workspace: Workspace) -> None:
     with pytest.raises(ScrimpError, match="did you mean 'icons'"):
-        judged(workspace, SAVING, at={"mini": "icon"})
+        judged(workspace, SPEEDUP, at={"mini": "icon"})
 
 
 def test_probe_rows(workspace: Workspace) -> None:
@@ -213,9 +213,9 @@ def test_probe_rows(workspace: Workspace) -> None:
 
 def claims_of_every_fate() -> list[Claim]:
     return [
-        make_claim(SAVING, id="saves", published=2.5, statement='Costs less, "by far"'),
+        make_claim(SPEEDUP, id="saves", published=2.5, statement='Costs less, "by far"'),
         make_claim(None, id="skipped", not_run="needs a cluster"),
-        make_claim(SAVING | {"axis": "seconds"}, id="open", published=13.0),
+        make_claim(SPEEDUP | {"axis": "seconds"}, id="open", published=13.0),
         make_claim(
             {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5},
             id="single", at={"mini": "small"},

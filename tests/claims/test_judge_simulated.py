@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fake_study import LADDER, make_claim, make_study, make_summary
+from fake_study import SWEEP, make_claim, make_study, make_summary
 from scipy import stats
 
 from scrimp.claims.judge import judge_claim
-from scrimp.claims.statistics import curve_speedup, geometric_interval, sweep_interval
-from scrimp.claims.verdicts import ratio_verdict
+from scrimp.claims.statistics import Interval, curve_speedup, geometric_interval, sweep_interval
+from scrimp.claims.verdicts import Verdict
 from scrimp.config import Workspace
 from scrimp.runs import by_arm_and_seed
 
@@ -27,12 +27,18 @@ SEEDS = 3
 DRAWS = 300
 ALLOWED = 0.05
 STUDY = make_study(SEEDS)
-SAVING = {"kind": "ratio", "method": "method", "axis": "flops"}
+SPEEDUP = {"kind": "ratio", "method": "method", "axis": "flops"}
 DIFFERENCE = {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.2}
 ORDERING = {"kind": "ordering", "arms": ["method", "full", "rival"], "no_effect": 0.2}
 SLOPE = {"kind": "slope", "method": ["method", "rival"], "baseline": ["full", "full"], "no_effect": 0.2}
 REDUCTION = {"kind": "reduction", "method": "method", "baseline": "full", "axis": "seconds"}
 LOSSLESS = {"kind": "non-inferiority", "method": "method", "baseline": "full", "margin": 0.5}
+
+
+def ratio_verdict(interval: Interval) -> Verdict:
+    claim = make_claim(SPEEDUP, published=1.67)
+    assert claim.rule is not None
+    return claim.rule.decide(interval, claim)
 
 
 def accuracy(cost: float) -> float:
@@ -44,7 +50,7 @@ def rates(rule: dict[str, Any], published: float | None, gain: float = 0.0, cost
     rng = np.random.default_rng(7)
     claim = make_claim(rule, published=published)
     verdicts: Counter[str] = Counter()
-    truth = {arm: (c, accuracy(c)) for arm, c in LADDER.items()}
+    truth = {arm: (c, accuracy(c)) for arm, c in SWEEP.items()}
     truth |= {"method": (cost, accuracy(1.0) + gain), "rival": (1.0, accuracy(1.0))}
     for _ in range(DRAWS):
         runs = by_arm_and_seed(
@@ -60,7 +66,7 @@ def rates(rule: dict[str, Any], published: float | None, gain: float = 0.0, cost
 
 @pytest.mark.parametrize(
     ("rule", "published"),
-    [(SAVING, 1.67), (DIFFERENCE, 0.5), (ORDERING, None), (SLOPE, None), (REDUCTION, 0.4)],
+    [(SPEEDUP, 1.67), (DIFFERENCE, 0.5), (ORDERING, None), (SLOPE, None), (REDUCTION, 0.4)],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
 def test_identical_arms_are_hardly_ever_supported(rule: dict[str, Any], published: float | None) -> None:
@@ -107,15 +113,15 @@ def test_an_ordering_is_found_where_each_of_its_pairs_is() -> None:
     assert found >= floor - simulation_error(floor)
 
 
-def test_a_planted_saving_is_found() -> None:
+def test_a_planted_speedup_is_found() -> None:
     # The method reaches the full recipe's accuracy at .55 of its cost: a speedup of 1.82 against a margin of 1.05.
     # Around cost 1 the sweep gains at least (89.757 - 88) / ln 2 = 2.53 points per unit of log cost, and both the
-    # method's and the rung's noise are .3, so that a log speedup scatters by at most .3 sqrt(2) / 2.53 = .167, and cost
+    # method's and the point's noise are .3, so that a log speedup scatters by at most .3 sqrt(2) / 2.53 = .167, and cost
     # noise adds .03 sqrt(2).
     slope = (accuracy(2.0) - accuracy(1.0)) / math.log(2)
     spread = math.hypot(NOISE * math.sqrt(2) / slope, 0.03 * math.sqrt(2))
     floor = t_power(math.log(1 / 0.55) - math.log(1.05), spread)
-    found = rates(SAVING, 1 / 0.55, cost=0.55)
+    found = rates(SPEEDUP, 1 / 0.55, cost=0.55)
     power = found["supported"] + found["partly supported"]
     print(f"power {power:.3f}, floor {floor:.3f}")
     assert floor > 0.5
@@ -124,24 +130,24 @@ def test_a_planted_saving_is_found() -> None:
     assert found["partly supported"] <= 0.025 + simulation_error(0.025)
 
 
-LADDERS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "noisy": lambda costs: 90 - 0.3 / np.sqrt(costs),
     "flat": lambda costs: np.full(costs.shape, 90.0),
     "saturated": lambda costs: np.minimum(88 + 2 * costs, 90.0),
 }
 
 
-@pytest.mark.parametrize("shape", LADDERS)
-def test_identical_arms_on_a_ladder_that_hardly_climbs(shape: str) -> None:
+@pytest.mark.parametrize("shape", SHAPES)
+def test_identical_arms_on_a_sweep_that_hardly_climbs(shape: str) -> None:
     # Where more training brings nothing, a hair of quality is worth any cost: the place where speedups are made up.
     rng, verdicts = np.random.default_rng(3), Counter[str]()
-    costs = np.array(list(LADDER.values()))
-    heights = LADDERS[shape](costs)
+    costs = np.array(list(SWEEP.values()))
+    heights = SHAPES[shape](costs)
     for _ in range(DRAWS):
         sweeps = [(costs, heights + NOISE * rng.normal(size=costs.size)) for _ in range(SEEDS)]
         ends = [(1.0, float(heights[2] + NOISE * rng.normal())) for _ in range(SEEDS)]
         _, found = sweep_interval(sweeps, ends)
-        verdicts[ratio_verdict(found.low, found.high, 1.67, 0.05, "higher").name] += 1
+        verdicts[ratio_verdict(found).name] += 1
     print(f"\n{shape} sweep: { ({k: v / DRAWS for k, v in verdicts.items()}) }")
     assert verdicts["supported"] + verdicts["partly supported"] <= ALLOWED * DRAWS
     assert verdicts["contradicted"] <= ALLOWED * DRAWS
@@ -156,6 +162,6 @@ def test_identical_curves_are_hardly_ever_supported() -> None:
             curve_speedup(*((costs, heights + NOISE * rng.normal(size=costs.size)) for _ in range(2))) for _ in range(SEEDS)
         ]
         found = geometric_interval(speedups)
-        verdicts[ratio_verdict(found.low, found.high, 1.67, 0.05, "higher").name] += 1
+        verdicts[ratio_verdict(found).name] += 1
     print(f"\ncurves: { ({k: v / DRAWS for k, v in verdicts.items()}) }")
     assert verdicts["supported"] + verdicts["partly supported"] <= ALLOWED * DRAWS

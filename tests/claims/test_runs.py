@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from fake_study import LADDER, make_study, make_summary
+from fake_study import SWEEP, make_curve, make_study, make_summary
 
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
@@ -25,7 +25,7 @@ def planted(metric: str, sign: float, factor: float) -> Runs:
     """A sweep whose quality follows log2 of its cost, and a method that is as good at 1 / `factor` of the cost of `full`."""
     sweep = [
         make_summary(arm, seed, cost, **{metric: 5 + sign * (math.log2(cost) + 0.1 * seed)})
-        for arm, cost in LADDER.items()
+        for arm, cost in SWEEP.items()
         for seed in SEEDS
     ]
     return reading(
@@ -52,6 +52,22 @@ def test_an_amortised_cost_leaves_the_reference_out() -> None:
     free = reading([summary.model_copy(update={"meters": summary.meters.model_copy(update={"seconds": 0.0})})])
     with pytest.raises(NotRunError, match=r"seconds-amortised of method \(seed 0\) was not measured"):
         free.cost("method", 0, "seconds-amortised")
+
+
+def test_cpu_seconds_are_a_cost_where_they_were_measured() -> None:
+    def run(**measured: float) -> Runs:
+        summary = make_summary("method", 0, 2.0, test_accuracy=70.0)
+        return reading([summary.model_copy(update={"meters": summary.meters.model_copy(update=measured)})])
+
+    told = run(cpu_seconds=90.0, cpu_seconds_reference=30.0)
+    assert told.cost("method", 0, "cpu_seconds") == 90
+    assert told.cost("method", 0, "cpu_seconds-amortised") == 60
+    with pytest.raises(NotRunError, match=r"cpu_seconds of method \(seed 0\) was not measured"):
+        run().cost("method", 0, "cpu_seconds")
+    with pytest.raises(NotRunError, match="what its references cost is unknown"):
+        run(cpu_seconds=90.0).cost("method", 0, "cpu_seconds-amortised")
+    with pytest.raises(NotRunError, match="curves hold no cpu_seconds; they hold updates, examples, flops, seconds"):
+        told.curve(make_curve("method", 0, [1.0], [70.0]), "method", 0, "test_accuracy", "cpu_seconds")
 
 
 def test_differences_are_method_minus_baseline_seed_by_seed() -> None:

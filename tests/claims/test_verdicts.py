@@ -9,19 +9,23 @@ from fake_study import make_claim
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrimp.claims.verdicts import (
-    ONE_SEED,
-    check_claim,
-    difference_verdict,
-    exact_verdict,
-    non_inferiority_verdict,
-    ratio_verdict,
-    rule_text,
-    verdict,
-)
+from scrimp.claims.rules.exact import exact_verdict
+from scrimp.claims.rules.non_inferiority import non_inferiority_verdict
+from scrimp.claims.verdicts import ONE_SEED, Verdict, check_claim, rule_text, verdict
+from scrimp.config.claims import Direction
 from scrimp.errors import ScrimpError
 
 ends = st.floats(-10, 10) | st.sampled_from([-math.inf, math.inf, -1.0, 1.0, 0.0])
+
+
+def ratio_verdict(low: float, high: float, published: float | None, margin: float, direction: Direction) -> Verdict:
+    return verdict(low, high, published, (1 / (1 + margin), 1 + margin), direction)
+
+
+def difference_verdict(low: float, high: float, published: float | None, margin: float, direction: Direction) -> Verdict:
+    return verdict(low, high, published, (-margin, margin), direction)
+
+
 RANK = {"contradicted": 0, "not supported": 1, "inconclusive": 1, "partly supported": 2, "supported": 3}
 
 
@@ -140,6 +144,8 @@ RATIO = {"kind": "ratio", "method": "method", "axis": "flops"}
         ({"kind": "difference", "method": "a", "baseline": "b", "no_effect": 1}, {"published": -1.0}, "above 0"),
         ({"kind": "exact", "probe": "p", "column": "c", "tolerance": 0.1}, {}, "needs the number"),
         (RATIO | {"way": "curves"}, {}, "name the arm whose curve"),
+        (RATIO, {"metric": "test_acuracy"}, "unknown metric 'test_acuracy': did you mean 'accuracy'"),
+        (RATIO, {"metric": "kept_fraction"}, "kept_fraction has no better side"),
     ],
 )
 def test_a_claim_at_odds_with_itself_is_refused(rule: dict, given_: dict, message: str) -> None:

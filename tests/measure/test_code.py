@@ -88,6 +88,7 @@ EDITS = [
     ("methods/dropin.py", set()),
     ("config/claims.py", set()),
     ("claims/judge.py", set()),
+    ("claims/rules/ratio.py", set()),
     ("runs.py", set()),
     ("studies/infobatch/probes.py", set()),
     ("studies/infobatch/study.yaml", set()),

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import pytest
+from fake_results import claim
 
+from scrimp.claims.judge import ClaimResult
 from scrimp.report.plot import Band, Plot, Point, interval_plot, nice_ticks, sparkline
-from scrimp.report.views import reference_band
+from scrimp.report.views import claim_plot
 
 
 def positions(drawing: str, css_class: str, attribute: str) -> list[float]:
@@ -26,7 +29,7 @@ def test_every_seed_the_interval_and_the_published_value_are_drawn_in_order() ->
     assert "no effect" in drawing
 
 
-def test_savings_lie_on_a_logarithmic_axis() -> None:
+def test_speedups_lie_on_a_logarithmic_axis() -> None:
     """The middle of 1 and 4 is 2 there."""
     drawing = interval_plot(Plot(2.0, 1.0, 4.0, None, "x", logarithmic=True))
     ends = positions(drawing, "interval", "x1")
@@ -56,24 +59,19 @@ def test_ticks_are_round() -> None:
     assert nice_ticks(0.07, 0.93) == pytest.approx([0.2, 0.4, 0.6, 0.8])
 
 
-@pytest.mark.parametrize(
-    ("rule", "published", "direction", "ends"),
-    [
-        ({"kind": "ratio", "no_effect": 0.25}, 2.0, "higher", (0.8, 1.25)),
-        ({"kind": "difference", "no_effect": 0.1}, 1.0, "higher", (-0.1, 0.1)),
-        ({"kind": "non-inferiority", "margin": 0.5}, 0.0, "higher", (-math.inf, -0.5)),
-        ({"kind": "non-inferiority", "margin": 0.5}, 0.0, "lower", (0.5, math.inf)),
-        ({"kind": "exact", "tolerance": 0.25}, 10.0, "higher", (8.0, 12.5)),
-        ({"kind": "exact", "tolerance": 0.25}, 0.0, "higher", (-0.25, 0.25)),
-    ],
-)
-def test_the_band_is_the_rules_own(
-    rule: dict[str, object], published: float, direction: str, ends: tuple[float, float]
-) -> None:
-    band = reference_band(rule, published, direction)
-    assert band is not None
-    assert (band.low, band.high) == pytest.approx(ends)
+def drawn(**changes: Any) -> Plot:
+    return claim_plot(ClaimResult.model_validate(claim("gain", "1", "supported", **changes)))
+
+
+def test_a_claim_is_drawn_as_its_rule_says() -> None:
+    lossless = {"kind": "non-inferiority", "method": "half", "baseline": "full", "margin": 0.5}
+    assert drawn(rule=lossless).band == Band(-math.inf, -0.5, "worse than the margin")
+    speedup = drawn(rule={"kind": "ratio", "method": "half", "axis": "flops", "no_effect": 0.25}, low=0.0)
+    assert (speedup.band, speedup.logarithmic, speedup.low) == (Band(0.8, 1.25, "no effect"), True, -math.inf)
+    ordering = drawn(rule={"kind": "ordering", "arms": ["full", "half"], "no_effect": 0.1})
+    assert (ordering.band, ordering.logarithmic) == (Band(-0.1, 0.1, "no effect"), False)
+    assert {point.arm for point in ordering.points} == {"vs half"}
 
 
 def test_no_rule_no_band() -> None:
-    assert reference_band(None, 1.0, "higher") is None
+    assert drawn(rule=None).band is None

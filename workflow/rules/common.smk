@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from scrimp.claims.loading import load_claims
+from scrimp.claims.rules import rule_modules
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, sha256_of

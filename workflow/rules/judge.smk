@@ -23,7 +23,7 @@ rule claims:
         "../../envs/scrimp.yaml"
     params:
         config=claims_config,
-        code=code_digest("scrimp.claims.judge"),
+        code=code_digest("scrimp.claims.judge", *rule_modules()),
         study=lambda wildcards: TOLD[wildcards.study],
     shell:
         "scrimp claims {params.study:q} --scale {wildcards.scale} > {log} 2>&1"

@@ -38,7 +38,7 @@ rule report:
     conda:
         "../../envs/scrimp.yaml"
     params:
-        code=code_digest("scrimp.report.page"),
+        code=code_digest("scrimp.report.page", *rule_modules()),
         page=page_digest(),
         config=page_config(),
         scale=SCALE,

@@ -8,10 +8,11 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
-from scrimp.claims.evidence import Evidence, Number, Point, measure
+from scrimp.claims.evidence import Evidence, Number, Observation
 from scrimp.claims.loading import check_claims
-from scrimp.claims.verdicts import Direction, VerdictName, check_claim, decide, rule_text
+from scrimp.claims.verdicts import VerdictName, check_claim, rule_text
 from scrimp.config import Claim, Closed, Rule, StudyConfig, Workspace, parse_model, unknown
+from scrimp.config.claims import Direction
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, write_json, write_text
 from scrimp.records import Summary, current_summaries
@@ -52,7 +53,7 @@ class ClaimResult(Closed):
     workload: str | None
     rule: dict[str, Any] | None
     rule_text: str
-    points: list[Point]
+    points: list[Observation]
     arms: list[str]
     figure: str | None
     commands: list[str]
@@ -86,9 +87,10 @@ def judge_claim(
             raise NotRunError(str(claim.not_run))  # one of the two is always given
         if workload is None:
             raise NotRunError(f"left out at scale {scale}")
-        found = _judged(claim, claim.rule, measure(claim, claim.rule, Runs(workspace, study, scale, workload, runs)))
+        evidence = claim.rule.measure(claim, Runs(workspace, study, scale, workload, runs))
+        outcome = _judged(claim, claim.rule, evidence)
     except NotRunError as missing:
-        found = _not_run(missing)
+        outcome = _not_run(missing)
     return ClaimResult(
         claim=claim.id,
         number=claim.number,
@@ -105,14 +107,14 @@ def judge_claim(
         rule=None if claim.rule is None else claim.rule.model_dump(mode="json"),
         rule_text=rule_text(claim),
         figure=claim.figure,
-        **found,
+        **outcome,
     )
 
 
 def _judged(claim: Claim, rule: Rule, evidence: Evidence) -> dict[str, Any]:
     """The fields of a claim that was measured."""
     interval = evidence.interval
-    name, reason = decide(rule, interval, claim.published, claim.direction)
+    name, reason = rule.decide(interval, claim)
     sides = sorted({point.censored for point in evidence.points if point.censored is not None})
     return {
         "measured": interval.mean,

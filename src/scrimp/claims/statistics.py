@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
+from scrimp.metrics import Better
+
 Array = NDArray[np.float64]
 Censored = Literal["above", "below"]
-Better = Literal["higher", "lower"]
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 8  # values; below, the bootstrap's coverage is worse than that of the t interval
@@ -89,10 +90,10 @@ def _finite_interval(values: Array, confidence: float, rng: np.random.Generator 
         low, high = stats.t.interval(confidence, values.size - 1, loc=values.mean(), scale=stats.sem(values))
         return float(low), float(high)
     rng = np.random.default_rng(0) if rng is None else rng
-    found = stats.bootstrap(
+    ends = stats.bootstrap(
         (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, method="BCa", vectorized=True, rng=rng
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(ends.low), float(ends.high)
 
 
 def geometric_interval(speedups: Sequence[Speedup], confidence: float = CONFIDENCE) -> Interval:
@@ -111,10 +112,10 @@ def geometric_interval(speedups: Sequence[Speedup], confidence: float = CONFIDEN
 def sweep_speedup(costs: ArrayLike, qualities: ArrayLike, cost: float, quality: float, better: Better = "higher") -> Speedup:
     """Horizontal distance from the method's point to the baseline sweep (DESIGN, The baseline sweep), for one seed.
 
-    `costs`, `qualities`: shape (rungs,), one point per fully decayed run of the plain recipe, any order; `cost` and
-    `quality` are the method's. An isotonic fit along cost makes the sweep monotone; between rungs it is interpolated
+    `costs`, `qualities`: shape (points,), one point per fully decayed run of the plain recipe, any order; `cost` and
+    `quality` are the method's. An isotonic fit along cost makes the sweep monotone; between points it is interpolated
     linearly in log cost. Where the fit has a plateau at the wanted quality the *first* cost that reaches it counts: the
-    smallest speedup, against the method. Below the first rung and above the last one the speedup is censored there.
+    smallest speedup, against the method. Below the first point and above the last one the speedup is censored there.
 
     `better`: whether a high quality (accuracy) or a low one (loss) is good.
     Raises ValueError with fewer than two points, or on costs that are not positive and finite.
@@ -128,7 +129,7 @@ def sweep_speedup(costs: ArrayLike, qualities: ArrayLike, cost: float, quality: 
         return Speedup(float(np.exp(log_costs[-1] - log_cost)), "above")
     if target < fitted[0]:
         return Speedup(float(np.exp(log_costs[0] - log_cost)), "below")
-    first = int(np.searchsorted(fitted, target, side="left"))  # the first rung at or above the target
+    first = int(np.searchsorted(fitted, target, side="left"))  # the first point at or above the target
     reached = log_costs[first]
     if first > 0:
         share = (target - fitted[first - 1]) / (fitted[first] - fitted[first - 1])
@@ -137,19 +138,19 @@ def sweep_speedup(costs: ArrayLike, qualities: ArrayLike, cost: float, quality: 
 
 
 def sweep_interval(
-    sweeps: Sequence[tuple[ArrayLike, ArrayLike]], points: Sequence[tuple[float, float]], better: Better = "higher"
+    sweeps: Sequence[tuple[ArrayLike, ArrayLike]], ends: Sequence[tuple[float, float]], better: Better = "higher"
 ) -> tuple[list[Speedup], Interval]:
     """Per-seed speedups on the sweep, and the interval of their geometric mean.
 
-    `sweeps`: per seed (costs, qualities), shape (rungs,); `points`: per seed the method's (cost, quality).
+    `sweeps`: per seed (costs, qualities), shape (points,); `ends`: per seed the method's (cost, quality).
 
     The interval is the wider, end by end, of two: the t interval of the logs, and the speedups at which a paired t test
     of *quality* cannot tell the method from the sweep. The first alone is wrong on a saturated sweep: there all seeds
     may beat their sweep's top by a hair, which gives equal censored speedups, no spread, and with 3 seeds a false claim
     about every tenth time. The second is wide exactly there, because it asks by how much the qualities differ.
     """
-    pairs = list(zip(sweeps, points, strict=True))
-    speedups = [sweep_speedup(*sweep, *point, better=better) for sweep, point in pairs]
+    pairs = list(zip(sweeps, ends, strict=True))
+    speedups = [sweep_speedup(*sweep, *end, better=better) for sweep, end in pairs]
     logs = geometric_interval(speedups)
     if logs.n == 1:
         return speedups, logs
@@ -169,7 +170,7 @@ def _quality_bounds(
     lines = []
     for (costs, qualities), (cost, quality) in pairs:
         order = np.argsort(np.asarray(costs), kind="stable")
-        logs = np.log(np.asarray(costs, dtype=np.float64)[order]) - np.log(cost)  # log speedup at each rung
+        logs = np.log(np.asarray(costs, dtype=np.float64)[order]) - np.log(cost)  # log speedup at each point
         lines.append((logs, sign * (quality - np.asarray(qualities, dtype=np.float64)[order])))
     start, end = max(logs[0] for logs, _ in lines), min(logs[-1] for logs, _ in lines)
     if not start < end:  # costs so uneven that no speedup lies on every seed's sweep
@@ -198,15 +199,15 @@ def _crossing(grid: Array, lead: Array) -> float | None:
 def sweep_line(costs: ArrayLike, qualities: ArrayLike) -> tuple[Array, Array]:
     """The sweep as a never falling line: log costs (ascending, distinct) and the isotonic fit of the qualities there.
 
-    Rungs of equal cost are averaged and weigh as many as they are. Higher quality is better here.
+    Points of equal cost are averaged and weigh as many as they are. Higher quality is better here.
     """
     given, heights = np.asarray(costs, dtype=np.float64), np.asarray(qualities, dtype=np.float64)
     if given.ndim != 1 or given.shape != heights.shape or given.size < 2:
         raise ValueError(f"a sweep needs two points or more, got costs {given.shape} and qualities {heights.shape}")
     if not (np.isfinite(given).all() and (given > 0).all() and np.isfinite(heights).all()):
         raise ValueError(f"a sweep needs positive costs and finite qualities, got {given} and {heights}")
-    distinct, rung, counts = np.unique(given, return_inverse=True, return_counts=True)
-    means = np.bincount(rung, weights=heights) / counts
+    distinct, place, counts = np.unique(given, return_inverse=True, return_counts=True)
+    means = np.bincount(place, weights=heights) / counts
     return np.log(distinct), isotonic_regression(means, weights=counts.astype(np.float64)).x
 
 

@@ -1,19 +1,7 @@
 """Typed, closed models of everything under `config/`: a typo is an error that names the file and the key."""
 
 from scrimp.config.base import Closed, load_model, load_yaml, parse_model, unknown
-from scrimp.config.claims import (
-    Axis,
-    Claim,
-    DifferenceRule,
-    EstimateRule,
-    ExactRule,
-    NonInferiorityRule,
-    OrderingRule,
-    RatioRule,
-    ReductionRule,
-    Rule,
-    SlopeRule,
-)
+from scrimp.config.claims import Axis, Claim, Rule
 from scrimp.config.datasets import DatasetConfig, FolderSource, NpmSource, TarsSource, UrlFile, UrlSource
 from scrimp.config.study import MAIN_SEPARATOR, Card, Scale, StudyConfig, Tuning, arm_id
 from scrimp.config.training import Arm, Augmentation, Horizon, ModelSpec, Recipe, ReferenceSpec, Schedule, Workload
@@ -28,24 +16,16 @@ __all__ = [
     "Claim",
     "Closed",
     "DatasetConfig",
-    "DifferenceRule",
-    "EstimateRule",
-    "ExactRule",
     "FolderSource",
     "Horizon",
     "ModelSpec",
-    "NonInferiorityRule",
     "NpmSource",
-    "OrderingRule",
-    "RatioRule",
     "Recipe",
-    "ReductionRule",
     "ReferenceSpec",
     "Rule",
     "Scale",
     "Schedule",
     "Settings",
-    "SlopeRule",
     "StudyConfig",
     "TarsSource",
     "Tuning",

@@ -1,112 +1,69 @@
-"""Claims and the rules they are judged by."""
+"""Claims, and what every rule that judges one has to answer. The rules themselves are in `claims/rules/`, a file each."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat
+from pydantic import AfterValidator, Field, SerializeAsAny
 from pydantic import model_validator as validate_model
 
-from scrimp.config.base import Closed
+from scrimp.config.base import Closed, must_know, parse_model
+from scrimp.errors import ScrimpError
 
-# Costs; "-amortised" leaves out what went into reference models, as reports do that hold them to be there already.
-Axis = Literal[
-    "updates",
-    "examples",
-    "flops",
-    "seconds",
-    "updates-amortised",
-    "examples-amortised",
-    "flops-amortised",
-    "seconds-amortised",
-]
+if TYPE_CHECKING:
+    from scrimp.claims.evidence import Evidence
+    from scrimp.claims.statistics import Interval
+    from scrimp.claims.verdicts import Band, Verdict
+    from scrimp.runs import Runs
+
+Direction = Literal["higher", "lower"]
+
+COSTS = ("updates", "examples", "flops", "seconds", "cpu_seconds")  # meters of a run that runs are compared on
+AMORTISED = "-amortised"  # leaves out what went into reference models, as reports do that hold them to be there already
 
 
-class RatioRule(Closed):
-    """A speedup: the sweep's cost at the method's quality over the method's cost (see claims/statistics.py).
+def _known_axis(name: str) -> str:
+    must_know(name, [*COSTS, *(f"{cost}{AMORTISED}" for cost in COSTS)], "axis", "cost")
+    return name
 
-    `way: curves` reads two learning curves instead, as the reports do: the cost at which each first reaches the target.
+
+Axis = Annotated[str, AfterValidator(_known_axis)]
+
+
+class Rule(Closed):
+    """What a claim is judged by: its fields are those of `rule:` in the YAML.
+
+    Fields called `method`, `baseline` and `arms` name arms, one called `probe` a probe: they are looked up in the study.
+    Everything heavy (numpy, scipy, pandas) is imported inside `measure`, so that claims can be listed at once.
     """
 
-    kind: Literal["ratio"]
-    method: str
-    axis: Axis
-    no_effect: PositiveFloat = Field(0.05, description="speedups within a factor 1 + no_effect of 1 are no effect")
-    way: Literal["sweep", "curves"] = "sweep"
-    baseline: str | None = Field(None, description="for `curves`: the arm whose curve is read")
+    kind: str
 
+    of_effect: ClassVar[bool] = False  # `direction` is a side of no effect; else the side on which a number is good
+    logarithmic: ClassVar[bool] = False  # its number is a factor, and drawn on a logarithmic axis
+    row: ClassVar[str] = "{}"  # how a drawing names the rows of its points, {} being the arm
 
-class DifferenceRule(Closed):
-    """A paired difference of `metric`, method minus baseline."""
+    def check(self, claim: Claim, at: str) -> None:
+        """Refuse a claim whose numbers contradict each other; the error begins with `at`, the claim's place."""
 
-    kind: Literal["difference"]
-    method: str
-    baseline: str
-    no_effect: NonNegativeFloat
+    def measure(self, claim: Claim, runs: Runs) -> Evidence:
+        """The number that the rule speaks of.
 
+        Raises NotRunError where runs, rows or meters are missing, ScrimpError where a probe's file lacks a named column.
+        """
+        raise NotImplementedError
 
-class SlopeRule(Closed):
-    """Paired difference of two losses of quality: (baseline[0] - baseline[1]) - (method[0] - method[1])."""
+    def decide(self, interval: Interval, claim: Claim) -> Verdict:
+        """The verdict on that number, from its interval, the rule's margins and what was published."""
+        raise NotImplementedError
 
-    kind: Literal["slope"]
-    method: tuple[str, str]
-    baseline: tuple[str, str]
-    no_effect: NonNegativeFloat
+    def sentence(self, claim: Claim) -> str:
+        """The rule in words, with its margins."""
+        raise NotImplementedError
 
-
-class NonInferiorityRule(Closed):
-    """Lossless: the interval of method minus baseline lies above minus `margin`."""
-
-    kind: Literal["non-inferiority"]
-    method: str
-    baseline: str
-    margin: PositiveFloat
-
-
-class OrderingRule(Closed):
-    """The first arm is above every other, each by more than `no_effect`, judged by the smallest paired difference."""
-
-    kind: Literal["ordering"]
-    arms: list[str] = Field(min_length=2)
-    no_effect: NonNegativeFloat
-
-
-class ReductionRule(Closed):
-    """A share saved: 1 - cost(method) / cost(baseline), paired by seed, with no regard to quality."""
-
-    kind: Literal["reduction"]
-    method: str
-    baseline: str
-    axis: Axis
-    no_effect: PositiveFloat = 0.05
-
-
-class ExactRule(Closed):
-    """A number that a probe prints, held against the published one within a factor 1 + `tolerance`."""
-
-    kind: Literal["exact"]
-    probe: str
-    column: str
-    where: dict[str, str | int | float | bool] = {}
-    tolerance: PositiveFloat = Field(description="relative; absolute where the published value is 0")
-    bound: bool = Field(False, description="the published value is a bound: anything on its good side also agrees")
-
-
-class EstimateRule(Closed):
-    """A number that a probe derives from the runs, a row a seed, held against `neutral`, within `no_effect` of it none."""
-
-    kind: Literal["estimate"]
-    probe: str
-    column: str
-    where: dict[str, str | int | float | bool] = {}
-    neutral: float = 0.0
-    no_effect: NonNegativeFloat
-
-
-Rule = Annotated[
-    RatioRule | DifferenceRule | SlopeRule | NonInferiorityRule | OrderingRule | ReductionRule | ExactRule | EstimateRule,
-    Field(discriminator="kind"),
-]
+    def band(self, published: float | None, direction: Direction) -> Band | None:
+        """The stretch of the axis that the rule treats apart, for drawings."""
+        raise NotImplementedError
 
 
 class Claim(Closed):
@@ -119,12 +76,28 @@ class Claim(Closed):
     metric: str
     published: float | None
     published_unit: str
-    direction: Literal["higher", "lower"]
-    rule: Rule | None = None
+    direction: Direction
+    rule: SerializeAsAny[Rule] | None = None
     not_run: str | None = None
     at: dict[str, str | None] = Field({}, description="scale -> workload; null: not run at that scale")
     figure: str | None = None
     deviations: dict[str, str] = Field({}, description="scale -> what differs from the source")
+
+    @classmethod
+    def prepared(cls, value: Any, where: str) -> Any:
+        """With its rule as a model of the file in `claims/rules/` that is called after the rule's `kind`."""
+        if not isinstance(value, dict) or not isinstance(value.get("rule"), dict):
+            return value
+        from scrimp.claims.rules import rule_class
+
+        rule = value["rule"]
+        if not isinstance(rule.get("kind"), str):
+            raise ScrimpError(f"{where}: rule.kind: say what kind of rule it is")
+        chosen = rule_class(rule["kind"], f"{where}: rule.kind")
+        try:
+            return {**value, "rule": parse_model(rule, chosen, f"{where}: rule")}
+        except ScrimpError as error:  # the keys of a claim go on with its rule's
+            raise ScrimpError(str(error).replace(f"{where}: rule: ", f"{where}: rule.")) from error
 
     @validate_model(mode="after")
     def _judged_or_excused(self) -> Claim:

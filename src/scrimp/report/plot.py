@@ -10,21 +10,13 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from scrimp.claims.verdicts import Band
 from scrimp.report.tables import format_interval, format_number, format_value
 
 _WIDTH = 420.0  # user units; about one CSS pixel on a phone, so that 11-unit text stays readable there
 _EDGE = 14.0
 _GUTTER = 118.0  # room for arm names where seeds of several arms are drawn
 _ROW = 17.0
-
-
-@dataclass(frozen=True)
-class Band:
-    """A shaded stretch of the axis; an infinite end runs to the drawing's edge."""
-
-    low: float
-    high: float
-    label: str
 
 
 @dataclass(frozen=True)

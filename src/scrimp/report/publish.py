@@ -52,8 +52,8 @@ def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> 
 
 def _distinct(values: list[object]) -> list[object]:
     """The different values in the order of their first appearance."""
-    found: list[object] = []
+    distinct: list[object] = []
     for value in values:
-        if value not in found:
-            found.append(value)
-    return found
+        if value not in distinct:
+            distinct.append(value)
+    return distinct

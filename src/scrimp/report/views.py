@@ -12,8 +12,10 @@ import pandas as pd
 from markupsafe import Markup
 
 from scrimp.claims.judge import ClaimResult
+from scrimp.claims.rules import rule_class
+from scrimp.config import Rule
 from scrimp.report.inputs import StudyInputs
-from scrimp.report.plot import Band, Plot, Point, interval_plot, sparkline
+from scrimp.report.plot import Plot, Point, interval_plot, sparkline
 from scrimp.report.provenance import Provenance, read_provenance
 from scrimp.report.tables import (
     NOT_AVAILABLE,
@@ -101,9 +103,10 @@ class ClaimView:
     @property
     def direction(self) -> str:
         """`direction` in words: the side of the measured number that speaks for the claim."""
-        if (self.result.rule or {}).get("kind") in ("exact", "non-inferiority"):
-            return f"{self.result.direction} is better"
-        return f"claimed {'above' if self.result.direction == 'higher' else 'below'} no effect"
+        rule = rule_of(self.result)
+        if rule is None or rule.of_effect:
+            return f"claimed {'above' if self.result.direction == 'higher' else 'below'} no effect"
+        return f"{self.result.direction} is better"
 
 
 @dataclass(frozen=True)
@@ -190,12 +193,11 @@ def claim_view(result: ClaimResult, inputs: StudyInputs, figures: Mapping[str, F
 
 
 def claim_plot(result: ClaimResult) -> Plot:
-    """What is drawn for a claim. A speedup is a factor: its axis is logarithmic, and 0 is its censored lower end."""
-    logarithmic = (result.rule or {}).get("kind") == "ratio"
+    """What is drawn for a claim. Where its axis is logarithmic, 0 is a factor's censored lower end."""
+    rule = rule_of(result)
+    logarithmic, row = (False, "{}") if rule is None else (rule.logarithmic, rule.row)
     low = -math.inf if logarithmic and result.low == 0 else result.low
     sides = {"above": 1, "below": -1, None: 0}
-    # An ordering's points are differences to each rival, named by the rival.
-    row = "vs {}" if (result.rule or {}).get("kind") == "ordering" else "{}"
     points = tuple(Point(row.format(point.arm), point.seed, point.value, sides[point.censored]) for point in result.points)
     return Plot(
         measured=result.measured,
@@ -204,26 +206,15 @@ def claim_plot(result: ClaimResult) -> Plot:
         published=result.published,
         unit=result.published_unit,
         points=points,
-        band=reference_band(result.rule, result.published, result.direction),
+        band=None if rule is None else rule.band(result.published, result.direction),
         logarithmic=logarithmic,
         decimals=shared_decimals(result.measured, low, result.high),
     )
 
 
-def reference_band(rule: Mapping[str, Any] | None, published: float | None, direction: str) -> Band | None:
-    """The stretch of the axis that a rule treats apart: no effect, beyond the margin, or agreement."""
-    match rule:
-        case {"kind": "ratio", "no_effect": float() | int() as share}:
-            return Band(1 / (1 + share), 1 + share, "no effect")
-        case {"kind": "non-inferiority", "margin": float() | int() as margin}:
-            label = "worse than the margin"
-            return Band(-math.inf, -margin, label) if direction == "higher" else Band(margin, math.inf, label)
-        case {"kind": "exact", "tolerance": float() | int() as share} if published is not None:
-            ends = sorted((published / (1 + share), published * (1 + share))) if published else (-share, share)
-            return Band(ends[0], ends[1], "agrees")
-        case {"no_effect": float() | int() as size}:
-            return Band(-size, size, "no effect")
-    return None
+def rule_of(result: ClaimResult) -> Rule | None:
+    """The rule that a claim was judged by, as its result tells it; it was valid when it was judged."""
+    return None if result.rule is None else rule_class(result.rule["kind"]).model_construct(**result.rule)
 
 
 def compare_configs(configs: Mapping[str, Sequence[Mapping[str, Any]]]) -> ConfigView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,12 +13,19 @@ from matplotlib.ticker import EngFormatter
 
 from scrimp.claims.statistics import Interval, Speedup, geometric_interval, mean_interval
 from scrimp.config import MAIN_SEPARATOR, Axis, StudyConfig, Workspace
+from scrimp.config.claims import AMORTISED
 from scrimp.errors import ScrimpError
 from scrimp.records import Summary
-from scrimp.runs import AMORTISED, CURVE_AXIS, Runs
+from scrimp.runs import CURVE_AXIS, Runs
 from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, canvas, log_axis
 
-METER_NAMES = {"updates": "updates", "examples": "examples", "flops": "FLOPs", "seconds": "seconds"}
+METER_NAMES = {
+    "updates": "updates",
+    "examples": "examples",
+    "flops": "FLOPs",
+    "seconds": "seconds",
+    "cpu_seconds": "CPU seconds",
+}
 SPEEDUP_LIMITS = (0.2, 5.0)
 
 
@@ -45,7 +52,7 @@ class Comparison:
 
     def axis(self, meter: str) -> Axis:
         """The axis of a meter, without what references cost where that is amortised."""
-        return cast(Axis, meter + AMORTISED if self.amortised else meter)
+        return meter + AMORTISED if self.amortised else meter
 
     # --- arms ---
     def family(self, arm: str) -> str:
@@ -186,8 +193,8 @@ def speedups_figure(
     ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
     for panel, meter in zip(axes, meters, strict=True):
         for row, arm in enumerate(shown):
-            found, interval = of.speedups(arm, meter)
-            _draw_speedup(panel, row, [s.value for s in found], (interval.low, interval.high), of.color(arm), limits)
+            by_seed, interval = of.speedups(arm, meter)
+            _draw_speedup(panel, row, [s.value for s in by_seed], (interval.low, interval.high), of.color(arm), limits)
             read = of.read_two_curves(arm, baseline, meter)
             # A curve that never reaches the baseline's end gives a bound, not a speedup.
             style = {**PUBLISHED, "marker": "<"} if any(s.censored == "below" for s in read) else PUBLISHED

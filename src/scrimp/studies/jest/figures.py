@@ -92,11 +92,11 @@ def _mark_speedup(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
     """An arrow from a method to the sweep's cost at its quality, with the factor between them."""
     if arm not in of.runs or len(of.sweep) < 2:
         return
-    found, interval = of.speedups(arm, meter)
+    by_seed, interval = of.speedups(arm, meter)
     cost, quality = float(np.mean(of.costs(arm, meter))), float(np.mean(of.qualities(arm)))
     axes.annotate("", (cost * interval.mean, quality), (cost, quality), arrowprops={"arrowstyle": "->", "color": "#333333"})
-    bound = "at least " if any(s.censored == "above" for s in found) else ""
-    bound = "at most " if any(s.censored == "below" for s in found) else bound
+    bound = "at least " if any(s.censored == "above" for s in by_seed) else ""
+    bound = "at most " if any(s.censored == "below" for s in by_seed) else bound
     axes.text(cost * interval.mean**0.5, quality, f"{bound}{interval.mean:.1f}x", va="bottom", ha="center", fontsize=9)
 
 

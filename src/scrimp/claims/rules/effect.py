@@ -1,0 +1,61 @@
+"""What rules share that hold a number against no effect and, where the source gives one, against a published size."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import NonNegativeFloat
+
+from scrimp.claims.verdicts import Band, Verdict, interval_words, number_words, side, verdict
+from scrimp.config.claims import Claim, Direction, Rule
+from scrimp.errors import ScrimpError
+
+if TYPE_CHECKING:
+    from scrimp.claims.statistics import Interval
+
+
+class Effect(Rule):
+    """A subclass says what is measured (`measure`, `quantity`), and where no effect is, unless that is at 0."""
+
+    no_effect: NonNegativeFloat
+
+    of_effect: ClassVar[bool] = True
+
+    def nothing(self) -> float:
+        """The number that means no effect."""
+        return 0.0
+
+    def no_effect_band(self) -> tuple[float, float]:
+        """Numbers between these two are no effect either."""
+        return self.nothing() - self.no_effect, self.nothing() + self.no_effect
+
+    def quantity(self, claim: Claim) -> str:
+        """The number in words, as the beginning of the rule's sentence."""
+        raise NotImplementedError
+
+    def check(self, claim: Claim, at: str) -> None:
+        sign, beyond, _ = side(claim.direction)
+        nothing, published = self.nothing(), claim.published
+        if published is not None and sign * published < sign * nothing:
+            raise ScrimpError(
+                f"{at}: direction {claim.direction!r} puts the measured {self.kind} {beyond} {nothing:g}, but published is "
+                f"{published:g}; direction speaks of the measured number, not of the metric: mend one of the two"
+            )
+
+    def decide(self, interval: Interval, claim: Claim) -> Verdict:
+        return verdict(interval.low, interval.high, claim.published, self.no_effect_band(), claim.direction)
+
+    def sentence(self, claim: Claim) -> str:
+        _, beyond, short = side(claim.direction)
+        band = self.no_effect_band()
+        good, bad = (band[1], band[0]) if claim.direction == "higher" else band
+        size = "" if claim.published is None else f" and reaches {number_words(claim.published)}"
+        partly = "" if claim.published is None else ", partly supported if it lies there but ends short of that"
+        return (
+            f"{self.quantity(claim)}: supported if the 95 % interval lies wholly {beyond} {number_words(good)}{size}"
+            f"{partly}, contradicted if wholly {short} {number_words(bad)}, not supported if inside "
+            f"{interval_words(*band)}, otherwise inconclusive."
+        )
+
+    def band(self, published: float | None, direction: Direction) -> Band:
+        return Band(*self.no_effect_band(), "no effect")

@@ -1,0 +1,56 @@
+"""The first arm is beyond every other, each by more than `no_effect`, judged by the closest paired difference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from scrimp.claims.rules.effect import Effect
+from scrimp.claims.verdicts import side
+from scrimp.config.claims import Claim
+
+if TYPE_CHECKING:
+    from scrimp.claims.evidence import Evidence
+    from scrimp.runs import Runs
+
+
+class Ordering(Effect):
+    kind: Literal["ordering"]
+    arms: list[str] = Field(min_length=2)
+
+    row: ClassVar[str] = "vs {}"
+
+    def quantity(self, claim: Claim) -> str:
+        extreme = "Smallest" if claim.direction == "higher" else "Largest"
+        rivals = ", ".join(self.arms[1:])
+        return f"{extreme} paired difference of {claim.metric}, {self.arms[0]} minus each of {rivals}"
+
+    def measure(self, claim: Claim, runs: Runs) -> Evidence:
+        """The first arm against its closest rival; the points are the differences to every rival, named by the rival.
+
+        The worse end is the worst of the rivals' ends at 95 %, which needs no correction: all must agree. At the better
+        end any one rival can pull it down by chance, so there the error is shared out among them (Bonferroni). With
+        direction `lower` the first arm is to lie below, and everything is mirrored.
+        """
+        import numpy as np
+
+        from scrimp.claims.evidence import Evidence, observations
+        from scrimp.claims.statistics import CONFIDENCE, Interval, mean_interval
+
+        arms = [runs.arm(name) for name in self.arms]
+        seeds, notes = runs.paired_seeds(arms)
+        sign, _, _ = side(claim.direction)
+        leads = [np.array(runs.differences(arms[0], rival, seeds, claim.metric)) for rival in arms[1:]]  # (seeds,) each
+        plain = [mean_interval(sign * lead) for lead in leads]
+        shared = [mean_interval(sign * lead, 1 - (1 - CONFIDENCE) / len(leads)) for lead in leads]
+        worse = sign * min(interval.low for interval in plain)
+        better = sign * min(interval.high for interval in shared)
+        mean = sign * min(interval.mean for interval in plain)
+        interval = Interval(mean, min(worse, better), max(worse, better), len(seeds))
+        by_rival = zip(arms[1:], leads, strict=True)
+        points = [point for rival, lead in by_rival for point in observations(rival, seeds, lead.tolist())]
+        return Evidence(interval, points, arms, runs.run_commands(arms, seeds), notes)
+
+
+RULE = Ordering

@@ -1,0 +1,96 @@
+"""A speedup: the sweep's cost at the method's quality over the method's cost, a factor.
+
+`way: curves` reads two learning curves instead, as the reports do: the cost at which each first reaches the target.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field, PositiveFloat
+
+from scrimp.claims.rules.effect import Effect
+from scrimp.config.claims import Axis, Claim
+from scrimp.errors import ScrimpError
+from scrimp.metrics import better_side
+
+if TYPE_CHECKING:
+    from scrimp.claims.evidence import Evidence
+    from scrimp.claims.statistics import Censored, Interval, Speedup
+    from scrimp.runs import Runs
+
+
+class Ratio(Effect):
+    kind: Literal["ratio"]
+    method: str
+    axis: Axis
+    no_effect: PositiveFloat = Field(0.05, description="speedups within a factor 1 + no_effect of 1 are no effect")
+    way: Literal["sweep", "curves"] = "sweep"
+    baseline: str | None = Field(None, description="for `curves`: the arm whose curve is read")
+
+    logarithmic: ClassVar[bool] = True
+
+    def nothing(self) -> float:
+        return 1.0
+
+    def no_effect_band(self) -> tuple[float, float]:
+        return 1.0 / (1.0 + self.no_effect), 1.0 + self.no_effect
+
+    def check(self, claim: Claim, at: str) -> None:
+        if self.way == "curves" and self.baseline is None:
+            raise ScrimpError(f"{at}.rule.baseline: name the arm whose curve is read, as `way: curves` needs one")
+        try:
+            better_side(claim.metric)
+        except ScrimpError as error:
+            raise ScrimpError(f"{at}.metric: {error}") from error
+        super().check(claim, at)
+
+    def quantity(self, claim: Claim) -> str:
+        if self.way == "curves":
+            return (
+                f"Speedup of {self.axis} read from two curves (the published way): where {self.baseline} first reaches its "
+                f"own final {claim.metric}, over where {self.method} does"
+            )
+        return (
+            f"Speedup of {self.axis}: the cost at which the fully decayed plain recipe reaches the {claim.metric} of "
+            f"{self.method}, over the cost of {self.method}"
+        )
+
+    def measure(self, claim: Claim, runs: Runs) -> Evidence:
+        from scrimp.claims.statistics import geometric_interval
+
+        method = runs.arm(self.method)
+        if self.way == "sweep":
+            sweep = runs.sweep_arms()
+            arms = [method, *(arm for arm in sweep if arm != method)]
+            seeds, notes = runs.paired_seeds(arms)
+            speedups, interval = runs.speedups(method, seeds, claim.metric, self.axis, sweep)
+        else:
+            assert self.baseline is not None  # check
+            arms = [method, runs.arm(self.baseline)]
+            seeds, notes = runs.paired_seeds(arms)
+            speedups = runs.speedups_by_curves(arms[0], arms[1], seeds, claim.metric, self.axis)
+            interval = geometric_interval(speedups)
+        return _evidence(interval, speedups, arms, seeds, notes, runs)
+
+
+def _evidence(
+    interval: Interval, speedups: list[Speedup], arms: list[str], seeds: list[int], notes: list[str], runs: Runs
+) -> Evidence:
+    """Speedups as points of the method, which is the first arm, with a note for each side on which some are censored."""
+    from scrimp.claims.evidence import Evidence, Observation
+
+    points = [
+        Observation(arm=arms[0], seed=seed, value=speedup.value, censored=speedup.censored)
+        for seed, speedup in zip(seeds, speedups, strict=True)
+    ]
+    bounds: tuple[tuple[Censored, str], ...] = (("above", "at least"), ("below", "at most"))
+    for side, words in bounds:
+        count = sum(speedup.censored == side for speedup in speedups)
+        if count:
+            known = f"{count} of {len(speedups)} speedups known only as {words} the value shown: the data end there"
+            notes = [*notes, known]
+    return Evidence(interval, points, arms, runs.run_commands(arms, seeds), notes)
+
+
+RULE = Ratio
