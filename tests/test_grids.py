@@ -41,7 +41,7 @@ def test_values_are_written_as_they_are_in_percent_or_as_fractions() -> None:
 
 
 def test_two_names_make_every_combination_and_words_are_values_too() -> None:
-    found = arms('{how}-{size}: {label: "{how}", model: ["{size}"], grid: {how: [jest, rho], size: [1, 2]}}')
+    found = arms('"{how}-{size}": {label: "{how}", model: ["{size}"], grid: {how: [jest, rho], size: [1, 2]}}')
     assert list(found) == ["jest-1", "jest-2", "rho-1", "rho-2"]
     assert found["rho-1"] == {"label": "rho", "model": [1]}  # a value that stands alone stays a number
 

@@ -16,9 +16,10 @@ SHIPPED = Workspace(Path(__file__).parents[2])
 
 @pytest.mark.parametrize("study", RECORDED)
 def test_every_arm_trains_what_it_is_recorded_to(study: str) -> None:
-    """A change on purpose is recorded with `digest_of(run_spec)[:12]`, in the commit that makes it."""
+    """New arms are free to come; one changed on purpose is recorded (`digest_of(run_spec)[:12]`) in the same commit."""
     config = SHIPPED.study(study)
     now = {
         scale: {arm: digest_of(config.run_spec(scale, arm))[:12] for arm in config.arm_ids(scale)} for scale in config.scales
     }
-    assert now == RECORDED[study]
+    for scale, recorded in RECORDED[study].items():
+        assert {arm: now[scale].get(arm) for arm in recorded} == recorded, scale
