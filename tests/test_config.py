@@ -511,7 +511,7 @@ def test_a_workload_changes_an_arms_selector_there_only(tiny: Workspace) -> None
     assert study.resolve("smoke", "infobatch-50@vit")[0].leading == {"name": "infobatch", "ratio": 0.6, "delta": 0.5}
     assert study.resolve("smoke", "infobatch-50")[0].leading == {"name": "infobatch", "ratio": 0.5}
     assert study.resolve("smoke", "full@vit")[0].leading == {"name": "full"}
-    # What a run in the workload hangs on does not change with what another arm is told there.
+    # What a run in the workload depends on does not change with what another arm is told there.
     assert "methods" not in study.resolve("smoke", "full@vit")[1].spec()
 
 
