@@ -115,7 +115,7 @@ CODE_MISTAKES: list[tuple[str, str, Change, str]] = [
     (
         "claim",
         "claims.yaml",
-        lambda c: c["claims"][1].update(direction="lower"),
+        lambda c: c["claims"][0]["claims"][1].update(direction="lower"),
         "claims.beats-random-50: direction 'lower' puts the measured difference below 0, but published is 6",
     ),
 ]
@@ -139,8 +139,8 @@ PAIR_MISTAKES: list[tuple[str, Change, str]] = [
     ),
     (
         "method without a reference",
-        lambda c: c["arms"]["jest-80"]["methods"][0].pop("reference"),
-        "arms.jest-80.methods: .*learnability needs a `reference`",
+        lambda c: c["arms"]["jest-{ratio:%}"]["methods"][0].pop("reference"),
+        "arms.jest-50.methods: .*learnability needs a `reference`",
     ),
     (
         "keys of another task",
@@ -511,7 +511,7 @@ def test_a_workload_changes_an_arms_selector_there_only(tiny: Workspace) -> None
     assert study.resolve("smoke", "infobatch-50@vit")[0].leading == {"name": "infobatch", "ratio": 0.6, "delta": 0.5}
     assert study.resolve("smoke", "infobatch-50")[0].leading == {"name": "infobatch", "ratio": 0.5}
     assert study.resolve("smoke", "full@vit")[0].leading == {"name": "full"}
-    # What a run in the workload hangs on does not change with what another arm is told there.
+    # What a run in the workload depends on does not change with what another arm is told there.
     assert "methods" not in study.resolve("smoke", "full@vit")[1].spec()
 
 

@@ -18,7 +18,7 @@ class Meters(Closed):
 
     `updates`, `examples`, `flops` and `seconds` are the four costs that runs are compared on: learner, selection and
     proxies together. Times are wall seconds on the machine named in the provenance; `seconds` is what a user waits for,
-    training plus selection plus reference. Of a language study's branch, `_reference` is its trunk's part. Evaluation and
+    training plus selection plus reference. Of a cooldown, `_reference` is its constant-LR run's part. Evaluation and
     set-up (loading, warm-up, compilation) are kept apart.
     """
 

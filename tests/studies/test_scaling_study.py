@@ -1,4 +1,4 @@
-"""The twin's analyses on runs that are made up from a known law: what is planted is found, and nothing else."""
+"""The replication's analyses on runs that are made up from a known law: what is planted is found, and nothing else."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from scrimp.scaling import Law
 from scrimp.studies.loading import offered
 from scrimp.studies.outputs import draw_figures
 from scrimp.studies.scaling import probes
-from scrimp.studies.scaling.points import ladder, points
+from scrimp.studies.scaling.points import points, sweep
 
 PROJECT = package_root().parents[1]
 PROBES = offered(package_root() / "studies" / "scaling", "probe")
@@ -28,23 +28,23 @@ BATCH_TOKENS = 8 * 128
 LOSS_STEPS = 200
 
 
-def meters(flops: float, trunk: float, examples: int) -> Meters:
+def meters(flops: float, constant: float, examples: int) -> Meters:
     nothing = {
         name: 0
         for name in Meters.model_fields
         if name not in ("flops", "flops_reference", "examples", "peak_memory_bytes", "energy_joules")
     }
     rest = {"peak_memory_bytes": None, "energy_joules": None}
-    return Meters(**nothing, **rest, flops=flops, flops_reference=trunk, examples=examples)
+    return Meters(**nothing, **rest, flops=flops, flops_reference=constant, examples=examples)
 
 
 @pytest.fixture(scope="module")
-def twin(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Every run of the shipped study at mini, trained by nobody: its loss is the law's, plus what its rate is still worth.
 
     A run whose rate stands at a share r of its peak loses 0.8 r^0.2 more than an annealed one: most of the fall comes late.
     """
-    root = tmp_path_factory.mktemp("twin")
+    root = tmp_path_factory.mktemp("replication")
     shutil.copytree(PROJECT / "config", root / "config")
     workspace = Workspace(root)
     config = workspace.study("scaling")
@@ -101,18 +101,18 @@ def probe(workspace: Workspace, name: str, **options: Any) -> pd.DataFrame:
     return PROBES[name](workspace, "mini", options)
 
 
-def test_points_know_family_share_and_size(twin: Workspace) -> None:
-    table = points(twin, "mini")
-    assert len(table) == sum(len(twin.study("scaling").seeds("mini", arm)) for arm in twin.study("scaling").arm_ids("mini"))
+def test_points_know_family_share_and_size(made: Workspace) -> None:
+    table = points(made, "mini")
+    assert len(table) == sum(len(made.study("scaling").seeds("mini", arm)) for arm in made.study("scaling").arm_ids("mini"))
     row = table[(table["arm"] == "cool-x0.5@20k") & (table["seed"] == 1)].iloc[0]
     assert (row["family"], row["share"], row["size"]) == ("cool", 0.5, "20k")
     main = table[table["arm"] == "stretch-1.25-x0.25"].iloc[0]
     assert (main["family"], main["size"]) == ("stretch-1.25", "96k")
 
 
-def test_a_schedule_alone_makes_smaller_models_overtake_again_in_raw_curves_and_nowhere_else(twin: Workspace) -> None:
+def test_a_schedule_alone_makes_smaller_models_overtake_again_in_raw_curves_and_nowhere_else(made: Workspace) -> None:
     """The planted law has no re-overtaking at all: what raw curves show of it is the cosine's."""
-    table = probe(twin, "twin-reovertaking").set_index(["reading", "seed"])
+    table = probe(made, "replication-reovertaking").set_index(["reading", "seed"])
     for seed in (0, 1, 2):
         assert table.loc[("raw", seed), "reovertakings"] >= 1
         assert (
@@ -127,8 +127,8 @@ def test_a_schedule_alone_makes_smaller_models_overtake_again_in_raw_curves_and_
     assert table.loc[("annealed", 0), "note"] == ""
 
 
-def test_at_a_re_overtaking_the_smaller_is_late_and_the_larger_early(twin: Workspace) -> None:
-    found = probe(twin, "twin-crossings")
+def test_at_a_re_overtaking_the_smaller_is_late_and_the_larger_early(made: Workspace) -> None:
+    found = probe(made, "replication-crossings")
     turned = found[found["reovertakes"]]
     turned = turned[turned["reading"] == "raw"]
     assert len(turned)
@@ -180,20 +180,20 @@ def test_annealed_leads_are_read_between_points_and_never_beyond() -> None:
     assert math.isnan(probes._annealed_lead(runs, "s", "l", 8e9))
 
 
-def test_runs_of_unlike_tokens_are_no_pair(twin: Workspace) -> None:
-    table = points(twin, "mini")
-    cosine = ladder(table, "cosine", 0)
+def test_runs_of_unlike_tokens_are_no_pair(made: Workspace) -> None:
+    table = points(made, "mini")
+    cosine = sweep(table, "cosine", 0)
     assert probes._same_tokens(cosine, "20k", "46k", match=True) == ("cosine-x1@20k", "cosine-x2@46k")
     assert probes._same_tokens(cosine, "46k", "96k", match=True) == ("cosine-x0.5@46k", "cosine-x1")
     assert probes._same_tokens(cosine[cosine["share"] == 1], "46k", "96k", match=True) is None
     assert probes._same_tokens(cosine[cosine["size"] != "46k"], "46k", "96k", match=True) is None
 
 
-def test_the_isoflop_exponent_is_that_of_the_planted_law(twin: Workspace) -> None:
+def test_the_isoflop_exponent_is_that_of_the_planted_law(made: Workspace) -> None:
     """The law's own sizes are of total parameters, but FLOPs here are not 6 N D: the exact exponent is worked out."""
-    table = probe(twin, "twin-isoflop", families=["cool", "cosine"]).set_index(["family", "convention", "seed"])
+    table = probe(made, "replication-isoflop", families=["cool", "cosine"]).set_index(["family", "convention", "seed"])
     budgets = np.array([1e11, 2e11, 4e11, 8e11])
-    sizes = points(twin, "mini").groupby("size")[["parameters_total", "flops", "tokens"]].last()
+    sizes = points(made, "mini").groupby("size")[["parameters_total", "flops", "tokens"]].last()
     per_token = np.polyfit(np.log(sizes["parameters_total"]), np.log(sizes["flops"] / sizes["tokens"]), 1)
     grid = np.geomspace(1e4, 3e6, 4000)
     best = [grid[np.argmin(LAW.predict(grid, c / np.exp(np.polyval(per_token, np.log(grid)))))] for c in budgets]
@@ -204,22 +204,22 @@ def test_the_isoflop_exponent_is_that_of_the_planted_law(twin: Workspace) -> Non
     assert table.loc[("cool", "non_embedding", 0), "a"] != table.loc[("cool", "total", 0), "a"]
 
 
-def test_too_few_sizes_are_told_and_not_fitted(twin: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
-    table = points(twin, "mini")
+def test_too_few_sizes_are_told_and_not_fitted(made: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = points(made, "mini")
     monkeypatch.setattr(probes, "points", lambda workspace, scale: table[table["size"].isin(["20k", "46k"])])
-    found = probe(twin, "twin-isoflop", families=["cool"])
+    found = probe(made, "replication-isoflop", families=["cool"])
     assert found["a"].isna().all()
     assert found["note"].str.contains("minimum inside").all()
 
 
-def test_the_parametric_fit_finds_the_planted_law(twin: Workspace) -> None:
-    row = probe(twin, "twin-parametric", bootstrap=30).set_index("convention").loc["total"]
+def test_the_parametric_fit_finds_the_planted_law(made: Workspace) -> None:
+    row = probe(made, "replication-parametric", bootstrap=30).set_index("convention").loc["total"]
     for name in ("E", "alpha", "beta", "a"):
         assert row[name] == pytest.approx(getattr(LAW, name), rel=0.15)
         assert row[f"{name}_low"] < row[f"{name}_high"]
 
 
-def test_a_cosine_flattens_at_its_end_as_its_formula_says(twin: Workspace) -> None:
+def test_a_cosine_flattens_at_its_end_as_its_formula_says(made: Workspace) -> None:
     """Slopes of what its rate is worth against ln f over (.8, .9] and (.9, 1], by least squares."""
     rate = _rate("cosine", 0.1, 1.0, False)
     done = np.arange(1, LOSS_STEPS + 1) / LOSS_STEPS
@@ -229,39 +229,42 @@ def test_a_cosine_flattens_at_its_end_as_its_formula_says(twin: Workspace) -> No
         return float(np.polyfit(np.log(done[inside]), worth(rate(done[inside])), 1)[0])
 
     expected = slope(0.9, 1.0) - slope(0.8, 0.9)
-    found = probe(twin, "twin-flattening", sizes=["46k", "96k", "212k"])
+    found = probe(made, "replication-flattening", sizes=["46k", "96k", "212k"])
     assert found["sizes"].tolist() == [3, 3, 3]
     assert abs(expected) > 0.2
     assert found["flattening"].to_numpy() == pytest.approx([expected] * 3, abs=0.06)
 
 
-def test_what_a_trunk_with_branches_saves(twin: Workspace) -> None:
-    """Horizons that are halves of one another: 0.8 for the trunk and 0.2 of each, over their sum, but for whole steps."""
-    found = probe(twin, "twin-cost").set_index("size")
+def test_what_a_constant_run_with_cooldowns_saves(made: Workspace) -> None:
+    """Horizons halve from one to the next: 0.8 of the constant-LR run and 0.2 of each, over their sum, up to whole steps."""
+    found = probe(made, "replication-cost").set_index("size")
     for size, count in (("20k", 5), ("10k", 4), ("468k", 3)):
         total = sum(0.5**power for power in range(count))
         assert found.loc[size, "share"] == pytest.approx((0.8 + 0.2 * total) / total, abs=0.003)
         assert found.loc[size, "horizons"] == count
 
 
-def test_pairs_are_those_that_every_seed_has(twin: Workspace) -> None:
-    table = probe(twin, "twin-reovertaking").set_index(["reading", "seed"])
+def test_pairs_are_those_that_every_seed_has(made: Workspace) -> None:
+    table = probe(made, "replication-reovertaking").set_index(["reading", "seed"])
     assert len({table.loc[("raw", seed), "pairs"] for seed in (0, 1, 2)}) == 1
-    assert table.loc[("raw", 0), "pairs"] < probe(twin, "twin-crossings").query("reading == 'raw' and seed == 0").shape[0]
+    assert (
+        table.loc[("raw", 0), "pairs"]
+        < probe(made, "replication-crossings").query("reading == 'raw' and seed == 0").shape[0]
+    )
 
 
-def test_every_figure_and_table_can_be_drawn(twin: Workspace) -> None:
-    config = twin.study("scaling")
+def test_every_figure_and_table_can_be_drawn(made: Workspace) -> None:
+    config = made.study("scaling")
     for name, options in config.scale("mini").probes.items():
-        path = twin.results("mini", "scaling") / "probes" / f"{name}.parquet"
+        path = made.results("mini", "scaling") / "probes" / f"{name}.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
-        PROBES[name](twin, "mini", {**options, "bootstrap": 20}).to_parquet(path)
-    folder = draw_figures(twin, "scaling", "mini")
+        PROBES[name](made, "mini", {**options, "bootstrap": 20}).to_parquet(path)
+    folder = draw_figures(made, "scaling", "mini")
     for name in config.figures:
         assert (folder / f"{name}.png").stat().st_size > 5000
     tables = {name: pd.read_csv(folder.parent / "tables" / f"{name}.csv") for name in config.tables}
     assert all(len(table) for table in tables.values())
-    counted = tables["twin-crossings"].set_index(["reading", "smaller", "larger"])
+    counted = tables["replication-crossings"].set_index(["reading", "smaller", "larger"])
     assert counted.loc[("raw", "20k", "46k"), "seeds"] == 3
     assert counted.loc[("annealed", "20k", "46k"), "reovertakes"] == 0
-    assert set(tables["twin-points"]["seeds"]) == {1, 3}
+    assert set(tables["replication-points"]["seeds"]) == {1, 3}

@@ -119,7 +119,7 @@ def test_a_branch_ends_as_a_run_from_the_start_with_its_schedule(words: Workspac
     assert (straight.meters.updates_reference, straight.meters.flops_reference) == (0, 0.0)
     assert branch.facts["tokens"] == 20 * PER_STEP
     assert branch.facts["flops_matmul"] == pytest.approx(branch.meters.flops)
-    states = sorted(path.name for path in words.branch_states("smoke", "words", "trunk-x1", 0).iterdir())
+    states = sorted(path.name for path in words.cooldown_states("smoke", "words", "trunk-x1", 0).iterdir())
     assert states == ["step-0000015.safetensors", "step-0000030.safetensors"]
 
 
@@ -183,7 +183,7 @@ def test_a_killed_trunk_whose_states_were_taken_away_makes_them_again(
     with pytest.raises(KeyboardInterrupt):
         run(words, "trunk-x1")
     assert words.checkpoint("smoke", "words", "trunk-x1", 0).exists()
-    states = words.branch_states("smoke", "words", "trunk-x1", 0)
+    states = words.cooldown_states("smoke", "words", "trunk-x1", 0)
     assert [path.name for path in states.iterdir()] == ["step-0000015.safetensors"]
     shutil.rmtree(states)
     monkeypatch.setattr(examples, "stream", candidates)
@@ -193,8 +193,8 @@ def test_a_killed_trunk_whose_states_were_taken_away_makes_them_again(
 
 def test_a_trunk_hears_of_its_branches_where_they_begin(words: Workspace) -> None:
     spec = words.study("words").run_spec("smoke", "trunk-x1")
-    assert spec["branches"] == [0.375, 0.75]  # three quarters of a half, and of the whole
-    assert "branches" not in words.study("words").run_spec("smoke", "cool-x1")
+    assert spec["cooldowns"] == [0.375, 0.75]  # three quarters of a half, and of the whole
+    assert "cooldowns" not in words.study("words").run_spec("smoke", "cool-x1")
 
 
 # ------------------------------------------------------------------------------------------------------------ what is kept

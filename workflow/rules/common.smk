@@ -62,15 +62,15 @@ def run_outputs(study):
     ]
 
 
-def trunk_arms():
-    """A pattern of the arms that others branch off; it matches nothing where there are none."""
-    trunks = {
+def constant_arms():
+    """A pattern of the arms that others are cooldowns of; it matches nothing where there are none."""
+    constants = {
         arm
         for study in STUDIES
         for arm in CONFIGS[study].arm_ids(SCALE)
         if CONFIGS[study].cooldowns(SCALE, arm)
     }
-    return "|".join(re.escape(arm) for arm in sorted(trunks)) or r"(?!)"
+    return "|".join(re.escape(arm) for arm in sorted(constants)) or r"(?!)"
 
 
 def probe_outputs(study):
@@ -114,15 +114,15 @@ def shards_of_workload(workload):
 
 
 def needs_of_run(wildcards):
-    """The shards of a run, the reference that its arm is scored against, and the trunk that it branches off."""
+    """The shards of a run, the reference that its arm is scored against, and the constant-LR run that it goes on from."""
     arm, workload = resolved(wildcards)
     needs = shards_of_workload(workload)
     folder = f"results/{wildcards.scale}/{wildcards.study}"
     if arm.reference is not None:
         needs.append(f"{folder}/references/{arm.reference}/summary.json")
-    trunk = CONFIGS[wildcards.study].constant_run(wildcards.scale, wildcards.arm)
-    if trunk is not None:
-        needs.append(f"{folder}/branches/{trunk}/seed{wildcards.seed}")
+    constant = CONFIGS[wildcards.study].constant_run(wildcards.scale, wildcards.arm)
+    if constant is not None:
+        needs.append(f"{folder}/cooldowns/{constant}/seed{wildcards.seed}")
     return needs
 
 

@@ -1,5 +1,5 @@
 # INPUTS:  shards
-# OUTPUTS: a reference's model and embeddings; a run's curve, summary and provenance, and what branches start from;
+# OUTPUTS: a reference's model and embeddings; a run's curve, summary and provenance, and what cooldowns start from;
 #          a probe's table
 # STEPS:   one process a run; killed, it goes on from results/checkpoints when it is started again
 
@@ -31,19 +31,19 @@ rule reference:
         " --device {params.device} > {log} 2>&1"
 
 
-# A run that others branch off: it leaves the states that they start from, too.
-rule trunk:
+# A constant-LR run: it leaves the states that its cooldowns start from, too.
+rule constant_run:
     input:
         needs_of_run,
     output:
-        directory("results/{scale}/{study}/branches/{arm}/seed{seed}"),
+        directory("results/{scale}/{study}/cooldowns/{arm}/seed{seed}"),
         "results/{scale}/{study}/runs/{arm}/seed{seed}/summary.json",
         "results/{scale}/{study}/runs/{arm}/seed{seed}/curve.parquet",
         "results/{scale}/{study}/runs/{arm}/seed{seed}/provenance.json",
     log:
         "results/logs/{scale}/{study}/{arm}-seed{seed}.log",
     wildcard_constraints:
-        arm=trunk_arms(),
+        arm=constant_arms(),
     conda:
         "../../envs/scrimp.yaml"
     threads: run_threads
@@ -60,7 +60,7 @@ rule trunk:
         " --device {params.device} > {log} 2>&1"
 
 
-ruleorder: trunk > run
+ruleorder: constant_run > run
 
 
 rule run:

@@ -1,4 +1,8 @@
-"""`claims.yaml` of a study, and all that its claims and its `study.yaml` must agree on. Training imports none of it."""
+"""`claims.yaml` of a study, and all that its claims and its `study.yaml` must agree on. Training imports none of it.
+
+A file is a group: `claims`, a list, and `defaults`, what they share and need not say. An entry of the list may be a group
+itself, with defaults of its own.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +20,45 @@ def load_claims(workspace: Workspace, study: str) -> list[Claim]:
     path = workspace.study_folder(study) / "claims.yaml"
     if not path.exists():
         return []
-    raw = load_yaml(path)
-    if not isinstance(raw, dict) or not set(raw) <= {"claims", "defaults"} or not isinstance(raw.get("claims"), list):
-        raise ScrimpError(f"{path} must hold `claims`, a list, and may hold `defaults` for them")
-    defaults = raw.get("defaults", {})
-    if not isinstance(defaults, dict) or "id" in defaults:
-        raise ScrimpError(f"{path}: defaults: what claims have where they say nothing; no `id`")
-    return [
-        parse_model(
-            {**defaults, **entry} if isinstance(entry, dict) else entry, Claim, f"{path}: claims.{_name(entry, place)}"
-        )
-        for place, entry in enumerate(raw["claims"])
-    ]
+    return [parse_model(entry, Claim, f"{path}: claims.{name}") for name, entry in _entries(load_yaml(path), {}, str(path))]
 
 
-def _name(entry: Any, place: int) -> str:
-    """How messages call a claim: by its id, or by its place in the file."""
-    return str(entry["id"]) if isinstance(entry, dict) and "id" in entry else str(place)
+def _entries(group: Any, shared: dict[str, Any], where: str) -> list[tuple[str, dict[str, Any]]]:
+    """The claims of a group with what they share put in, each with the name that messages call it by."""
+    if not isinstance(group, dict) or not isinstance(group.get("claims"), list) or set(group) - {"defaults", "claims"}:
+        raise ScrimpError(f"{where} must hold `claims`, a list, and may hold `defaults`, what they share")
+    defaults = group.get("defaults") or {}
+    if not isinstance(defaults, dict) or set(defaults) - set(Claim.model_fields):
+        known = ", ".join(sorted(Claim.model_fields))
+        raise ScrimpError(f"{where}: defaults: must map a claim's keys to values; known here: {known}")
+    shared, entries = _joined(shared, defaults), []
+    for place, entry in enumerate(group["claims"]):
+        if isinstance(entry, dict) and "claims" in entry:
+            entries += _entries(entry, shared, f"{where}: claims.{place}")
+        elif isinstance(entry, dict):
+            entries.append((str(entry.get("id", place)), _joined(shared, entry)))
+        else:
+            raise ScrimpError(f"{where}: claims.{place}: must be a claim or a group of claims (got {entry!r})")
+    return entries
+
+
+def _joined(shared: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """What is shared, and what a claim or a group says itself, which goes first.
+
+    `deviations`, `at` and `rule` are joined key by key. But a rule of another kind stands alone, `deviations: null` (or null
+    at a scale) takes shared ones away, and a claim that is `not_run` takes no rule, workload or deviation from others.
+    """
+    if own.get("not_run") is not None:
+        shared = {key: value for key, value in shared.items() if key not in ("rule", "at", "deviations")}
+    joined = {**shared, **own}
+    for key in ("deviations", "at", "rule"):
+        before, after = shared.get(key), own.get(key)
+        if isinstance(before, dict) and isinstance(after, dict):
+            alone = key == "rule" and after.get("kind", before.get("kind")) != before.get("kind")
+            joined[key] = after if alone else {**before, **after}
+    if "deviations" in joined:
+        joined["deviations"] = {scale: words for scale, words in (joined["deviations"] or {}).items() if words is not None}
+    return joined
 
 
 def check_claims(study: StudyConfig, claims: list[Claim]) -> None:

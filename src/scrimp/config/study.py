@@ -5,7 +5,6 @@ Its claims, `claims.yaml`, are loaded apart (`scrimp.claims.loading`): training 
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 from pathlib import Path
@@ -15,11 +14,11 @@ from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny
 from pydantic import model_validator as validate_model
 
 from scrimp.config.base import Closed, load_yaml, must_know, parse_model, unknown
+from scrimp.config.grid import expanded, listed
 from scrimp.config.training import Arm, ReferenceSpec, Workload
 from scrimp.errors import ScrimpError
 
 NAME = re.compile(r"^[a-z0-9-]+$")
-PLACEHOLDER = re.compile(r"\{(?P<name>[a-z_]+)(?P<share>/100)?\}")
 # Keys that a study's file does not give, as something else does.
 PLACES = {
     "study": "the study is called after its folder",
@@ -92,9 +91,10 @@ class StudyConfig(Closed):
 
     @classmethod
     def prepared(cls, value: Any, where: str) -> Any:
-        """Each workload as the model of the study's task, which knows its keys."""
+        """Every arm that a grid or a pattern stands for, and each workload as its task's model, which knows its keys."""
         if not isinstance(value, dict) or not isinstance(value.get("scales"), dict):
             return value
+        value = _with_all_arms(value, where)
         from scrimp.tasks import task_keys
 
         task = value.get("task", "classification")
@@ -114,7 +114,7 @@ class StudyConfig(Closed):
         for arm in self.baseline_sweep:
             must_know(arm, self.arms, "baseline_sweep", "arm")
         for name, described in self.arms.items():
-            self._check_branch(name, described)
+            self._check_cooldown(name, described)
         for scale_name, scale in self.scales.items():
             for workload_name, workload in scale.workloads.items():
                 for arm in workload.arms:
@@ -122,9 +122,9 @@ class StudyConfig(Closed):
                 for arm in workload.methods:
                     must_know(arm, workload.arms, f"scales.{scale_name}.workloads.{workload_name}.methods", "arm")
                 for arm in workload.arms:
-                    trunk = self.arms[arm].cooldown_of
-                    if trunk is not None:
-                        must_know(trunk, workload.arms, f"arms.{arm}.cooldown_of, workload {workload_name}", "arm")
+                    constant = self.arms[arm].cooldown_of
+                    if constant is not None:
+                        must_know(constant, workload.arms, f"arms.{arm}.cooldown_of, workload {workload_name}", "arm")
                     wanted = self.arm_in(arm, workload).reference
                     if wanted is not None:
                         must_know(wanted, scale.references, f"arms.{arm}.methods, scale {scale_name}", "reference")
@@ -136,18 +136,18 @@ class StudyConfig(Closed):
                     must_know(arm, self.arms, f"tuning.{scale_name}.{grid.workload}.arms", "arm")
         return self
 
-    def _check_branch(self, name: str, arm: Arm) -> None:
-        """A branch goes on from an arm that is no branch, lasts as long or longer, and whose rate does not fall."""
+    def _check_cooldown(self, name: str, arm: Arm) -> None:
+        """A cooldown goes on from an arm that is no cooldown, and that lasts as long or longer."""
         if arm.cooldown_of is None:
             return
         must_know(arm.cooldown_of, self.arms, f"arms.{name}.cooldown_of", "arm")
-        trunk = self.arms[arm.cooldown_of]
+        constant = self.arms[arm.cooldown_of]
         if (
-            trunk.cooldown_of is not None
-            or trunk.horizon.axis != arm.horizon.axis
-            or trunk.horizon.amount < arm.horizon.amount
+            constant.cooldown_of is not None
+            or constant.horizon.axis != arm.horizon.axis
+            or constant.horizon.amount < arm.horizon.amount
         ):
-            raise ValueError(f"arms.{name}.cooldown_of: {arm.cooldown_of} must be no branch itself, and last as long")
+            raise ValueError(f"arms.{name}.cooldown_of: {arm.cooldown_of} must be no cooldown itself, and last as long")
 
     def file(self, name: str) -> str:
         """A file of its folder, as messages call it; results hold messages, so it says nothing of the machine."""
@@ -187,12 +187,13 @@ class StudyConfig(Closed):
     def run_spec(self, scale_name: str, arm_at: str) -> dict[str, Any]:
         """What a run of an arm at a scale is told, as plain data; a run that was told otherwise is out of date."""
         arm, workload = self.resolve(scale_name, arm_at)
-        # Where its branches begin is all that a trunk hears of them: another branch from there leaves it as it is.
+        # Where its cooldowns begin is all that a constant-LR run hears of them: another one from there leaves it as it is.
         begins = {
-            branch.horizon.amount * (1 - workload.with_recipe(branch.recipe, f"arms.{name}.recipe").recipe.schedule.cooldown)
-            for name, branch in self.cooldowns(scale_name, arm_at).items()
+            cooldown.horizon.amount
+            * (1 - workload.with_recipe(cooldown.recipe, f"arms.{name}.recipe").recipe.schedule.cooldown)
+            for name, cooldown in self.cooldowns(scale_name, arm_at).items()
         }
-        return {"arm": arm.spec(), "workload": workload.spec()} | ({"branches": sorted(begins)} if begins else {})
+        return {"arm": arm.spec(), "workload": workload.spec()} | ({"cooldowns": sorted(begins)} if begins else {})
 
     def cooldowns(self, scale_name: str, arm_at: str) -> dict[str, Arm]:
         """The arms of the same workload that go on from an arm's run, by name."""
@@ -202,7 +203,7 @@ class StudyConfig(Closed):
         return {other: self.arms[other] for other in workload.arms if self.arms[other].cooldown_of == name}
 
     def constant_run(self, scale_name: str, arm_at: str) -> str | None:
-        """The id of the arm that an arm's runs go on from, if they are branches."""
+        """The id of the arm that an arm's runs go on from, if they are cooldowns."""
         arm, _ = self.resolve(scale_name, arm_at)
         if arm.cooldown_of is None:
             return None
@@ -219,6 +220,24 @@ class StudyConfig(Closed):
         if not changed:
             return described
         return described.model_copy(update={"methods": [{**described.leading, **changed}, *described.methods[1:]]})
+
+
+def _with_all_arms(value: dict[str, Any], where: str) -> dict[str, Any]:
+    """A study's plain value with its grids and its patterns of arms replaced by the arms that they stand for."""
+    if not isinstance(value.get("arms"), dict):
+        return value
+    arms = expanded(value["arms"], f"{where}: arms")
+
+    def lists(inner: Any, at: str) -> Any:
+        if isinstance(inner, list):
+            return [lists(entry, at) for entry in inner]
+        if not isinstance(inner, dict):
+            return inner
+        named = {key: lists(entry, f"{at}.{key}") for key, entry in inner.items()}
+        return {**named, "arms": listed(inner["arms"], arms, f"{at}.arms")} if isinstance(inner.get("arms"), list) else named
+
+    places: dict[str, Any] = {key: lists(value[key], f"{where}: {key}") for key in ("scales", "tuning") if key in value}
+    return {**value, "arms": arms, **places}
 
 
 def _typed(workloads: dict[str, Any], model: type[Workload], where: str) -> dict[str, Workload]:
@@ -252,61 +271,12 @@ def load_study(folder: Path) -> StudyConfig:
     for key, place in PLACES.items():
         if isinstance(raw, dict) and key in raw:
             raise ScrimpError(f"{path}: {key}: leave it out; {place}")
-    if isinstance(raw, dict) and isinstance(raw.get("arms"), dict):
-        raw = {**raw, "arms": expanded(raw["arms"], f"{path}: arms")}
     known = {"study": name_of(folder), "folder": folder, "card": read_card(folder / "README.md")}
     study = parse_model({**raw, **known} if isinstance(raw, dict) else raw, StudyConfig, str(path))
     if study.figures or study.tables or list(folder.glob("*figures.py")):
         return study
     figures = STANDARD_FIGURES if len(study.baseline_sweep) > 1 else {"curves": STANDARD_FIGURES["curves"]}
     return study.model_copy(update={"figures": figures, "tables": STANDARD_TABLES})
-
-
-def expanded(arms: dict[str, Any], where: str) -> dict[str, Any]:
-    """Arms with every `grid` written out: an arm for each combination of its values.
-
-    In the name and in every text of the arm, `{ratio}` stands for the grid's value and `{ratio/100}` for a hundredth of
-    it; a text that is nothing else becomes the number. `rs2-{ratio}: {label: "RS2 {ratio} %", methods: [{name: rs2, ratio:
-    "{ratio/100}"}], grid: {ratio: [30, 50, 70]}}` is three arms.
-    """
-    written: dict[str, Any] = {}
-    for name, arm in arms.items():
-        grid = arm.get("grid") if isinstance(arm, dict) else None
-        if grid is None:
-            combinations: list[dict[str, Any]] = [{}]
-        elif not isinstance(grid, dict) or not all(isinstance(values, list) and values for values in grid.values()):
-            raise ScrimpError(f"{where}.{name}.grid: give every name a list of values")
-        else:
-            combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-        for values in combinations:
-            told = {key: value for key, value in arm.items() if key != "grid"} if values else arm
-            filled = _filled(name, values, f"{where}.{name}") if values else name
-            if filled in written:
-                raise ScrimpError(f"{where}.{name}: the grid makes {filled!r} twice: put its names into the arm's name")
-            written[filled] = _filled(told, values, f"{where}.{name}") if values else told
-    return written
-
-
-def _filled(value: Any, values: dict[str, Any], where: str) -> Any:
-    """A plain value with the placeholders of its texts filled in."""
-    if isinstance(value, dict):
-        return {_filled(key, values, where): _filled(inner, values, where) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_filled(inner, values, where) for inner in value]
-    if not isinstance(value, str):
-        return value
-
-    def fill(found: re.Match[str]) -> str:
-        if found["name"] not in values:
-            raise ScrimpError(unknown("name", found["name"], values, f"{where}: {found[0]} of its grid"))
-        chosen = values[found["name"]]
-        return str(chosen / 100 if found["share"] else chosen)
-
-    text = PLACEHOLDER.sub(fill, value)
-    whole = PLACEHOLDER.fullmatch(value)
-    if whole is None:
-        return text
-    return values[whole["name"]] / 100 if whole["share"] else values[whole["name"]]
 
 
 def read_card(path: Path) -> Card:

@@ -49,9 +49,9 @@ class Workspace:
     def reference_folder(self, scale: str, study: str, name: str) -> Path:
         return self.results(scale, study) / "references" / name
 
-    def branch_states(self, scale: str, study: str, arm: str, seed: int) -> Path:
-        """Where a run leaves what its branches go on from."""
-        return self.results(scale, study) / "branches" / arm / f"seed{seed}"
+    def cooldown_states(self, scale: str, study: str, arm: str, seed: int) -> Path:
+        """Where a constant-LR run leaves the states that its cooldowns start from."""
+        return self.results(scale, study) / "cooldowns" / arm / f"seed{seed}"
 
     def checkpoint(self, scale: str, study: str, arm: str, seed: int) -> Path:
         # Not below the run's folder: Snakemake deletes a rule's outputs before it runs the rule again.

@@ -1,6 +1,6 @@
 """The `run` stage: an arm, a seed, a scale in; curve, summary and provenance out, whatever the task.
 
-A constant-LR run that others are cooldowns of leaves its states in `results/SCALE/STUDY/branches`. A cooldown starts from
+A constant-LR run that others are cooldowns of leaves its states in `results/SCALE/STUDY/cooldowns`. A cooldown starts from
 one of them, and its meters count what that run spent until then as `_reference`: an amortised cost leaves it out.
 """
 
@@ -103,7 +103,7 @@ class Cooldowns:
 
     def __init__(self, workspace: Workspace, config: StudyConfig, key: RunKey, task: Task, device: str) -> None:
         self.workspace, self.config, self.key, self.task, self.device = workspace, config, key, task, device
-        folder = workspace.branch_states(key.scale, key.study, key.arm, key.seed)
+        folder = workspace.cooldown_states(key.scale, key.study, key.arm, key.seed)
         cooldowns = config.cooldowns(key.scale, key.arm).values()
         self.starts = {steps: state_file(folder, steps) for steps in map(self.steps_before, cooldowns)}
 
@@ -122,7 +122,7 @@ class Cooldowns:
         of = self.config.constant_run(self.key.scale, self.key.arm)
         if of is None:
             return None
-        folder = self.workspace.branch_states(self.key.scale, self.key.study, of, self.key.seed)
+        folder = self.workspace.cooldown_states(self.key.scale, self.key.study, of, self.key.seed)
         made_by = run_key(self.workspace, self.key.study, of, self.key.seed, self.key.scale)
         state = (state_file(folder, self.steps_before(arm)), made_by.checkpoint_key("", self.device))
         if load_checkpoint(*state) is None:

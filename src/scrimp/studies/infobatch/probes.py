@@ -32,7 +32,7 @@ def overhead(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Da
     """Seconds that InfoBatch itself takes per epoch, by data-set size: score upkeep, pruning, shuffling.
 
     Options: `sizes`, `batch_size`, `repeats`. A row per (size, repeat); `seconds_90_epochs` is set against the published
-    10 s. Losses are drawn log-normal: the cost does not hang on their values, only on the share below their mean.
+    10 s. Losses are drawn log-normal: the cost depends on the share below their mean alone.
     """
     rows = []
     for size in options["sizes"]:

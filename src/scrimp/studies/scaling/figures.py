@@ -1,4 +1,4 @@
-"""The figures and tables of the scaling study: those of the twin, and beside them those of the published curves."""
+"""The figures and tables of the scaling study: those of the replication, and beside them those of the published curves."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
 
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import MAIN_SEPARATOR, Workspace
-from scrimp.errors import ScrimpError
 from scrimp.records import read_curves
 from scrimp.scaling import Budget, fit_isoflop
 from scrimp.studies import figure, table
+from scrimp.studies.outputs import read_probe
 from scrimp.studies.plotting import PUBLISHED, canvas, error_bar, log_axis
-from scrimp.studies.scaling.points import SAME_TOKENS, STUDY, ladder, points
+from scrimp.studies.scaling.points import SAME_TOKENS, STUDY, points, sweep
 from scrimp.studies.scaling.published import stretch as published_stretch
 
-SCHEDULES = {"cool": "#D55E00", "cosine": "#0072B2", "linear": "#009E73", "trunk": "#999999"}
+SCHEDULES = {"cool": "#D55E00", "cosine": "#0072B2", "linear": "#009E73", "constant": "#999999"}
 NAMES = {
-    "cool": "cool-downs (1-sqrt)",
+    "cool": "cooldowns (1-sqrt)",
     "cosine": "cosine for every horizon",
     "linear": "linear to 0",
-    "trunk": "constant rate",
+    "constant": "constant rate",
 }
 LOSS = "test loss, nats a byte"
 
@@ -44,31 +44,31 @@ def _means(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 # ------------------------------------------------------------------------------------------------------ who leads when
-@figure("twin-reovertaking")
-def twin_reovertaking(workspace: Workspace, scale: str) -> Figure:
-    """The same ladder read twice: raw curves of unfinished cosines, and ends of cool-downs (claim 1)."""
+@figure("replication-reovertaking")
+def replication_reovertaking(workspace: Workspace, scale: str) -> Figure:
+    """The same runs read twice: raw curves of unfinished cosines, and ends of cooldowns (claim 1)."""
     table = points(workspace, scale)
     curves = read_curves(workspace, scale, STUDY)
     curves = curves[(curves["metric"] == "train_loss") & (curves["seed"] == table["seed"].min())]
     colors = _sizes(table)
     drawn, (left, middle, right) = canvas(columns=3, width=12.5, height=4.4)
-    cosines, trunks = _on_the_same_tokens(ladder(table, "cosine")), ladder(table, "trunk")
-    for panel, runs in ((left, cosines), (middle, trunks)):
+    cosines, constants = _on_the_same_tokens(sweep(table, "cosine")), sweep(table, "constant")
+    for panel, runs in ((left, cosines), (middle, constants)):
         for size, arm in zip(runs["size"], runs["arm"], strict=True):
             rows = curves[curves["arm"] == arm].sort_values("flops")
             level = rows["value"].rolling(9, center=True, min_periods=1).mean()
             panel.plot(rows["flops"], level, color=colors[size], lw=1.4)
     tokens = cosines["tokens"].mean()
-    annealed = _means(ladder(table, "cool"))
+    annealed = _means(sweep(table, "cool"))
     for size, color in colors.items():
         mine = annealed[annealed["size"] == size]
         right.plot(mine["flops"], mine["test_loss"], color=color, marker="o", ms=4, lw=1.4, label=size)
-        single = ladder(table, "cool").query("size == @size")
+        single = sweep(table, "cool").query("size == @size")
         right.scatter(single["flops"], single["test_loss"], color=[color], s=8, alpha=0.4, linewidths=0)
     titles = (
         f"raw: cosines over {EngFormatter(places=1, sep='')(tokens)} tokens each",
         "constant rate: no schedule to be late in",
-        "annealed: ends of cool-downs",
+        "annealed: ends of cooldowns",
     )
     low, high = annealed["test_loss"].min(), annealed["test_loss"].max()
     for panel, title in zip((left, middle, right), titles, strict=True):
@@ -93,10 +93,10 @@ def _on_the_same_tokens(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 # ---------------------------------------------------------------------------------------------------------------- laws
-@figure("twin-isoflop")
-def twin_isoflop(workspace: Workspace, scale: str) -> Figure:
+@figure("replication-isoflop")
+def replication_isoflop(workspace: Workspace, scale: str) -> Figure:
     """Loss against size at equal FLOPs, with parabolas; and the size at their minima against FLOPs (claim 9)."""
-    runs = ladder(points(workspace, scale), "cool")
+    runs = sweep(points(workspace, scale), "cool")
     drawn, (left, right) = canvas(columns=2, width=11, height=4.6)
     try:
         fit = fit_isoflop(runs["parameters_total"], runs["flops"], runs["test_loss"], tokens=runs["tokens"])
@@ -145,16 +145,16 @@ def _draw_parabola(axes: Axes, budget: Budget, low: float, high: float, color: A
         axes.scatter([budget.params], [budget.loss], marker="x", color=[color], s=36, zorder=4)
 
 
-@figure("twin-sweeps")
-def twin_ladders(workspace: Workspace, scale: str) -> Figure:
-    """Every schedule's ladder at every size: loss above that of the cosine with as many FLOPs, paired by seed."""
+@figure("replication-sweeps")
+def replication_sweeps(workspace: Workspace, scale: str) -> Figure:
+    """Every schedule at every size and horizon: loss above that of the cosine with as many FLOPs, paired by seed."""
     table = points(workspace, scale)
     colors = _sizes(table)
-    families = [family for family in ("cool", "linear", "trunk") if not ladder(table, family).empty]
+    families = [family for family in ("cool", "linear", "constant") if not sweep(table, family).empty]
     drawn, panels = canvas(columns=len(families), width=4 * len(families), height=4)
-    cosine = ladder(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
+    cosine = sweep(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
     for panel, family in zip(panels, families, strict=True):
-        runs = ladder(table, family).set_index(["size", "share", "seed"])
+        runs = sweep(table, family).set_index(["size", "share", "seed"])
         above = (runs["test_loss"] - cosine).dropna().rename("above").reset_index()
         above = above.join(runs["flops"], on=["size", "share", "seed"])
         for size, color in colors.items():
@@ -172,18 +172,18 @@ def twin_ladders(workspace: Workspace, scale: str) -> Figure:
 
 
 # ----------------------------------------------------------------------------------------------------------- schedules
-@figure("twin-stretch")
-def twin_stretch(workspace: Workspace, scale: str) -> Figure:
+@figure("replication-stretch")
+def replication_stretch(workspace: Workspace, scale: str) -> Figure:
     """What a stretched cosine costs at the same end: ours, and Chinchilla's figure A1 (claim 7)."""
     table = points(workspace, scale)
     drawn, (axes,) = canvas(width=7.5, height=5)
-    base = ladder(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
+    base = sweep(table, "cosine").set_index(["size", "share", "seed"])["test_loss"]
     stretched = table[table["family"].str.startswith("stretch-")]
     shades = [SCHEDULES["cool"], SCHEDULES["cosine"]]
     for (_, of_size), color in zip(stretched.groupby("parameters_total"), shades, strict=False):
         first = of_size.iloc[0]
         each = first["tokens"] / first["parameters_total"]
-        label = f"the twin, {first['size']} parameters, {each:.0f} tokens each, nats a byte"
+        label = f"the replication, {first['size']} parameters, {each:.0f} tokens each, nats a byte"
         for family, runs in of_size.groupby("family"):
             above = (runs.set_index(["size", "share", "seed"])["test_loss"] - base).dropna()
             error_bar(axes, float(str(family).partition("-")[2]), list(above), color)
@@ -201,12 +201,12 @@ def twin_stretch(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
-@figure("twin-tails")
-def twin_tails(workspace: Workspace, scale: str) -> Figure:
+@figure("replication-tails")
+def replication_tails(workspace: Workspace, scale: str) -> Figure:
     """Shapes of the tail at equal FLOPs: loss above that of the cosine to 10 % (claim 10, the author's open question)."""
     config = workspace.study(STUDY)
     table = points(workspace, scale)
-    table = table[(table["share"] == 0.25) & ~table["family"].str.startswith("stretch-") & (table["family"] != "trunk")]
+    table = table[(table["share"] == 0.25) & ~table["family"].str.startswith("stretch-") & (table["family"] != "constant")]
     sizes = [size for size in _sizes(table) if table[table["size"] == size]["family"].nunique() > 3]
     drawn, panels = canvas(columns=max(1, len(sizes)), width=2.5 + 4.5 * max(1, len(sizes)), height=4)
     if not sizes:
@@ -232,14 +232,11 @@ def twin_tails(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
-@figure("twin-law")
-def twin_law(workspace: Workspace, scale: str) -> Figure:
+@figure("replication-law")
+def replication_law(workspace: Workspace, scale: str) -> Figure:
     """Loss of the annealed points against tokens, and the fitted L(N, D) with its irreducible part."""
-    runs = ladder(points(workspace, scale), "cool")
-    path = workspace.results(scale, STUDY) / "probes" / "twin-parametric.parquet"
-    if not path.is_file():
-        raise ScrimpError(f"{path} does not exist; make it with `scrimp probe {STUDY} twin-parametric --scale {scale}`")
-    laws = pd.read_parquet(path)
+    runs = sweep(points(workspace, scale), "cool")
+    laws = read_probe(workspace, STUDY, "replication-parametric", scale)
     law = {str(name): value for name, value in laws[laws["convention"] == "total"].iloc[0].items()}
     drawn, (axes,) = canvas(width=7, height=4.6)
     for size, color in _sizes(runs).items():
@@ -265,7 +262,7 @@ def twin_law(workspace: Workspace, scale: str) -> Figure:
 
 
 # -------------------------------------------------------------------------------------------------------------- tables
-@table("twin-points")
+@table("replication-points")
 def points_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     """Every arm at every size: seeds, tokens a parameter, costs, test loss with its interval."""
     table = points(workspace, scale)
@@ -291,13 +288,10 @@ def points_table(workspace: Workspace, scale: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@table("twin-crossings")
+@table("replication-crossings")
 def crossings_table(workspace: Workspace, scale: str) -> pd.DataFrame:
-    """Who overtakes whom in the twin, by reading and pair: counts over seeds, means of FLOPs, fractions and late leads."""
-    path = workspace.results(scale, STUDY) / "probes" / "twin-crossings.parquet"
-    if not path.is_file():
-        raise ScrimpError(f"{path} does not exist; make it with `scrimp probe {STUDY} twin-crossings --scale {scale}`")
-    found = pd.read_parquet(path)
+    """Who overtakes whom in the replication, by reading and pair: counts over seeds, means of FLOPs, fractions, leads."""
+    found = read_probe(workspace, STUDY, "replication-crossings", scale)
     grouped = found.groupby(["reading", "smaller", "larger"], sort=False)
     counts = grouped[["larger_led", "reovertakes"]].sum().astype(int)
     means = grouped[

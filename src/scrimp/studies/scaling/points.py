@@ -30,7 +30,7 @@ def points(workspace: Workspace, scale: str) -> pd.DataFrame:
                 "seed": run.seed,
                 **run.facts,
                 "flops": run.meters.flops,
-                "flops_trunk": run.meters.flops_reference,
+                "flops_constant": run.meters.flops_reference,
                 "seconds": run.meters.seconds,
                 "test_loss": run.metrics["test_loss"],
             }
@@ -40,7 +40,7 @@ def points(workspace: Workspace, scale: str) -> pd.DataFrame:
     return pd.DataFrame(rows).sort_values(["parameters_total", "family", "share", "seed"], ignore_index=True)
 
 
-def ladder(table: pd.DataFrame, family: str, seed: int | None = None) -> pd.DataFrame:
-    """The points of one schedule's ladder, of one seed or of all."""
+def sweep(table: pd.DataFrame, family: str, seed: int | None = None) -> pd.DataFrame:
+    """The points of one schedule at its horizons, of one seed or of all."""
     chosen = table[table["family"] == family]
     return chosen if seed is None else chosen[chosen["seed"] == seed]

@@ -1,6 +1,6 @@
-"""The scaling study: what its published curves say (`scaling_published.py`), and what its small twin's runs say (here).
+"""What the runs of the scaling study's small-scale replication say; `published_probes.py` reads the published curves.
 
-The twin trains a ladder of sizes. An arm is called after its schedule and its share of the workload's FLOPs, `cool-x0.5`;
+The replication trains several sizes. An arm is called after its schedule and its share of the workload's FLOPs, `cool-x0.5`;
 all points that are compared as annealed are ends of runs whose learning rate fell to the end of its schedule.
 """
 
@@ -16,19 +16,19 @@ from scrimp.config import Workspace
 from scrimp.records import read_curves
 from scrimp.scaling import crossings, fit_isoflop, fit_parametric, smooth
 from scrimp.studies import probe
-from scrimp.studies.scaling.points import SAME_TOKENS, STUDY, ladder, points
+from scrimp.studies.scaling.points import SAME_TOKENS, STUDY, points, sweep
 
 CONVENTIONS = ("total", "non_embedding")  # which parameters count
 
 
 # --------------------------------------------------------------------------------------------------------- who leads when
-@probe("twin-crossings")
-def twin_crossings(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
-    """Claim 1 in the twin, a row per (reading, seed, pair of sizes): who overtakes whom at equal FLOPs, and where.
+@probe("replication-crossings")
+def replication_crossings(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Claim 1 in the replication, a row per (reading, seed, pair of sizes): who overtakes whom at equal FLOPs, and where.
 
     Readings: `raw` compares training-loss curves of cosine runs on the same tokens, as the report does, so that the
-    smaller is late in its schedule where the larger is early; `constant` compares the trunks, whose rates never fall;
-    `annealed` compares ends of cool-downs at equal FLOPs alone. Fractions are those of each one's own schedule where the
+    smaller is late in its schedule where the larger is early; `constant` compares constant-LR runs, whose rates never fall;
+    `annealed` compares ends of cooldowns at equal FLOPs alone. Fractions are those of each one's own schedule where the
     smaller overtakes again; `late_lead` is the smaller's lead (nats) at the last FLOPs that both have.
     """
     table = points(workspace, scale)
@@ -39,14 +39,14 @@ def twin_crossings(workspace: Workspace, scale: str, options: dict[str, Any]) ->
     for seed in sorted(table["seed"].unique()):
         for smaller, larger in combinations(sizes, 2):
             pair = {"seed": seed, "smaller": smaller, "larger": larger}
-            for reading, family in (("raw", "cosine"), ("constant", "trunk")):
-                runs = _same_tokens(ladder(table, family, seed), smaller, larger, match=reading == "raw")
+            for reading, family in (("raw", "cosine"), ("constant", "constant")):
+                runs = _same_tokens(sweep(table, family, seed), smaller, larger, match=reading == "raw")
                 if runs is not None:
                     small, large = (_curve(curves, arm, seed) for arm in runs)
                     found = _read_curves(small, large)
-                    fair = _annealed_lead(ladder(table, "cool", seed), smaller, larger, min(small[0][-1], large[0][-1]))
+                    fair = _annealed_lead(sweep(table, "cool", seed), smaller, larger, min(small[0][-1], large[0][-1]))
                     rows.append({"reading": reading, **pair, **found, "annealed_lead": fair})
-            annealed = ladder(table, "cool", seed)
+            annealed = sweep(table, "cool", seed)
             found_annealed = _read_points(annealed[annealed["size"] == smaller], annealed[annealed["size"] == larger])
             if found_annealed is not None:
                 rows.append({"reading": "annealed", **pair, **found_annealed})
@@ -97,7 +97,7 @@ def _read_points(small: pd.DataFrame, large: pd.DataFrame) -> dict[str, Any] | N
 
 
 def _annealed_lead(runs: pd.DataFrame, smaller: str, larger: str, flops: float) -> float:
-    """The smaller's lead between ends of cool-downs at `flops`, read off straight lines in log C; nan outside of them."""
+    """The smaller's lead between ends of cooldowns at `flops`, read off straight lines in log C; nan outside of them."""
     losses = []
     for size in (larger, smaller):
         mine = runs[runs["size"] == size].sort_values("flops")
@@ -137,15 +137,15 @@ def _reading(changes: list[tuple[float, bool]], lead: float, small_end: float, l
     }
 
 
-@probe("twin-reovertaking")
-def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
-    """Claim 1 as one number a reading and seed: the share of pairs in which the larger came to lead and the smaller again.
+@probe("replication-reovertaking")
+def replication_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Claim 1 as one number a reading and seed: the share of pairs in which the larger takes the lead, then the smaller.
 
     `note` gives the schedule fractions of all re-overtakings, the smaller's and the larger's: the confound. Its size is
     `schedule_bias`: the smaller's lead in training loss where its run ends, less that in test loss between annealed points,
     mean over the pairs that every seed has, in nats.
     """
-    found = twin_crossings(workspace, scale, options)
+    found = replication_crossings(workspace, scale, options)
     # Paired by seed: some short runs have one seed, and pairs that need them are left out.
     seeds = found.groupby(["reading", "smaller", "larger"])["seed"].transform("nunique")
     rows = []
@@ -174,13 +174,13 @@ def twin_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any])
 
 
 # ------------------------------------------------------------------------------------------------------------------ laws
-@probe("twin-isoflop")
-def twin_isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
-    """Approach 2 on the twin's annealed points, a row per schedule, seed and way to count parameters: N_opt ~ C^a."""
+@probe("replication-isoflop")
+def replication_isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Approach 2 on the replication's annealed points, a row per schedule, seed and way to count parameters: N_opt ~ C^a."""
     table = points(workspace, scale)
     rows: list[dict[str, Any]] = []
     for family in options["families"]:
-        for seed, runs in ladder(table, family).groupby("seed"):
+        for seed, runs in sweep(table, family).groupby("seed"):
             for convention in CONVENTIONS:
                 row = {"family": family, "seed": seed, "convention": convention}
                 sizes = runs[f"parameters_{convention}"]
@@ -194,10 +194,10 @@ def twin_isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
     return pd.DataFrame(rows)
 
 
-@probe("twin-parametric")
-def twin_parametric(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
-    """Approach 3 on the cool-downs of all seeds, a row per way to count parameters, with 95 % intervals of a bootstrap."""
-    runs = ladder(points(workspace, scale), "cool")
+@probe("replication-parametric")
+def replication_parametric(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """Approach 3 on the cooldowns of all seeds, a row per way to count parameters, with 95 % intervals of a bootstrap."""
+    runs = sweep(points(workspace, scale), "cool")
     rows = []
     for convention in CONVENTIONS:
         fit = fit_parametric(
@@ -212,8 +212,8 @@ def twin_parametric(workspace: Workspace, scale: str, options: dict[str, Any]) -
 
 
 # ------------------------------------------------------------------------------------------------------------- schedules
-@probe("twin-flattening")
-def twin_flattening(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+@probe("replication-flattening")
+def replication_flattening(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Claim 5, a row a seed: by how much a cosine's curve flattens over its last tenth more than a constant rate's does.
 
     Slopes of the training loss against log FLOPs, in nats, over the budget's ninth and last tenth. Both runs see the same
@@ -228,12 +228,12 @@ def twin_flattening(workspace: Workspace, scale: str, options: dict[str, Any]) -
         for size in options["sizes"]:
             arms = [
                 str(runs.iloc[0]["arm"])
-                for family in ("cosine", "trunk")
-                if not (runs := _full(ladder(table, family, seed), size)).empty
+                for family in ("cosine", "constant")
+                if not (runs := _full(sweep(table, family, seed), size)).empty
             ]
             if len(arms) == 2:
-                cosine, trunk = (_curve(curves, arm, seed) for arm in arms)
-                found.append(_flattening(cosine[0], cosine[1] - trunk[1]))
+                cosine, constant = (_curve(curves, arm, seed) for arm in arms)
+                found.append(_flattening(cosine[0], cosine[1] - constant[1]))
         if found:
             rows.append({"seed": seed, "sizes": len(found), "flattening": float(np.mean(found))})
     return pd.DataFrame(rows)
@@ -254,16 +254,16 @@ def _flattening(flops: np.ndarray, difference: np.ndarray) -> float:
     return slope(0.9, 1.0) - slope(0.8, 0.9)
 
 
-@probe("twin-cost")
-def twin_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
-    """What a trunk with its cool-downs costs over training every horizon anew (Haegele et al. 2024): a row a size.
+@probe("replication-cost")
+def replication_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """What a constant-LR run with its cooldowns costs over training every horizon anew (Haegele et al. 2024): a row a size.
 
-    The trunk is charged as far as its last branch needs it. FLOPs follow from the configuration: one seed tells all.
+    The constant-LR run is charged as far as its last cooldown needs it. FLOPs follow from the configuration: a seed does.
     """
     table = points(workspace, scale)
-    cools = ladder(table, "cool", int(table["seed"].min()))
+    cools = sweep(table, "cool", int(table["seed"].min()))
     rows = []
     for size, runs in cools.groupby("size"):
-        spent = runs["flops_trunk"].max() + (runs["flops"] - runs["flops_trunk"]).sum()
+        spent = runs["flops_constant"].max() + (runs["flops"] - runs["flops_constant"]).sum()
         rows.append({"size": size, "horizons": len(runs), "share": spent / runs["flops"].sum()})
     return pd.DataFrame(rows)
