@@ -15,7 +15,8 @@ from typing import Literal
 from scrimp.errors import ScrimpError
 
 Better = Literal["higher", "lower"]
-PREFIXES = ("test_emoji_", "test_", "validation_", "train_", "zero_shot_", "coco_", "i2t_", "t2i_")
+SPLITS = ("test_emoji_", "test_unseen_", "test_", "validation_", "train_")
+PREFIXES = (*SPLITS, "zero_shot_", "few_shot_", "coco_", "i2t_", "t2i_")
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ for _metric in (
     Metric("r1", "%", "higher", "recall at 1"),
     Metric("r5", "%", "higher", "recall at 5"),
     Metric("r10", "%", "higher", "recall at 10"),
+    Metric("unseen_average", "%", "higher", "mean of zero-shot, 10-shot and retrieval of unseen designers"),
     Metric("mrr", "", "higher", "mean reciprocal rank"),
     Metric("f1", "%", "higher", "F1"),
     Metric("mcc", "", "higher", "Matthews correlation"),

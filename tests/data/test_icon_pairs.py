@@ -29,7 +29,7 @@ from scrimp.listing import check_config
 if TYPE_CHECKING:
     from conftest import PairsWorld
 
-HELD_OUT = ["validation", "test", "test-emoji"]
+HELD_OUT = ["validation", "test", "test-unseen", "test-emoji"]
 
 
 def of(table: pd.DataFrame, *splits: str) -> pd.DataFrame:
@@ -43,7 +43,7 @@ def test_splits_share_nothing_and_come_in_order(pairs_world: PairsWorld) -> None
     assert list(table.columns) == [*SCHEMA, "name"]
     assert table["index"].tolist() == list(range(len(table)))
     assert table["base_index"].is_unique
-    assert list(dict.fromkeys(table["split"])) == list(SPLITS)
+    assert list(dict.fromkeys(table["split"])) == [split for split in SPLITS if split != "test-unseen"]
     assert all(rows["base_index"].is_monotonic_increasing for _, rows in of(table, "curated", "pool").groupby("split"))
 
 
@@ -82,6 +82,36 @@ def test_icons_that_look_alike_are_not_both_held_out(pairs_world: PairsWorld) ->
         ScrimpError, match=r"pairs: options: only 1 icons of curated_sets .* but test and validation want 11"
     ):
         pairs_world.build(near_duplicate=0.05)
+
+
+def test_unseen_designers_are_tested_set_by_set_and_trained_on_nowhere(pairs_world: PairsWorld) -> None:
+    details = pairs_world.build(
+        curated_sets=["clear"], test_unseen_sets=["plain", "wide"], extended_sets=[], test_unseen=4, test=6, gallery=4
+    )
+    table = pairs_world.table()
+    unseen = of(table, "test-unseen")
+    # Of ten captions of `plain` the first four by the hash of set and name; of `wide` both that have no number, once.
+    by_gallery = unseen.groupby("gallery")["set"].agg(["first", "nunique", "size"]).to_numpy().tolist()
+    assert by_gallery == [["plain", 1, 4], ["wide", 1, 2]]
+    candidates = sorted(
+        {icon.name for icon in pairs_world.icons if icon.set == "plain"},
+        key=lambda name: hashlib.sha256(f"plain:{name}".encode()).digest(),
+    )
+    assert set(unseen.loc[unseen["set"] == "plain", "name"]) == set(candidates[:4])
+    assert set(unseen.loc[unseen["set"] == "wide", "caption"]) <= {"arrow left", "sole arrow"}
+    assert not {"Abe", "Cid"} & set(of(table, "curated", "pool", "test", "validation")["designer"])
+    assert details["galleries"] == {"validation": 1, "test": 2, "test-unseen": 2, "test-emoji": 1}
+    data = load_pairs(pairs_world.root / "pairs")
+    assert [len(rows) for rows in data.galleries("test")] == [4, 2]
+    for number, rows in enumerate(data.galleries("test-unseen")):
+        assert (unseen.iloc[rows.numpy()]["gallery"] == number).all()
+    # The first four by hash are one gallery of the test, in whatever order the table has them.
+    test = of(table, "test")
+    hashed = sorted(
+        zip(test["set"], test["name"], test["gallery"], strict=True),
+        key=lambda row: hashlib.sha256(f"{row[0]}:{row[1]}".encode()).digest(),
+    )
+    assert [gallery for *_, gallery in hashed] == [0, 0, 0, 0, 1, 1]
 
 
 def test_too_few_icons_to_hold_out_is_an_error(pairs_world: PairsWorld) -> None:
@@ -163,7 +193,7 @@ def test_the_zero_shot_test_is_left_out(pairs_world: PairsWorld) -> None:
     assert "seen-class" not in set(pairs_world.table()["name"])
     assert details["left_out"]["zero_shot_test"] == 1
     # Of the seven of the designer two are left that are no test: the flag and the unknown; and the five of moji-mono.
-    assert details["left_out"]["designers_of_test_emoji"] == 7
+    assert details["left_out"]["unseen_designers"] == 7
 
 
 def test_what_is_descriptive_and_what_extended(pairs_world: PairsWorld) -> None:
@@ -192,7 +222,7 @@ def test_the_manifest_counts_what_is_there(pairs_world: PairsWorld) -> None:
     # 40 icons of curated sets with good names, less 11 that are held out, and 4 emoji with a label.
     assert details["counts"]["curated"] == 40 - 11 + 4
     gone = details["left_out"]
-    left_out = sum(gone["near_duplicates"].values()) + gone["zero_shot_test"] + gone["designers_of_test_emoji"]
+    left_out = sum(gone["near_duplicates"].values()) + gone["zero_shot_test"] + gone["unseen_designers"]
     assert sum(details["counts"].values()) + left_out == len(pairs_world.icons)
     assert details["trained_on_by"] == {"curated": 33, "descriptive": 2, "extended": 34}
     assert details["distinct_captions"]["test"] == 6
@@ -239,7 +269,7 @@ MISTAKES: list[tuple[dict[str, Any], str]] = [
     ({"curated_sets": ["claer"]}, "unknown icon set 'claer' in .*pairs: options.curated_sets: did you mean 'clear'"),
     ({"test_emoji_sets": ["mojis"]}, "unknown icon set 'mojis' in .*options.test_emoji_sets: did you mean 'moji'"),
     ({"extended_sets": ["clear"]}, "pairs: options: an icon set plays one part, but clear is named more than once"),
-    ({"extended_sets": ["moji-mono"]}, "options.extended_sets: moji-mono has the designer of a set of test_emoji_sets"),
+    ({"extended_sets": ["moji-mono"]}, "options.extended_sets: moji-mono has the designer of a set of test_unseen_sets or"),
     ({"zero_shot": "class"}, "unknown dataset 'class' in .*pairs: options.zero_shot .also_reads.: did you mean 'classes'"),
     ({"emoji_labels": None}, "pairs: options: emoji sets need `emoji_labels`, a dataset of also_reads"),
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scrimp.measure.retrieval import ranks, retrieval, retrieval_many, zero_shot_accuracy
+from scrimp.measure.retrieval import few_shot_accuracy, mean_retrieval, ranks, retrieval, retrieval_many, zero_shot_accuracy
 
 
 def at_angles(*degrees: float) -> torch.Tensor:
@@ -77,3 +77,29 @@ def test_with_one_caption_each_it_is_plain_retrieval() -> None:
     expected = retrieval(images[owner], captions)
     assert retrieval_many(images, captions, owner, block=7) == pytest.approx(expected)
     assert 0 < expected["r5"] < 50
+
+
+def test_galleries_count_alike_and_are_searched_apart() -> None:
+    # Image 0 is nearest to caption 2: wrong in one gallery of four, right where caption 2 is in another gallery.
+    image = torch.nn.functional.normalize(torch.tensor([[1.0, 0.2], [0.0, 1.0], [1.0, 0.0], [-1.0, 0.0]]), dim=1)
+    text = torch.nn.functional.normalize(torch.tensor([[1.0, 1.0], [0.0, 1.0], [1.0, 0.2], [-1.0, 0.0]]), dim=1)
+    whole = mean_retrieval(image, text, [torch.arange(4)])
+    assert whole == retrieval(image, text)
+    assert whole["i2t_r1"] == 75
+    parts = [torch.tensor([0, 3]), torch.tensor([1]), torch.tensor([2])]
+    assert mean_retrieval(image, text, parts)["i2t_r1"] == 100
+    # The first gallery has one of two right, the second its only one: (50 + 100) / 2.
+    assert mean_retrieval(image, text, [torch.tensor([0, 2]), torch.tensor([3])])["i2t_r1"] == 75
+
+
+def test_few_shots_learn_a_line_and_are_averaged_over_draws() -> None:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(2).repeat(40)
+    shown = torch.randn(80, 3, generator=generator) * 0.1
+    shown[:, 0] += labels * 2 - 1.0
+    tested, tested_labels = torch.tensor([[-1.0, 0, 0], [-1.0, 0, 0], [1.0, 0, 0], [1.0, 0, 0]]), torch.tensor([0, 0, 1, 1])
+    rows = torch.arange(10)
+    assert few_shot_accuracy(shown, labels, rows[None], tested, tested_labels) == 100
+    # A draw whose labels are swapped gets everything wrong; the mean of both draws is half.
+    both = torch.cat([shown, shown]), torch.cat([labels, 1 - labels])
+    assert few_shot_accuracy(*both, torch.stack([rows, rows + 80]), tested, tested_labels) == 50

@@ -41,6 +41,8 @@ class ImageTextWorkload(Workload):
     zero_shot: str | None = Field(None, description="a labelled dataset, its `test` classified by class names")
     class_names: str | None = Field(None, description="zero-shot: a JSON file, class -> words, or a list of words")
     templates: list[str] = Field(["{}"], min_length=1, description="zero-shot: prompts, `{}` being the class's words")
+    few_shot: int = Field(10, ge=0, description="training pictures a class that a linear classifier gets; 0: no such test")
+    few_shot_draws: PositiveInt = Field(5, description="draws of these, whose accuracies are averaged")
     coco: str | None = Field(None, description="a set of pictures with several captions each, for retrieval")
 
     @property

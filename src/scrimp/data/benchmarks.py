@@ -44,31 +44,91 @@ class Captioned:
     owner: Tensor
 
 
+@dataclass(frozen=True)
+class FewShot:
+    """Labelled pictures to learn a linear classifier from, and others to test it on.
+
+    A row of `drawn`, int64 [D, n], is one draw: rows of `pairs`, with `labels` int64 [M], the same number of every class.
+    """
+
+    pairs: PairSource
+    labels: Tensor
+    drawn: Tensor
+    tested: PairSource
+    tested_labels: Tensor
+
+
 def load_zero_shot(workspace: Workspace, workload: ImageTextWorkload, encode: Encode) -> ZeroShot | None:
     """The split `test` of `workload.zero_shot`, a labelled dataset: in memory, or streamed at its `image_size`."""
     if workload.zero_shot is None:
         return None
-    folder = workspace.shards(workload.zero_shot)
-    if workload.image_size is None:
-        splits, classes = load_classification(folder)
-        labels = splits["test"].labels
-    else:
-        samples = read_samples(folder)
-        if "label" not in samples.columns:
-            raise ScrimpError(f"{folder.name} has no labels; zero-shot classification needs a labelled dataset")
-        rows = samples[samples["split"] == "test"]
-        labels = torch.from_numpy(rows["label"].to_numpy(np.int64, copy=True))
-        classes = list(read_manifest(folder)["classes"])
+    pictures, labels, classes = _labelled(workspace, workload, "test")
     words = class_words(classes, None if workload.class_names is None else workspace.root / workload.class_names)
     prompts = encode([template.replace("{}", name) for name in words for template in workload.templates])
     prompts = prompts.unflatten(0, (len(words), len(workload.templates)))
-    tokens = prompts[labels, 0]
-    pairs: PairSource
-    if workload.image_size is None:
-        pairs = Pairs(splits["test"].pixels, torch.arange(len(labels)), tokens)
-    else:
-        pairs = streamed(folder, rows, tokens, workload.image_size)
-    return ZeroShot(pairs, labels, prompts)
+    return ZeroShot(pictures(torch.arange(len(labels)), prompts[labels, 0]), labels, prompts)
+
+
+def load_few_shot(workspace: Workspace, workload: ImageTextWorkload) -> FewShot | None:
+    """`few_shot_draws` draws of `few_shot` pictures a class from the split `train` of `workload.zero_shot`; its `test`.
+
+    The draws are the same for every model, whatever its seed. Raises ScrimpError for a class with too few pictures.
+    """
+    if workload.zero_shot is None or workload.few_shot == 0:
+        return None
+    pictures, labels, classes = _labelled(workspace, workload, "train")
+    counts = torch.bincount(labels, minlength=len(classes))
+    if int(counts.min()) < workload.few_shot:
+        scarce = classes[int(counts.argmin())]
+        raise ScrimpError(
+            f"{workload.zero_shot}: class {scarce!r} has {int(counts.min())} training pictures, but `few_shot` wants "
+            f"{workload.few_shot}: lower it, or 0 to leave this test out"
+        )
+    rows = [_drawn(labels, len(classes), workload.few_shot, draw) for draw in range(workload.few_shot_draws)]
+    used, places = torch.cat(rows).unique(return_inverse=True)
+    tested, tested_labels, _ = _labelled(workspace, workload, "test")
+    every = torch.arange(len(tested_labels))
+    return FewShot(
+        pictures(used, _no_captions(used)),
+        labels[used],
+        places.view(len(rows), -1),
+        tested(every, _no_captions(every)),
+        tested_labels,
+    )
+
+
+def _drawn(labels: Tensor, classes: int, shots: int, draw: int) -> Tensor:
+    """Rows of a draw without replacement, the same number of each class: int64 [classes * shots]."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(draw))
+    return torch.cat([order[labels[order] == label][:shots] for label in range(classes)])
+
+
+def _no_captions(rows: Tensor) -> Tensor:
+    return torch.zeros(len(rows), 1, dtype=torch.int64)
+
+
+Pictures = Callable[[Tensor, Tensor], PairSource]  # rows int64 [n] of a split and their tokens [n, L] -> pairs
+
+
+def _labelled(workspace: Workspace, workload: ImageTextWorkload, split: str) -> tuple[Pictures, Tensor, list[str]]:
+    """A split of `workload.zero_shot`: how its pictures are had, its labels int64 [N], the names of the classes."""
+    assert workload.zero_shot is not None
+    folder = workspace.shards(workload.zero_shot)
+    size = workload.image_size
+    if size is None:
+        splits, classes = load_classification(folder)
+        pixels = splits[split].pixels
+        return lambda rows, tokens: Pairs(pixels, rows, tokens), splits[split].labels, classes
+    samples = read_samples(folder)
+    if "label" not in samples.columns:
+        raise ScrimpError(f"{folder.name} has no labels; zero-shot classification needs a labelled dataset")
+    of_split = samples[samples["split"] == split]
+    labels = torch.from_numpy(of_split["label"].to_numpy(np.int64, copy=True))
+    return (
+        lambda rows, tokens: streamed(folder, of_split.iloc[rows.numpy()], tokens, size),
+        labels,
+        list(read_manifest(folder)["classes"]),
+    )
 
 
 def class_words(classes: list[str], path: Path | None) -> list[str]:

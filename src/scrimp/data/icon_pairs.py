@@ -35,6 +35,7 @@ SCHEMA = [
     "curated",
     "descriptive",
     "extended",
+    "gallery",
     "shard",
     "offset",
     "size",
@@ -48,18 +49,22 @@ class Options(Closed):
     """How the view is cut; names are of icon sets of the base, or of datasets among `also_reads`.
 
     `zero_shot` is a classification view of the same base whose `test` nothing here trains on. The designers of
-    `test_emoji_sets` are left out of training altogether: they redraw their own emoji.
+    `test_unseen_sets`, whose names are as canonical as the curated ones, and of `test_emoji_sets` are left out of training
+    altogether: they redraw their own icons.
     """
 
     curated_sets: list[str] = Field(min_length=1)
     curated_emoji_sets: list[str] = Field([])
+    test_unseen_sets: list[str] = Field([])
     test_emoji_sets: list[str] = Field([])
     extended_sets: list[str] = Field([], description="sets whose descriptive pool rows count as extended")
     emoji_labels: str | None = None
     zero_shot: str | None = None
     test: PositiveInt = 1000
     validation: PositiveInt = 1000
+    test_unseen: PositiveInt = Field(1000, description="of each set, at most; a set is a gallery")
     test_emoji: PositiveInt = Field(1000, description="at most")
+    gallery: PositiveInt = Field(1000, description="pairs of the test among which one is looked for")
     near_duplicate: float = Field(0.98, gt=0, le=1, description="cosine from which two pictures count as one")
     word_designers: PositiveInt = Field(8, description="designers that use a word of a descriptive caption, at least")
     vocabulary: int = Field(4096, gt=256, lt=2**15)
@@ -87,9 +92,9 @@ def build(folder: Path, name: str, base: Path, also: dict[str, Path], options: O
     read = _read(name, base, also, options)
     _check_sets(read, options)
     kinds, shown = _captioned(read, options)
-    split = _split(read, options, kinds, shown)
+    split, gallery = _split(read, options, kinds, shown)
     duplicates = _drop_near_duplicates(read, options, split)
-    table = _table(read, options, split, shown)
+    table = _table(read, options, split, gallery, shown)
     table.to_parquet(folder / "samples.parquet", index=False)
     trained = table["split"].isin(TRAINED)
     return {
@@ -100,8 +105,9 @@ def build(folder: Path, name: str, base: Path, also: dict[str, Path], options: O
         "left_out": {
             "near_duplicates": duplicates,
             "zero_shot_test": len(read.zero_shot),
-            "designers_of_test_emoji": int((split == "unseen designer").sum()),
+            "unseen_designers": int((split == "unseen designer").sum()),
         },
+        "galleries": {part: int(table.loc[table["split"] == part, "gallery"].nunique()) for part in TESTS},
         "tokens": captions.write_tokens(folder, table["caption"], trained, options.vocabulary, options.length),
         "base": {"dataset": base.name, "samples_sha256": read_manifest(base)["samples_sha256"]},
         "also_read": {other: read_manifest(at)["samples_sha256"] for other, at in also.items()},
@@ -134,7 +140,8 @@ def _read(name: str, base: Path, also: dict[str, Path], options: Options) -> Rea
 def _check_sets(read: Read, options: Options) -> None:
     where = f"config/datasets.yaml: {read.name}: options"
     listed = {
-        key: getattr(options, key) for key in ("curated_sets", "curated_emoji_sets", "test_emoji_sets", "extended_sets")
+        key: getattr(options, key)
+        for key in ("curated_sets", "curated_emoji_sets", "test_unseen_sets", "test_emoji_sets", "extended_sets")
     }
     known = set(read.samples["set"])
     for key, names in listed.items():
@@ -146,12 +153,13 @@ def _check_sets(read: Read, options: Options) -> None:
     )
     if twice:
         raise ScrimpError(f"{where}: an icon set plays one part, but {', '.join(twice)} is named more than once")
-    unseen = _designers(read, options.test_emoji_sets)
+    unseen = _designers(read, [*options.test_unseen_sets, *options.test_emoji_sets])
     for key in ("curated_sets", "curated_emoji_sets", "extended_sets"):
         for name in listed[key]:
             if _designers(read, [name]) & unseen:
                 raise ScrimpError(
-                    f"{where}.{key}: {name} has the designer of a set of test_emoji_sets, whom nothing trains on"
+                    f"{where}.{key}: {name} has the designer of a set of test_unseen_sets or test_emoji_sets, whom nothing "
+                    "trains on"
                 )
 
 
@@ -165,8 +173,8 @@ def _captioned(read: Read, options: Options) -> tuple[np.ndarray, np.ndarray]:
     kinds = np.full(len(read.samples), "raw", dtype=object)
     shown = read.samples["caption"].to_numpy(dtype=object, copy=True)
     sets, names = read.samples["set"].to_numpy(), read.samples["name"].to_numpy()
-    for curated in options.curated_sets:
-        rows = np.flatnonzero(sets == curated)
+    for canonical in [*options.curated_sets, *options.test_unseen_sets]:
+        rows = np.flatnonzero(sets == canonical)
         endings = captions.style_endings(names[rows])
         _assign(kinds, shown, rows, "icon", [captions.cleaned(name, endings) for name in names[rows]])
     if read.labels is not None:
@@ -188,11 +196,13 @@ def _assign(kinds: np.ndarray, shown: np.ndarray, rows: np.ndarray, kind: str, t
     shown[rows[good]] = [text for text in told if text]
 
 
-def _split(read: Read, options: Options, kinds: np.ndarray, shown: np.ndarray) -> np.ndarray:
-    """The part of each row of the base, one of SPLITS, or the reason why it has none: str [N]."""
+def _split(read: Read, options: Options, kinds: np.ndarray, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The part of each row of the base, one of SPLITS, or the reason why it has none: str [N]; its gallery: int64 [N]."""
     sets = read.samples["set"].to_numpy()
     split = np.where(kinds == "raw", "pool", "curated").astype(object)
-    split[np.isin(read.samples["designer"], sorted(_designers(read, options.test_emoji_sets)))] = "unseen designer"
+    gallery = np.zeros(len(split), dtype=np.int64)
+    unseen = _designers(read, [*options.test_unseen_sets, *options.test_emoji_sets])
+    split[np.isin(read.samples["designer"], sorted(unseen))] = "unseen designer"
     split[read.zero_shot] = "zero-shot test"
     wanted = options.test + options.validation
     chosen = _chosen(read, shown, np.flatnonzero((split == "curated") & (kinds == "icon")), wanted, options.near_duplicate)
@@ -201,10 +211,17 @@ def _split(read: Read, options: Options, kinds: np.ndarray, shown: np.ndarray) -
             f"config/datasets.yaml: {read.name}: options: only {len(chosen)} icons of curated_sets have a caption and a "
             f"picture of their own, but test and validation want {wanted}: name more sets, or hold out fewer"
         )
-    unseen = np.flatnonzero(np.isin(sets, options.test_emoji_sets) & (kinds == "emoji") & (split == "unseen designer"))
-    split[_chosen(read, shown, unseen, options.test_emoji, options.near_duplicate)] = "test-emoji"
-    split[chosen[: options.test]], split[chosen[options.test :]] = "test", "validation"
-    return split
+    free = split == "unseen designer"
+    for number, name in enumerate(options.test_unseen_sets):
+        rows = np.flatnonzero(free & (sets == name) & (kinds == "icon"))
+        held = _chosen(read, shown, rows, options.test_unseen, options.near_duplicate)
+        split[held], gallery[held] = "test-unseen", number
+    emoji = np.flatnonzero(free & np.isin(sets, options.test_emoji_sets) & (kinds == "emoji"))
+    split[_chosen(read, shown, emoji, options.test_emoji, options.near_duplicate)] = "test-emoji"
+    test = chosen[: options.test]
+    split[test], gallery[test] = "test", np.arange(len(test)) // options.gallery
+    split[chosen[options.test :]] = "validation"
+    return split, gallery
 
 
 def _chosen(read: Read, shown: np.ndarray, rows: np.ndarray, count: int, threshold: float) -> np.ndarray:
@@ -256,7 +273,7 @@ def _blocks(rows: np.ndarray) -> Iterable[np.ndarray]:
 
 
 # ------------------------------------------------------------------------------------------------------ what is written
-def _table(read: Read, options: Options, split: np.ndarray, shown: np.ndarray) -> pd.DataFrame:
+def _table(read: Read, options: Options, split: np.ndarray, gallery: np.ndarray, shown: np.ndarray) -> pd.DataFrame:
     rows = np.concatenate([np.flatnonzero(split == part) for part in SPLITS])
     kept, parts = read.samples.iloc[rows], pd.Series(split[rows])
     in_pool = (parts == "pool").to_numpy()
@@ -276,6 +293,7 @@ def _table(read: Read, options: Options, split: np.ndarray, shown: np.ndarray) -
             "curated": curated,
             "descriptive": in_pool & passes,
             "extended": extended,
+            "gallery": gallery[rows],
             "shard": [f"../{read.base.name}/{shard}" for shard in kept["shard"]],
             "offset": kept["offset"].to_numpy(),
             "size": kept["size"].to_numpy(),

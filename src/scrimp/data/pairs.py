@@ -22,7 +22,7 @@ from scrimp.data.shards import read_manifest, read_samples
 from scrimp.errors import ScrimpError
 
 TRAINED = ("curated", "pool")  # splits that are trained on
-TESTS = ("validation", "test", "test-emoji")
+TESTS = ("validation", "test", "test-unseen", "test-emoji")
 SPLITS = (*TRAINED, *TESTS)
 
 
@@ -76,6 +76,16 @@ class PairData:
     samples: pd.DataFrame
     tokenizer: Tokenizer
     splits: dict[str, PairSource]
+
+    def galleries(self, split: str) -> list[Tensor]:
+        """Where the pairs of each gallery of a split stand in it: int64 [n] each, in the order of their numbers.
+
+        A pair is looked for among those of its own gallery. Without a column `gallery` a split is one.
+        """
+        rows = self.samples[self.samples["split"] == split]
+        if "gallery" not in rows.columns:
+            return [torch.arange(len(rows))] if len(rows) else []
+        return [positions(rows["gallery"] == number) for number in sorted(rows["gallery"].unique())]
 
     @property
     def vocabulary(self) -> int:

@@ -1,6 +1,8 @@
-"""What image-text embeddings are good for: retrieval both ways, and classification by the names of the classes."""
+"""What image-text embeddings are good for: retrieval both ways, and classification by class names or from few pictures."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -29,6 +31,12 @@ def retrieval(image: Tensor, text: Tensor) -> dict[str, float]:
     the mean of 1 / rank over both ways. Captions should be distinct, or a right answer counts as wrong.
     """
     return _summary({"i2t": ranks(image, text), "t2i": ranks(text, image)})
+
+
+def mean_retrieval(image: Tensor, text: Tensor, galleries: Sequence[Tensor]) -> dict[str, float]:
+    """`retrieval` within each gallery (rows int64 [n] of the embeddings), averaged: every gallery counts alike."""
+    measured = [retrieval(image[rows], text[rows]) for rows in (rows.to(image.device) for rows in galleries)]
+    return {name: sum(of[name] for of in measured) / len(measured) for name in measured[0]}
 
 
 def retrieval_many(image: Tensor, text: Tensor, owner: Tensor, block: int = 1024) -> dict[str, float]:
@@ -66,3 +74,25 @@ def _summary(ways: dict[str, Tensor]) -> dict[str, float]:
 def zero_shot_accuracy(image: Tensor, names: Tensor, labels: Tensor) -> float:
     """Percent of images [N, d] that are nearest to the text embedding of their class's name ([C, d]; labels int64 [N])."""
     return 100 * float(((image @ names.T).argmax(dim=1) == labels).double().mean())
+
+
+def few_shot_accuracy(
+    shown: Tensor, labels: Tensor, drawn: Tensor, tested: Tensor, tested_labels: Tensor, penalty: float = 0.1
+) -> float:
+    """Percent of `tested` [M, d] that linear classifiers on few embeddings get right, averaged over draws.
+
+    A row of `drawn`, int64 [D, n], names rows of `shown` [N, d] with `labels` int64 [N]. The classifier is ridge regression
+    on classes in one-against-all coding with the penalty `penalty` times n, as few-shot tests of image models take it
+    (Dosovitskiy et al. 2021, arXiv 2010.11929, section 4.1); embeddings are standardised by the draw's mean and deviation.
+    """
+    from sklearn.linear_model import RidgeClassifier  # not for who only retrieves
+
+    accuracies = []
+    for rows in drawn:
+        known = shown[rows].double()
+        mean, deviation = known.mean(dim=0), known.std(dim=0).clamp(min=1e-12)
+        classifier = RidgeClassifier(alpha=penalty * len(rows))
+        classifier.fit(((known - mean) / deviation).cpu().numpy(), labels[rows].cpu().numpy())
+        guessed = classifier.predict(((tested.double() - mean) / deviation).cpu().numpy())
+        accuracies.append(float((guessed == tested_labels.cpu().numpy()).mean()))
+    return 100 * sum(accuracies) / len(accuracies)

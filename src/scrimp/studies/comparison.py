@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -53,6 +53,10 @@ class Comparison:
     def axis(self, meter: str) -> Axis:
         """The axis of a meter, without what references cost where that is amortised."""
         return meter + AMORTISED if self.amortised else meter
+
+    def measured_by(self, metric: str) -> Comparison:
+        """The same runs by another metric."""
+        return replace(self, metric=metric)
 
     # --- arms ---
     def family(self, arm: str) -> str:

@@ -13,26 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.cost import Cost
-from scrimp.data.benchmarks import Captioned, ZeroShot, load_captioned, load_zero_shot
 from scrimp.data.loading import augmented
 from scrimp.data.pairs import PairData, PairSource, load_pairs
 from scrimp.data.web_pairs import load_web_pairs
 from scrimp.errors import ScrimpError
 from scrimp.flops import ExampleFlops, TowerFlops, tower_flops
-from scrimp.measure.retrieval import retrieval, retrieval_many, zero_shot_accuracy
 from scrimp.methods.batch import BatchSelector
 from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers, build_two_towers
 from scrimp.tasks.base import Batch, Task
 from scrimp.training import parallel
-from scrimp.training.contrast import NORMALISATION, SetShares, embed, embed_captions, own_losses, softmax_loss, trimmed
+from scrimp.training.contrast import NORMALISATION, SetShares, embed, own_losses, softmax_loss, trimmed
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.place import Place
 from scrimp.training.reference import Reference, read_reference
+from scrimp.training.tower_tests import TowerTests
 
 if TYPE_CHECKING:
     from scrimp.config.workspace import Workspace
@@ -45,15 +43,13 @@ class ImageText(Task):
     workload_model = ImageTextWorkload
     workload: ImageTextWorkload
     train_split = "pool"
-    held_out = ("test", "validation", "test-emoji")
+    held_out = ("test", "validation", "test-unseen", "test-emoji")
     by_epochs = False
     loss_points = None
 
     def __init__(self, workload: ImageTextWorkload, place: Place) -> None:
         super().__init__(workload, place)
         self.recipe = workload.recipe
-        self.zero_shot: ZeroShot | None = None
-        self.captioned: Captioned | None = None
 
     @classmethod
     def model_names(cls) -> list[str]:
@@ -70,12 +66,12 @@ class ImageText(Task):
             raise ScrimpError(f"an image-text study needs a `dataset` and trains the model two-towers, not {named}")
         folder = workspace.shards(workload.dataset)
         known = load_pairs(folder) if workload.image_size is None else load_web_pairs(folder, workload.image_size)
-        self.use(known, load_zero_shot(workspace, workload, known.encode), load_captioned(workspace, workload, known.encode))
+        self.use(known)
+        self.tests = TowerTests.load(workspace, workload, known, self.patches[0], self.place)
 
-    def use(self, known: PairData, zero_shot: ZeroShot | None = None, captioned: Captioned | None = None) -> None:
-        """Take pairs, and what zero-shot classification and retrieval of many captions are measured on."""
+    def use(self, known: PairData) -> None:
+        """Take pairs; tests are retrieval alone, unless `setup` loads others."""
         self.known, self.data = known, dict(known.splits)
-        self.zero_shot, self.captioned = zero_shot, captioned
         spec = self.workload.model
         assert spec is not None  # checked by setup
         model = build_two_towers(known.vocabulary, 0, spec.options)
@@ -86,6 +82,7 @@ class ImageText(Task):
         # Padding is not computed, so a caption counts with the mean length of the pool's.
         tokens = math.ceil(float((self.data["pool"].tokens != 0).sum(dim=1).double().mean()))
         self.towers: TowerFlops = tower_flops(model, model.image_tower.size, tokens, usable)
+        self.tests = TowerTests(known, self.patches[0], self.place)
 
     @property
     def patches(self) -> list[int]:
@@ -189,44 +186,13 @@ class ImageText(Task):
     # --- measurement ---
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
         """Retrieval both ways, `i2t_r1` and so on, in the finest patches; nothing where a small view has no such pair."""
-        pairs = self.data[split]
-        if len(pairs) == 0:
-            return {}
         assert isinstance(model, TwoTowers)
-        model.eval()
-        seen = embed(model, pairs, torch.arange(len(pairs)), self.patches[0], self.place)
-        model.train()
-        return retrieval(seen.image, seen.text)
+        return self.tests.retrieval(model, split)
 
     def extras(self, model: nn.Module) -> dict[str, float]:
-        """`zero_shot_accuracy` and retrieval on COCO, `coco_i2t_r1`, where there is data for them; scale and bias."""
+        """Zero-shot and few-shot accuracy, retrieval on COCO, their average (`TowerTests.extras`); scale and bias."""
         assert isinstance(model, TwoTowers)
-        model.eval()
-        measured: dict[str, float] = {}
-        if self.zero_shot is not None:
-            shots = self.zero_shot
-            shown = embed(model, shots.pairs, torch.arange(len(shots.pairs)), self.patches[0], self.place)
-            named = prompted(model, shots.prompts, self.place)
-            labels = shots.labels.to(self.place.device)
-            measured["zero_shot_accuracy"] = zero_shot_accuracy(shown.image, named, labels)
-        if self.captioned is not None:
-            many = self.captioned
-            image = embed(model, many.pairs, torch.arange(len(many.pairs)), self.patches[0], self.place).image
-            text = embed_captions(model, many.captions, self.place)
-            scores = retrieval_many(image, text, many.owner.to(self.place.device))
-            measured |= {f"coco_{name}": value for name, value in scores.items()}
-        model.train()
-        return {
-            **measured,
-            "logit_scale": float(model.log_scale.detach().exp()),
-            "logit_bias": float(model.bias.detach()),
-        }
-
-
-def prompted(model: TwoTowers, prompts: Tensor, place: Place) -> Tensor:
-    """Each class's mean embedding over its prompts [C, T, L], a unit vector: [C, d] (CLIP, arXiv 2103.00020, 3.1.4)."""
-    text = embed_captions(model, prompts.flatten(0, 1), place).unflatten(0, prompts.shape[:2])
-    return text[:, 0] if prompts.shape[1] == 1 else F.normalize(text.mean(dim=1), dim=1)
+        return self.tests.extras(model)
 
 
 def _shared(mine: Embedded) -> Embedded:

@@ -50,13 +50,21 @@ def softmax_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 @torch.no_grad()
 def embed(model: TwoTowers, pool: PairSource, at: Tensor, patch: int | None, place: Place) -> Embedded:
     """Unit embeddings of the pairs `at` (int64 [n]), [n, d] each, without gradients and without augmentation."""
+    image, text = embed_pictures(model, pool, at, patch, place), embed_captions(model, pool.tokens[at], place)
+    return Embedded(image, text, float(model.log_scale.exp()), float(model.bias))
+
+
+@torch.no_grad()
+def embed_pictures(model: TwoTowers, pool: PairSource, at: Tensor, patch: int | None, place: Place) -> Tensor:
+    """Unit embeddings [n, d] of the pictures `at` (int64 [n]) alone."""
     normalise = NORMALISATION.to(place.device)
     with place.autocast():
-        images = [
-            model.embed_images(normalise(pool.images(part).to(place.device)), patch) for part in at.split(_at_a_time(place))
-        ]
-    text = embed_captions(model, pool.tokens[at], place)
-    return Embedded(torch.cat(images), text, float(model.log_scale.exp()), float(model.bias))
+        return torch.cat(
+            [
+                model.embed_images(normalise(pool.images(part).to(place.device)), patch)
+                for part in at.split(_at_a_time(place))
+            ]
+        )
 
 
 @torch.no_grad()

@@ -18,10 +18,18 @@ from scrimp.files import read_json
 from scrimp.records import read_curves
 from scrimp.studies import figure, table
 from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_sweep, speedups_figure
-from scrimp.studies.plotting import PUBLISHED, canvas, error_bar
+from scrimp.studies.jest.probes import PUBLISHED_SIZE, at_size
+from scrimp.studies.plotting import PUBLISHED, canvas, error_bar, log_axis
 
 STUDY = "jest"
 RECALL = "test_r5"
+AVERAGE = "unseen_average"
+PARTS = {  # of the average, which is of designers whom nothing was trained on
+    "zero_shot_accuracy": "zero-shot accuracy",
+    "few_shot_accuracy": "10-shot accuracy",
+    "test_unseen_i2t_r5": "recall at 5, image to text",
+    "test_unseen_t2i_r5": "recall at 5, text to image",
+}
 LIMITS = (0.08, 40.0)  # of speedups: the report's reach to 13
 COLORS = {
     "uniform": "#666666",
@@ -112,6 +120,75 @@ def curves(workspace: Workspace, scale: str) -> Figure:
     arms = ["uniform", "uniform-x4", "jest-80", "jest-80-plus", "flexi-jest-80"]
     of = _load(workspace, scale)
     return curves_figure(of, arms, AXES_NAMES, "recall at 5, %", {"uniform-x4": "--", "jest-80-plus": ":"}, fontsize=8)
+
+
+@figure("quality-parts")
+def quality_parts(workspace: Workspace, scale: str) -> Figure:
+    """Speedups in iterations by what is measured: recall on known designers, the average on unseen ones, its parts."""
+    arms = ["jest-80-plus", "jest-80", "flexi-jest-80", "easy-reference-80"]
+    rows = {RECALL: "recall at 5, designers known", AVERAGE: "average, designers unseen", **PARTS}
+    colors = ("#D55E00", "#7A3000", COLORS["flexi"], COLORS["easy-reference"])
+    of = _load(workspace, scale)
+    drawn, (axes,) = canvas(width=8, height=5)
+    shown = [(arm, color) for arm, color in zip(arms, colors, strict=True) if arm in of.runs]
+    for place, (arm, color) in enumerate(shown):
+        for row, metric in enumerate(rows):
+            measured = of.measured_by(metric)
+            _draw_speedup(
+                axes, measured, arm, "updates", row + 0.15 * (place - 1.5), color, of.label(arm) if row == 0 else None
+            )
+    axes.set_yticks(range(len(rows)), list(rows.values()))
+    axes.invert_yaxis()
+    _speedup_axis(axes, "speedup in iterations, the reference left out (95 % interval)")
+    axes.legend(fontsize=9, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
+    return drawn
+
+
+@figure("horizons")
+def horizons(workspace: Workspace, scale: str) -> Figure:
+    """The speedup of JEST++ trained for half, once and twice the steps, by two qualities and two costs."""
+    of = _load(workspace, scale)
+    arms = [arm for arm in ("jest-80-plus-x0.5", "jest-80-plus", "jest-80-plus-x2") if arm in of.runs]
+    drawn, panels = canvas(columns=2, width=10, height=3.6)
+    for axes, meter, name in ((panels[0], "updates", "iterations"), (panels[1], "flops", "FLOPs")):
+        for shift, (metric, color, label) in enumerate(
+            [(RECALL, COLORS["jest"], "recall at 5, designers known"), (AVERAGE, "#0072B2", "average, designers unseen")]
+        ):
+            for row, arm in enumerate(arms):
+                measured = of.measured_by(metric)
+                _draw_speedup(axes, measured, arm, meter, row + 0.2 * (shift - 0.5), color, label if row == 0 else None)
+        steps = [f"{np.mean(of.costs(arm, 'updates')):,.0f} steps" for arm in arms]
+        axes.set_yticks(range(len(arms)), steps)
+        axes.invert_yaxis()
+        _speedup_axis(axes, f"speedup in {name}, the reference left out")
+    panels[0].legend(fontsize=9, loc="lower left", bbox_to_anchor=(0.0, 1.0))
+    return drawn
+
+
+def _draw_speedup(axes: Axes, of: Comparison, arm: str, meter: str, at: float, color: str, label: str | None) -> None:
+    """An arm's speedup with its interval at a height; a triangle where it is only bounded."""
+    by_seed, interval = of.speedups(arm, meter)
+    if not np.isfinite(interval.mean) or interval.mean <= 0:
+        return
+    bounds = {one.censored for one in by_seed}
+    marker = "o" if bounds == {None} else (">" if "at least" in bounds else "<")
+    low, high = (
+        np.clip(end, *LIMITS) if np.isfinite(end) else limit
+        for end, limit in zip((interval.low, interval.high), LIMITS, strict=True)
+    )
+    mean = float(np.clip(interval.mean, *LIMITS))
+    axes.errorbar(
+        [mean], [at], xerr=[[max(0, mean - low)], [max(0, high - mean)]], fmt=marker, color=color, capsize=2, label=label
+    )
+
+
+def _speedup_axis(axes: Axes, name: str) -> None:
+    axes.axvline(1, color="#555555", lw=1)
+    axes.set_xscale("log")
+    axes.set_xlim(0.2, 20)
+    axes.set_xticks([0.25, 0.5, 1, 2, 4, 8, 16], ["1/4", "1/2", "1", "2", "4", "8", "16"])
+    axes.minorticks_off()
+    axes.set_xlabel(name)
 
 
 @figure("methods")
@@ -209,7 +286,7 @@ def matrix(workspace: Workspace, scale: str) -> Figure:
     """The matrices as pictures, and what explains their variance."""
     table = _probe(workspace, scale, "matrix")
     names = ("learner", "reference", "learnability")
-    drawn, axes = canvas(columns=4, width=13, height=4)
+    drawn, axes = canvas(columns=5, width=16, height=4)
     for panel, name in zip(axes, names, strict=False):
         cells = table[(table["kind"] == "cell") & (table["matrix"] == name)]
         values = cells.pivot_table(index="row", columns="column", values="value").to_numpy()
@@ -220,7 +297,9 @@ def matrix(workspace: Workspace, scale: str) -> Figure:
         panel.set(title="learner minus reference" if name == "learnability" else f"loss, {name}", xlabel="caption")
         panel.grid(visible=False)
     axes[0].set_ylabel("image")
-    shares = table[table["kind"] == "variance"].groupby(["matrix", "part"])["share"].mean().unstack("part").reindex(names)
+    variance = table[table["kind"] == "variance"]
+    largest = variance[variance["super_batch"] == variance["super_batch"].max()]
+    shares = largest.groupby(["matrix", "part"])["share"].mean().unstack("part").reindex(names)
     start = np.zeros(len(shares))
     for part, color in (("diagonal", "#D55E00"), ("rows", "#0072B2"), ("columns", "#56B4E9"), ("rest", "#dddddd")):
         axes[3].bar(range(len(names)), 100 * shares[part], bottom=start, color=color, label=part)
@@ -228,7 +307,25 @@ def matrix(workspace: Workspace, scale: str) -> Figure:
     axes[3].set_xticks(range(len(names)), names, rotation=20)
     axes[3].set_ylabel("variance explained, %")
     axes[3].legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
+    _draw_law(axes[4], table[(table["matrix"] == "learnability") & (table["part"] == "diagonal")])
     return drawn
+
+
+def _draw_law(axes: Axes, diagonal: pd.DataFrame) -> None:
+    """The diagonal's share by the size of the super-batch, and what each size says of the report's."""
+    measured, law = (diagonal[diagonal["kind"] == kind] for kind in ("variance", "law"))
+    axes.scatter(measured["super_batch"], 100 * measured["share"], s=12, color=COLORS["jest"], label="measured")
+    sizes = np.geomspace(measured["super_batch"].min(), PUBLISHED_SIZE, 60)
+    largest = measured["super_batch"].max()
+    share = float(measured.loc[measured["super_batch"] == largest, "share"].mean())
+    axes.plot(
+        sizes, [100 * at_size(share, int(largest), int(size)) for size in sizes], color="#555555", lw=1, label="1/B law"
+    )
+    carried = 100 * law.loc[law["super_batch"] == largest, "share"]
+    axes.scatter([PUBLISHED_SIZE] * len(carried), carried, marker="x", s=24, color="#555555", label="carried to 65,536")
+    log_axis(axes)
+    axes.set(xlabel="candidates", ylabel="variance on the diagonal, %", ylim=(0, 103))
+    axes.legend(fontsize=8, loc="lower left")
 
 
 @figure("chunks")
@@ -311,7 +408,7 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
         recall = mean_interval(of.qualities(arm))
         row: dict[str, Any] = {"arm": arm, "label": of.label(arm), "seeds": len(by_seed)}
         row |= {"r5_%": recall.mean, "low": recall.low, "high": recall.high}
-        for metric in ("test_r1", "test_r10", "test_mrr", "test_emoji_r5", "zero_shot_accuracy"):
+        for metric in (AVERAGE, "test_r1", "test_r10", "test_mrr", "test_emoji_r5"):
             row[metric] = float(np.mean([run.metrics.get(metric, np.nan) for run in by_seed.values()]))
         for axis, unit, name in (("updates", 1, "updates"), ("flops", 1e12, "tflop"), ("seconds", 1, "seconds")):
             row[name] = float(np.mean(of.costs(arm, axis))) / unit
@@ -319,6 +416,24 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
         row |= of.speedup_columns(arm, ("examples", "flops", "seconds"))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+@table("parts")
+def parts_table(workspace: Workspace, scale: str) -> pd.DataFrame:
+    """Every arm by what is measured: recall on known designers, the average on unseen ones and its four parts, percent."""
+    of = _load(workspace, scale)
+    return pd.DataFrame(
+        [
+            {
+                "arm": arm,
+                "label": of.label(arm),
+                "seeds": len(by_seed),
+                **{m: float(np.mean([run.metrics[m] for run in by_seed.values()])) for m in (RECALL, AVERAGE, *PARTS)},
+            }
+            for arm, by_seed in of.runs.items()
+            if all(AVERAGE in run.metrics for run in by_seed.values())
+        ]
+    )
 
 
 @table("references")

@@ -1,4 +1,4 @@
-"""The JEST study: what it probes. Its figures and tables are in `jest_figures.py`.
+"""The JEST study: what it probes. Its figures and tables are in `figures.py`.
 
 Probes look at a learner after a few uniform steps and at one of the study's references, on super-batches of the pool.
 """
@@ -6,6 +6,7 @@ Probes look at a learner after a few uniform steps and at one of the study's ref
 from __future__ import annotations
 
 import io
+import itertools
 import time
 from typing import Any
 
@@ -15,10 +16,11 @@ from PIL import Image
 from torch import Tensor
 
 from scrimp.config import Workspace
+from scrimp.flops import tower_flops
 from scrimp.methods import jest
 from scrimp.methods.base import derived_generator
 from scrimp.methods.pairs import Embedded
-from scrimp.models.contrastive import TwoTowers
+from scrimp.models.contrastive import TwoTowers, build_two_towers
 from scrimp.seeding import candidates_of
 from scrimp.stages.fit import trained
 from scrimp.studies import probe
@@ -66,22 +68,25 @@ class Bench:
 def matrix(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """How much of a score matrix's variance its rows, its columns and its diagonal explain, and a corner of it to look at.
 
-    Options: `reference`, `steps`, `super_batch`, `repeats`, `shown`. Rows of kind `variance`: per matrix (learner,
-    reference, learnability), repeat and part, the `share` of the sum of squares (see `variance_shares`). Rows of kind
-    `cell`: `value` at (`row`, `column`) of the first super-batch's corner.
+    Options: `reference`, `steps`, `super_batches` (the last is the largest), `repeats`, `shown`. Rows of kind `variance`:
+    per matrix (learner, reference, learnability), super-batch, repeat and part, the `share` of the sum of squares (see
+    `variance_shares`). Rows of kind `law`: the diagonal's `share` at the report's super-batch, as `at_size` extrapolates it
+    from each measured one. Rows of kind `cell`: `value` at (`row`, `column`) of the corner of the first largest matrix.
     """
     bench = Bench(workspace, scale, options)
     rows: list[dict[str, Any]] = []
-    for repeat in range(options["repeats"]):
-        _, learner, reference = bench.super_batch(options["super_batch"], repeat)
+    largest = options["super_batches"][-1]
+    for size, repeat in itertools.product(options["super_batches"], range(options["repeats"])):
+        _, learner, reference = bench.super_batch(size, repeat)
         of_learner, of_reference = (jest.sigmoid_losses(model.to(torch.float64)) for model in (learner, reference))
         matrices = {"learner": of_learner, "reference": of_reference, "learnability": of_learner - of_reference}
         for name, values in matrices.items():
             shares = variance_shares(values)
-            rows += [
-                {"kind": "variance", "matrix": name, "repeat": repeat, "part": p, "share": s} for p, s in shares.items()
-            ]
-            if repeat == 0:
+            about = {"matrix": name, "super_batch": size, "repeat": repeat}
+            rows += [{"kind": "variance", **about, "part": part, "share": share} for part, share in shares.items()]
+            extrapolated = at_size(shares["diagonal"], size, PUBLISHED_SIZE)
+            rows.append({"kind": "law", **about, "part": "diagonal", "share": extrapolated})
+            if size == largest and repeat == 0:
                 corner = values[: options["shown"], : options["shown"]].tolist()
                 rows += [
                     {"kind": "cell", "matrix": name, "row": i, "column": j, "value": value}
@@ -89,6 +94,19 @@ def matrix(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Data
                     for j, value in enumerate(line)
                 ]
     return pd.DataFrame(rows)
+
+
+PUBLISHED_SIZE = 65_536  # candidates of the report's super-batch
+
+
+def at_size(share: float, size: int, other: int) -> float:
+    """The diagonal's share of a matrix's variance at another size, from its `share` at `size`.
+
+    A matrix of B x B has B entries on its diagonal and about B^2 off it. While an entry's distribution does not depend on
+    B, share / (1 - share) falls as 1 / B.
+    """
+    odds = share / (1 - share) * (size - 1) / (other - 1)
+    return odds / (1 + odds)
 
 
 def variance_shares(values: Tensor) -> dict[str, float]:
@@ -203,6 +221,28 @@ def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
             if repeat > 0:
                 saved = {f"saved_{name}": 1 - value / first[name] for name, value in spent.items()}
                 rows.append({"patch": patch, "repeat": repeat, **spent, **saved})
+    return pd.DataFrame(rows)
+
+
+@probe("published-towers")
+def published_towers(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """FLOPs of the learner's scoring pass on towers of the report's size, by patch side; nothing is trained.
+
+    Options: `size` (pixels), `patches`, `image` and `text` (width, layers, heads), `length` (tokens of a caption). Columns:
+    `image` and `pair`, FLOPs of a picture and of a picture with its caption; `saved_...`, against the first side.
+    """
+    finest = options["patches"][0]
+    towers = {key: options[key] for key in ("size", "image", "text", "length")}
+    model = build_two_towers(
+        1000, SEED, {**towers, "patch": finest, "finest_patch": finest, "width_out": options["image"][0]}
+    )
+    counted = tower_flops(model, options["size"], options["length"], options["patches"])
+    rows: list[dict[str, float]] = []
+    for patch in options["patches"]:
+        flops = {"image": counted.image[patch], "pair": counted.scoring(1, patch)}
+        first = rows[0] if rows else flops
+        saved = {f"saved_{name}": 1 - value / first[name] for name, value in flops.items()}
+        rows.append({"patch": patch, **flops, **saved})
     return pd.DataFrame(rows)
 
 
