@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.signal import lfilter
 
 from scrimp.scaling import (
     Law,
@@ -19,6 +20,8 @@ from scrimp.scaling import (
     optimal_allocation,
     smooth,
 )
+from scrimp.scaling.curves import _smoother
+from scrimp.scaling.noise import estimate
 from scrimp.scaling.parametric import _Huber, _starts
 
 Array = NDArray[np.float64]
@@ -244,18 +247,52 @@ def test_two_crossings_of_analytic_curves() -> None:
     assert [crossing.leader for crossing in swapped] == ["b", "a"]
 
 
-def test_noise_alone_rarely_makes_a_crossing_and_a_planted_one_is_covered() -> None:
-    x, alone, covered = np.linspace(1, 100, 300), 0, 0
+def correlated(seed: int, points: int, correlation: float, rows: int = 2) -> Array:
+    """Noise of size .01, each point's a share of the last one's plus a fresh part; shape (rows, points)."""
+    fresh = np.random.default_rng(seed).normal(0, 0.01, (rows, points))
+    fresh[:, 1:] *= np.sqrt(1 - correlation**2)
+    return np.asarray(lfilter([1.0], [1.0, -correlation], fresh, axis=1))
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5])
+@pytest.mark.parametrize("points", [100, 300])
+def test_noise_alone_makes_no_crossing_and_a_planted_one_is_covered(points: int, correlation: float) -> None:
+    x, alone, found, covered = np.geomspace(1, 100, points), 0, 0, 0
+    level = 2 + x**-0.5
     for seed in range(30):
-        noise = np.random.default_rng(seed).normal(0, 0.01, (2, 300))
-        level = 2 + x**-0.5
-        alone += bool(crossings((x, level + noise[0]), (x, level + noise[1]), bootstrap=150, significance=3.5))
-        planted = crossings(
-            (x, level + noise[0]), (x, level + 0.03 * np.log(x / 25) + noise[1]), bootstrap=150, significance=3.5
-        )
-        covered += len(planted) == 1 and planted[0].leader == "a" and planted[0].low <= 25 <= planted[0].high
-    assert alone <= 5
-    assert covered >= 22  # percentiles are a little narrow
+        a, b = level + correlated(seed, points, correlation)
+        alone += bool(crossings((x, a), (x, b), bootstrap=150))
+        planted = crossings((x, a), (x, b + 0.05 * np.log(x / 10)), bootstrap=150)
+        found += len(planted) == 1 and planted[0].leader == "a"
+        covered += len(planted) == 1 and planted[0].low <= 10 <= planted[0].high
+    assert alone <= 3  # of 30, at the 5 % that are asked for: more has a chance of 1 in 16
+    assert found >= 27
+    assert covered >= found - 4  # at 95 %: fewer has a chance of 1 in 60
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.5, 0.8])
+def test_size_and_correlation_of_the_noise_are_read_off_the_curve(correlation: float) -> None:
+    x = np.linspace(1, 100, 400)
+    growing = 1 + x / 50  # the noise triples along the curve
+    smoother = _smoother(np.log(x), np.log(x), 0.4, degree=2)
+    found = [estimate(2 + x**-0.5 + growing * noise, smoother) for noise in correlated(0, 400, correlation, rows=12)]
+    # One standard error is added, so that too low a value is rare: sqrt((1 - correlation^2) / 400) or a little more.
+    above = np.sqrt((1 - correlation**2) / 400)
+    assert np.mean([noise.correlation for noise in found]) == pytest.approx(correlation + above, abs=0.055)
+    sizes = np.mean([noise.size / growing for noise in found], axis=0)
+    assert sizes[50:350].mean() == pytest.approx(0.01, rel=0.1)
+    assert sizes[300:350].mean() == pytest.approx(sizes[100:150].mean(), rel=0.25)
+
+
+def test_a_long_curve_is_averaged_and_says_the_same() -> None:
+    x = np.geomspace(1, 100, 5000)
+    a, b = 2 + x**-0.5 + correlated(2, 5000, 0.3)
+    (found,) = crossings((x, a), (x, b + 0.05 * np.log(x / 10)), bootstrap=100)
+    assert found.low <= 10 <= found.high
+    # By hand: about 130 points' weight in a window, 1.86 times the variance of white noise, two curves: .034 in log x.
+    assert np.log(found.high / found.low) / 3.92 == pytest.approx(0.034, rel=0.35)
+    (given,) = crossings((x, a, np.full(5000, 0.01)), (x, b + 0.05 * np.log(x / 10), np.full(5000, 0.01)), bootstrap=100)
+    assert given.x == found.x
 
 
 def test_given_noise_is_used() -> None:
