@@ -125,6 +125,46 @@ def test_five_runs_are_too_few() -> None:
         fit_parametric(np.arange(1, 6) * 1e8, np.arange(1, 6) * 1e9, [3.0, 2.9, 2.8, 2.7, 2.6])
 
 
+def test_intervals_need_eight_runs_and_resamplings_of_five() -> None:
+    params, tokens = (of[::5] for of in design())
+    loss = CHINCHILLA.predict(params, tokens) * np.exp(np.random.default_rng(0).normal(0, 0.002, params.size))
+    six = fit_parametric(params[:6], tokens[:6], loss[:6], bootstrap=400, polished=3)
+    assert (six.intervals, six.errors, six.laws()) == ({}, {}, [])
+    (note,) = six.notes
+    # Of 6^6 draws 6 + 15 x 62 + 20 x 540 + 15 x 1560 hold four different runs or fewer: 75 %.
+    share = int(note.removeprefix("no intervals: ").split("%")[0])
+    assert share == pytest.approx(75, abs=4)
+    eight = fit_parametric(params[:8], tokens[:8], loss[:8], bootstrap=200, polished=3)
+    assert eight.replicates.shape == (200, 5)
+    assert "resamplings left fewer different runs than the five unknowns: drawn again" in eight.notes[0]
+
+
+def test_rows_of_one_run_are_resampled_together() -> None:
+    params, tokens = (of[::3] for of in design())
+    rng = np.random.default_rng(2)
+    runs = np.repeat(np.arange(params.size), 6)
+    n, d = np.repeat(params, 6), np.repeat(tokens, 6) * np.tile(np.linspace(0.5, 1, 6), params.size)
+    loss = CHINCHILLA.predict(n, d) * np.exp(np.repeat(rng.normal(0, 0.004, params.size), 6))
+    together = fit_parametric(n, d, loss, runs=runs, bootstrap=80, polished=3)
+    apart = fit_parametric(n, d, loss, bootstrap=80, polished=3)
+    assert together.a == apart.a
+    assert together.errors["a"] > 1.5 * apart.errors["a"]  # six rows of one noise: a root of six, did they say no more
+    assert any("126 rows belong to 21 runs" in note for note in together.notes)
+    twice = fit_parametric(*(np.concatenate([of, of]) for of in (params, tokens, loss[::6])), bootstrap=0, polished=3)
+    assert twice.points == 21
+    assert any("21 of 42 rows repeat another" in note for note in twice.notes)
+    with pytest.raises(ValueError, match="names 3 rows"):
+        fit_parametric(n, d, loss, runs=["a", "b", "c"])
+
+
+def test_designs_that_cannot_tell_size_from_tokens_are_said() -> None:
+    size = np.geomspace(1e8, 1e10, 12)
+    law = fit_parametric(size, 20 * size, CHINCHILLA.predict(size, 20 * size), bootstrap=0, polished=3)
+    assert any("20 tokens a parameter" in note for note in law.notes)
+    spent = fit_parametric(size, 1e20 / size, CHINCHILLA.predict(size, 1e20 / size), bootstrap=0, polished=3)
+    assert any("one budget, 6e+20 FLOPs" in note for note in spent.notes)
+
+
 def test_the_optimal_allocation_is_the_minimum_along_its_budget() -> None:
     for flops in (1e19, 5.76e23):
         size, tokens = optimal_allocation(CHINCHILLA, flops)
@@ -165,6 +205,23 @@ def test_a_parabola_by_hand_and_a_minimum_outside() -> None:
     assert found.budgets[0].tokens == pytest.approx(1e18 / (6 * 2e8))
     assert found.a == pytest.approx(0.5)  # twice the size for four times the FLOPs
     assert np.isnan(found.interval).all()  # two points and two unknowns
+
+
+def test_a_sweep_whose_middle_drifts_gives_the_same_exponent() -> None:
+    budgets = np.repeat(np.geomspace(6e18, 3e21, 9), 12)
+    drift = np.repeat(4.0 ** np.linspace(-1, 1, 9), 12)  # from a quarter of the best size to four times it
+    params = optimal_allocation(CHINCHILLA, budgets)[0] * drift * np.tile(np.geomspace(0.1, 10, 12), 9)
+    loss = CHINCHILLA.predict(params, budgets / (6 * params))
+    found = fit_isoflop(params, budgets, loss)
+    # Through all 12 sizes the parabolas say .012 too much; steps of 1.5 leave the window uneven, which is left.
+    assert found.a == pytest.approx(A_CHINCHILLA, abs=3e-3)
+    assert all(6 <= len(budget.near) < len(budget.runs) == 12 for budget in found.budgets)
+    covered = 0
+    for seed in range(20):
+        noise = np.exp(np.random.default_rng(seed).normal(0, 5e-4, loss.size))
+        low, high = fit_isoflop(params, budgets, loss * noise).interval
+        covered += low <= A_CHINCHILLA <= high
+    assert covered >= 16  # of 20 at 95 %: fewer has a chance of 1 in 390
 
 
 def test_runs_in_no_budget_and_bowls_upside_down_are_said() -> None:
