@@ -33,7 +33,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of what a result hangs on."""
+    """Versions of what a result depends on."""
     versions = {"python": sys.version.split()[0]}
     for name in VERSIONS_OF:
         try:
