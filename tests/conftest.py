@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import json
+import os
 import shutil
 import tarfile
 from collections.abc import Callable, Iterator
@@ -20,6 +21,9 @@ from PIL import Image
 
 from scrimp.config import Workspace
 from scrimp.data.shards import ShardWriter, building, write_manifest
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)  # processes side by side would else each take all cores
 
 CONFIG = Path(__file__).parent / "config"
 CLASSES = ["blue", "green", "red"]

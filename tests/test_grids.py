@@ -155,7 +155,7 @@ def test_a_claim_says_what_its_group_and_its_file_do_not(tiny: Workspace) -> Non
             "claims.yaml: defaults: must map a claim's keys to values; known here: at",
         ),
         ("id: one", "id: one, sourse: x", "claims.yaml: claims.one: sourse: unknown key; known here: at,"),
-        ("baseline: full}}", "baseline: full, margin: 1}}", "claims.yaml: claims.one: rule.difference.margin: unknown key"),
+        ("baseline: full}}", "baseline: full, margin: 1}}", "claims.yaml: claims.one: rule.margin: unknown key"),
         ("claims:\n  -", "claim:\n  -", "claims.yaml must hold `claims`, a list, and may hold `defaults`"),
         (
             "- {id: five",

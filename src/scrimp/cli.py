@@ -212,6 +212,20 @@ def publish(
 
 
 @app.command()
+def docs(
+    check: Annotated[bool, typer.Option("--check", help="change nothing; fail where a table is out of date")] = False,
+) -> None:
+    """Make the tables of verdicts in README.md and docs/ again, from results/reference."""
+    from scrimp.report.documents import write_documents
+
+    changed = write_documents(_workspace(), check)
+    for path in changed:
+        print(path)
+    if check and changed:
+        raise ScrimpError("these tables are not what results/reference says; run `scrimp docs`")
+
+
+@app.command()
 def track(scale: Scale = None, studies: Studies = None) -> None:
     """Bring MLflow's database in line with the result files."""
     from scrimp.tracking import track as track_runs

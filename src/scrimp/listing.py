@@ -83,13 +83,13 @@ def _cards(folder: str, mark: str, says: str) -> list[dict[str, str]]:
 
 def _kernels() -> list[dict[str, str]]:
     """The scoring ops, read off their files: importing them would import torch, and this is to answer at once."""
-    found = []
+    ops = []
     for path in sorted((Path(__file__).parent / "kernels").glob("*.py")):
         text = path.read_text()
         what = text.removeprefix('"""').partition("\n")[0].rstrip(".:")
         names = re.findall(r"^@op\ndef (\w+)", text, re.MULTILINE)
-        found += [{"id": name, "computes": what} for name in names if not name.endswith("_backward")]
-    return found
+        ops += [{"id": name, "computes": what} for name in names if not name.endswith("_backward")]
+    return ops
 
 
 def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:

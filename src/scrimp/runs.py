@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from scrimp.claims.statistics import Interval, Speedup, curve_speedup, sweep_interval
+from scrimp.claims.statistics import Interval, Speedup, curve_speedup, resolution, sweep_interval
 from scrimp.config.claims import AMORTISED, Axis
 from scrimp.config.study import MAIN_SEPARATOR, StudyConfig, arm_id
 from scrimp.config.workspace import Workspace
@@ -34,6 +34,11 @@ class NotRunError(Exception):
 def base_axis(axis: Axis) -> str:
     """The meter that an axis reads: `flops` of `flops-amortised`."""
     return axis.removesuffix(AMORTISED)
+
+
+def unit(axis: Axis) -> float:
+    """The smallest difference that an axis can show: one update, one example, one FLOP, a hundredth of a second."""
+    return 0.01 if base_axis(axis).endswith("seconds") else 1.0
 
 
 def by_arm_and_seed(summaries: Iterable[Summary]) -> dict[str, dict[int, Summary]]:
@@ -111,6 +116,10 @@ class Runs:
             raise NotRunError(f"{arm} does not record {metric}; it records {', '.join(sorted(metrics)) or 'nothing'}")
         return metrics[metric]
 
+    def resolution(self, arms: Sequence[str], seeds: Sequence[int], metric: str) -> float:
+        """The step that the qualities of some runs lie on: one test example, for an accuracy."""
+        return resolution([self.quality(arm, seed, metric) for arm in arms for seed in seeds])
+
     def cost(self, arm: str, seed: int, axis: Axis) -> float:
         """What a run spent on an axis; raises NotRunError if it was not measured (null, or nothing counted)."""
         spent: float | None = getattr(self.runs[arm][seed].meters, base_axis(axis))
@@ -147,7 +156,8 @@ class Runs:
         """By seed: the sweep's cost at the arm's quality over the arm's cost; and the interval of these."""
         sweeps = [self.line(sweep, seed, metric, axis) for seed in seeds]
         ends = [(self.cost(arm, seed, axis), self.quality(arm, seed, metric)) for seed in seeds]
-        return sweep_interval(sweeps, ends, better_side(metric))
+        step = resolution([quality for (_, line), (_, end) in zip(sweeps, ends, strict=True) for quality in (*line, end)])
+        return sweep_interval(sweeps, ends, better_side(metric), step)
 
     def differences(self, method: str, baseline: str, seeds: Sequence[int], metric: str) -> list[float]:
         """By seed: the method's quality minus the baseline's."""

@@ -219,16 +219,16 @@ def _times(summary_file: Path, meters: Meters) -> tuple[int, int]:
 
 def _runs(client: MlflowClient, experiment_id: str, scale: str) -> list[Run]:
     """The live runs of an experiment at a scale."""
-    found: list[Run] = []
+    runs: list[Run] = []
     token: str | None = None
     while True:
         page = client.search_runs(
             [experiment_id], f"tags.`scrimp.scale` = '{scale}'", max_results=RUNS_A_PAGE, page_token=token
         )
-        found += page
+        runs += page
         token = page.token
         if not token:
-            return found
+            return runs
 
 
 def _tracked(client: MlflowClient, scale: str) -> dict[str, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -35,6 +36,7 @@ def make_claim(rule: dict[str, Any] | None, **given: Any) -> Claim:
     return parse_model(fields | given, Claim, "test")
 
 
+@cache
 def make_study(seeds: int = 3) -> StudyConfig:
     scale = {
         "note": "fake",
@@ -55,6 +57,12 @@ def make_study(seeds: int = 3) -> StudyConfig:
     return parse_model(fields, StudyConfig, "test")
 
 
+@cache
+def run_spec(arm: str) -> dict[str, Any]:
+    study = make_study()
+    return study.run_spec("mini", arm) if arm in study.arm_ids("mini") else {}
+
+
 def make_summary(arm: str, seed: int, cost: float, **metrics: float) -> Summary:
     """A run that cost `cost` on every axis (1 = 1000 updates)."""
     count = round(1000 * cost)
@@ -63,10 +71,8 @@ def make_summary(arm: str, seed: int, cost: float, **metrics: float) -> Summary:
     free = dict.fromkeys(["flops_scoring", "flops_reference", "seconds_selection", "seconds_reference"], 0.0)
     apart = {"seconds_evaluation": 0.0, "seconds_setup": 0.0, "peak_memory_bytes": None, "energy_joules": None}
     meters = Meters.model_validate({"updates": count, "examples": count, "examples_scored": 0} | none | spent | free | apart)
-    study = make_study()
-    told = study.run_spec("mini", arm) if arm in study.arm_ids("mini") else {}
     return Summary(
-        study="fake", arm=arm, seed=seed, scale="mini", config=told, config_digest="0", command="", meters=meters,
+        study="fake", arm=arm, seed=seed, scale="mini", config=run_spec(arm), config_digest="0", command="", meters=meters,
         metrics=metrics,
     )  # fmt: skip
 

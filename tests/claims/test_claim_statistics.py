@@ -15,6 +15,7 @@ from scrimp.claims.statistics import (
     curve_speedup,
     geometric_interval,
     mean_interval,
+    resolution,
     sweep_interval,
     sweep_speedup,
 )
@@ -49,9 +50,21 @@ def test_one_value_has_no_interval() -> None:
     assert math.isnan(found.high)
 
 
-def test_no_spread_gives_a_point() -> None:
-    found = mean_interval([0.1] * 3)
-    assert (found.low, found.high) == (0.1, 0.1)
+def test_equal_values_are_as_exact_as_what_they_resolve() -> None:
+    assert math.isnan(mean_interval([0.1] * 3).low)  # nothing says how exact they are
+    found = mean_interval([0.5] * 3, step=0.1)  # a standard deviation of one step
+    assert (found.low, found.high) == pytest.approx((0.5 - T_2 * 0.1 / math.sqrt(3), 0.5 + T_2 * 0.1 / math.sqrt(3)))
+    assert mean_interval([0.5] * 20, step=0.1).high > 0.5
+    wide = [1.0, 2.0, 3.0]  # a spread above the step stays what it is
+    assert mean_interval(wide, step=0.5) == mean_interval(wide)
+
+
+@given(st.lists(st.integers(0, 2000), min_size=2, max_size=12).filter(lambda hits: len(set(hits)) > 1))
+def test_accuracies_resolve_a_test_example(hits: list[int]) -> None:
+    found = resolution([100 * hit / 1827 for hit in hits])
+    divisor = math.gcd(*(hit - hits[0] for hit in hits))
+    assert found == pytest.approx(divisor * 100 / 1827, rel=1e-6)
+    assert resolution([hits[0]] * 3) == 0
 
 
 def test_bootstrap_from_eight_values() -> None:
@@ -99,7 +112,7 @@ def test_values_that_are_none_are_refused(values: list[float]) -> None:
 
 @given(st.lists(numbers, min_size=2, max_size=7), numbers)
 def test_interval_holds_its_mean_and_moves_with_the_values(values: list[float], shift: float) -> None:
-    found, moved = mean_interval(values), mean_interval(np.array(values) + shift)
+    found, moved = (mean_interval(np.array(values) + by, step=1e-3) for by in (0.0, shift))
     assert found.low <= found.mean + 1e-9
     assert found.mean <= found.high + 1e-9
     assert moved.low == pytest.approx(found.low + shift, abs=1e-6)
@@ -131,9 +144,18 @@ def test_sweep_never_extrapolates() -> None:
 
 
 def test_first_cost_of_a_plateau_counts() -> None:
-    # The isotonic fit pools 30 and 20 to 25 at costs 2 and 4: the plain recipe reaches 25 at 2.
-    assert sweep_speedup([1, 2, 4, 8], [10, 30, 20, 40], 1.0, 25.0).value == pytest.approx(2.0)
+    # 25 lies at three quarters of the way from 10 to 30; what comes later, better or worse, does not matter.
+    for later in ([20, 40], [30, 30], [0, 0]):
+        assert sweep_speedup([1, 2, 4, 8], [10, 30, *later], 1.0, 25.0).value == pytest.approx(2**0.75)
     assert sweep_speedup([1, 2, 4], [5, 5, 5], 1.0, 5.0) == Speedup(pytest.approx(1.0))
+
+
+def test_more_plain_training_that_makes_it_worse_makes_no_method_cheap() -> None:
+    # A quarter of the training is better than the method already.
+    sweep = ([0.25, 0.5, 0.75, 1, 2], [95.83, 96.38, 96.24, 95.97, 92.77])
+    assert sweep_speedup(*sweep, 0.67, 95.69) == Speedup(pytest.approx(0.25 / 0.67), "below")
+    assert sweep_speedup(*sweep, 0.67, 96.38) == Speedup(pytest.approx(0.5 / 0.67))
+    assert sweep_speedup(*sweep, 0.67, 96.39) == Speedup(pytest.approx(2 / 0.67), "above")
 
 
 def test_points_of_equal_cost_are_averaged() -> None:
@@ -202,6 +224,46 @@ def test_far_above_the_sweep_is_at_least_its_end() -> None:
     _, found = sweep_interval([sweep] * 3, [(1.0, 1.0), (1.0, 1.1), (1.0, 1.2)])
     assert found.low == 0.0
     assert found.high == pytest.approx(0.25)
+
+
+def noisy(truth: list[float], noise: float, seeds: int, rng: np.random.Generator) -> list[tuple[list[float], np.ndarray]]:
+    return [(COSTS, np.array(truth) + noise * rng.normal(size=len(truth))) for _ in range(seeds)]
+
+
+def test_the_interval_knows_the_running_best_too() -> None:
+    # Beyond half of the training the plain recipe only loses, in the end to less than the method has.
+    rng = np.random.default_rng(0)
+    sweeps = noisy([80.0, 90.0, 88.0, 84.0, 80.0], 0.1, 3, rng)
+    _, found = sweep_interval(sweeps, [(1.0, 85.0 + 0.1 * rng.normal()) for _ in range(3)])
+    assert found.mean == pytest.approx(2**-1.5, rel=0.05)  # halfway in quality from 1/4 to 1/2
+    assert 0.3 < found.low < found.high < 0.4
+    _, found = sweep_interval(sweeps, [(1.0, 75.0 + 0.1 * rng.normal()) for _ in range(3)])
+    assert found.high == pytest.approx(0.25)  # at most the cheapest run's cost
+
+
+@pytest.mark.parametrize(
+    ("truth", "quality", "sized"),
+    [
+        ([70.0, 80.0, 90.0, 91.0, 91.0], 85.0, True),
+        ([70.0, 80.0, 90.0, 90.0, 90.0], 90.0, True),  # it rises just before
+        ([70.0, 90.0, 90.0, 90.0, 90.0], 91.0, False),  # above a flat end
+        ([90.0, 90.0, 90.0, 90.0, 90.0], 90.0, False),
+        ([90.0, 80.0, 70.0, 60.0, 50.0], 90.0, False),
+        ([70.0, 80.0, 90.0, 80.0, 70.0], 85.0, True),
+    ],
+)
+def test_a_speedup_has_a_size_where_the_sweep_rises(truth: list[float], quality: float, sized: bool) -> None:
+    rng = np.random.default_rng(1)
+    _, found = sweep_interval(noisy(truth, 0.2, 5, rng), [(1.0, quality + 0.2 * rng.normal()) for _ in range(5)])
+    assert found.sized == sized
+
+
+def test_qualities_that_happen_to_be_equal_do_not_make_a_point() -> None:
+    sweep = (COSTS, [10.0, 20.0, 30.0, 40.0, 50.0])
+    _, found = sweep_interval([sweep] * 3, [(1.0, 45.0)] * 3, step=0.5)
+    # Leads spread by half a point at least, which is 1/20 of a doubling.
+    reach = T_2 * 0.05 / math.sqrt(3)
+    assert (found.low, found.high) == pytest.approx((2 ** (1.5 - reach), 2 ** (1.5 + reach)), rel=1e-6)
 
 
 def test_one_seed_on_the_sweep_has_no_interval() -> None:

@@ -48,7 +48,7 @@ def workspace(tmp_path: Path) -> Workspace:
             save(tmp_path, make_summary(arm, seed, SWEEP[arm], test_accuracy=quality + seed), ends, [0, 20, quality])
         lead = [0.0, 1.0, -1.0][seed]  # points, so 2 ** (lead / 10) in cost
         summary = make_summary("method", seed, 0.5, test_accuracy=75 + seed + lead)
-        save(tmp_path, summary, [0.0, 0.25, 0.5], [0, 35, 70])
+        save(tmp_path, summary, [0.0, 0.25, 0.5 - 0.01 * seed], [0, 35, 70])
         save(tmp_path, make_summary("full@small", seed, 1.0, test_accuracy=40))
     save(tmp_path, make_summary("method@small", 1, 0.5, test_accuracy=41))
     save(tmp_path, make_summary("dropped-arm", 0, 1.0, test_accuracy=99))
@@ -76,6 +76,7 @@ def test_speedup_on_the_sweep_end_to_end(workspace: Workspace) -> None:
     assert len(result.commands) == 18
     assert "scrimp run fake full-x4 --seed 2 --scale mini" in result.commands
     assert (result.figure, result.deviations) == ("speedups", "icons, not ImageNet")
+    # 2.83 is short of 80 % of the size, 13 ** .8 = 7.8, and of half of it, 13 ** .5 = 3.6.
     assert judged(workspace, SPEEDUP, published=13.0).verdict == "partly supported"
 
 
@@ -90,8 +91,24 @@ def test_censored_speedups_are_said_to_be_bounds(workspace: Workspace) -> None:
 
 def test_published_way_reads_two_curves(workspace: Workspace) -> None:
     result = judged(workspace, SPEEDUP | {"way": "curves", "baseline": "full"}, published=2.0)
-    assert [p.value for p in result.points] == pytest.approx([2.0] * 3)  # 70 at cost 1 against 70 at cost 1/2
+    # 70 at cost 1 against 70 at cost .5, .49 and .48.
+    assert [p.value for p in result.points] == pytest.approx([1 / 0.5, 1 / 0.49, 1 / 0.48])
     assert result.verdict == "supported"
+
+
+def test_a_speedup_on_a_flat_sweep_is_said_to_have_no_size(workspace: Workspace) -> None:
+    for seed in range(3):
+        for place, arm in enumerate(QUALITIES):
+            hair = 0.1 * ((seed + place) % 3)
+            save(workspace.root, make_summary(arm, seed, SWEEP[arm], test_accuracy=75 + hair))
+    result = judged(workspace, SPEEDUP, published=2.0)
+    assert result.verdict == "inconclusive"
+    assert "the published 2 is not excluded; the baseline sweep does not rise" in result.reason
+    for seed in range(3):  # far above: whatever the speedup is, it is more than the sweep's end, by which it is judged
+        save(workspace.root, make_summary("method", seed, 0.5, test_accuracy=80 + 0.1 * seed))
+    result = judged(workspace, SPEEDUP, published=2.0)
+    assert (result.low, result.verdict) == (pytest.approx(8.0), "supported")
+    assert "beyond 1.414, half of the published 2" in result.reason
 
 
 def test_amortised_costs_leave_the_reference_out(workspace: Workspace) -> None:
@@ -137,15 +154,24 @@ def test_slope_and_reduction_by_hand(workspace: Workspace) -> None:
         "kind": "slope", "baseline": ["full", "full-quarter"], "method": ["full-x4", "full-x2"], "no_effect": 0.5,
     }  # fmt: skip
     assert judged(workspace, rule).measured == 10.0  # falls by 20 against 10
-    result = judged(workspace, {"kind": "reduction", "method": "method", "baseline": "full", "axis": "examples"})
-    assert (result.measured, result.low, result.high, result.verdict) == (0.5, 0.5, 0.5, "supported")
+    saved = {"kind": "reduction", "method": "method", "baseline": "full", "axis": "examples"}
+    result = judged(workspace, saved, published=0.5)
+    assert (result.measured, result.verdict) == (0.5, "supported")
+    # The same in all seeds, to one example of 1000.
+    assert result.high == pytest.approx(0.5 + T_2 * 0.001 / math.sqrt(3))
+    # Of a promise of 97 %, counted from a share that speaks for neither side.
+    assert judged(workspace, saved | {"neutral": 0.2}, published=0.97).verdict == "partly supported"
+    assert judged(workspace, saved | {"neutral": 0.485}, published=0.97).verdict == "not supported"
+    assert judged(workspace, saved | {"neutral": 0.6}, published=0.97).verdict == "contradicted"
 
 
 def test_another_workload_is_paired_by_the_seeds_it_has(workspace: Workspace) -> None:
     rule = {"kind": "difference", "method": "method", "baseline": "full", "no_effect": 0.5}
     result = judged(workspace, rule, at={"mini": "small"})
     assert (result.measured, result.n, result.low, result.verdict) == (1.0, 1, None, "inconclusive")
-    assert result.reason == "one seed gives no interval; without seed 0, 2 (no finished run of method@small)"
+    assert result.reason == (
+        "one seed gives no interval; the source gives no size; without seed 0, 2 (no finished run of method@small)"
+    )
     assert result.arms == ["method@small", "full@small"]
 
 
@@ -205,10 +231,64 @@ def test_probe_rows(workspace: Workspace) -> None:
     several = judged(workspace, rule | {"where": {"size": 1}}, published=0.2)
     assert several.high == pytest.approx(0.2 + T_2 * 0.1 / math.sqrt(3))
     assert (several.n, several.verdict) == (3, "inconclusive")
+    assert several.reason.endswith("the published 0.2 is not excluded")
     assert judged(workspace, rule | {"where": {"size": 3}}, published=0.2).reason.startswith("the probe overhead has no")
     assert judged(workspace, rule | {"column": "gone"}, published=0.2).verdict == "not run"
     with pytest.raises(ScrimpError, match="unknown column 'shar'"):
         judged(workspace, rule | {"column": "shar"}, published=0.2)
+
+
+def write_probe(workspace: Workspace, rows: dict[str, list[Any]]) -> None:
+    path = workspace.results("mini", "fake") / "probes" / "overhead.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame(rows).to_parquet(path)
+
+
+def test_a_derived_number_has_the_interval_of_its_table(workspace: Workspace) -> None:
+    rule = {"kind": "exact", "probe": "overhead", "column": "a"}
+    for names in (("a_low", "a_high"), ("low", "high")):
+        write_probe(workspace, {"a": [0.5], names[0]: [0.44], names[1]: [0.56]})
+        result = judged(workspace, rule, published=0.5)
+        assert (result.measured, result.low, result.high, result.n) == (0.5, 0.44, 0.56, 1)
+        assert result.verdict == "inconclusive"  # 10 % either way is .4545 to .55
+    write_probe(workspace, {"a": [0.5], "a_low": [None], "a_high": [None]})
+    assert judged(workspace, rule, published=0.5).reason.startswith("the number 0.5 lies within")
+
+
+def test_equal_rows_are_a_counted_number_and_equal_seeds_have_no_interval(workspace: Workspace) -> None:
+    rule = {"kind": "exact", "probe": "overhead", "column": "a"}
+    write_probe(workspace, {"a": [0.5, 0.5, 0.5]})
+    result = judged(workspace, rule, published=0.5)
+    assert (result.low, result.verdict) == (0.5, "supported")
+    assert result.reason.endswith("the same in all 3 rows: a counted number")
+    write_probe(workspace, {"a": [0.5, 0.5, 0.5], "seed": [0, 1, 2]})
+    result = judged(workspace, rule, published=0.5)
+    assert (result.low, result.verdict) == (None, "inconclusive")
+    assert result.reason.startswith("the values of all seeds are the same")
+
+
+@pytest.mark.parametrize(
+    ("share", "verdict"),
+    [
+        (0.0, "contradicted"),
+        (5 / 15, "inconclusive"),
+        (0.5, "inconclusive"),
+        (11 / 15, "inconclusive"),
+        (12 / 15, "partly supported"),
+        (14 / 15, "supported"),
+        (1.0, "supported"),
+    ],
+)
+def test_a_share_of_cases_resolves_one_of_them(workspace: Workspace, share: float, verdict: str) -> None:
+    """Three equal shares of 15 pairs reach t(.975, 2) / sqrt(3) / 15 = .166 to either side; .4 to .6 speaks for neither."""
+    write_probe(workspace, {"share": [share] * 3, "pairs": [15] * 3, "seed": [0, 1, 2]})
+    rule = {
+        "kind": "estimate", "probe": "overhead", "column": "share", "of": "pairs", "neutral": 0.5, "no_effect": 0.1,
+    }  # fmt: skip
+    result = judged(workspace, rule, published=1.0)
+    assert (result.verdict, result.measured) == (verdict, pytest.approx(share))
+    reach = T_2 / math.sqrt(3) / 15
+    assert (result.low, result.high) == pytest.approx((max(0, share - reach), min(1, share + reach)))
 
 
 def claims_of_every_fate() -> list[Claim]:

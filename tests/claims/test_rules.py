@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any, get_args
 
 import pytest
-from fake_study import make_claim, make_study, make_summary
+from fake_study import SWEEP, make_claim, make_study, make_summary
 
 from scrimp.claims import rules
 from scrimp.claims.judge import judge_claim
+from scrimp.claims.loading import load_claims
 from scrimp.claims.rules import rule_class, rule_kinds, rule_modules
 from scrimp.claims.statistics import Interval
+from scrimp.claims.verdicts import TOLERANCES
 from scrimp.config import Workspace
 from scrimp.config.claims import COSTS
 from scrimp.errors import ScrimpError
 from scrimp.measure.code import files_of
-from scrimp.records import Meters
+from scrimp.records import Meters, Summary
 from scrimp.runs import by_arm_and_seed
 
 PAIR = {"method": "method", "baseline": "full"}
@@ -28,6 +30,7 @@ RATIO = {"kind": "ratio", "method": "method", "axis": "flops", "no_effect": 0.25
 LOSSLESS = {"kind": "non-inferiority", **PAIR, "margin": 0.5}
 EXACT = {"kind": "exact", **PROBE, "tolerance": 0.25}
 ESTIMATE = {"kind": "estimate", **PROBE, "neutral": 1.0, "no_effect": 0.25}
+SAVED = {"kind": "reduction", **PAIR, "axis": "updates", "no_effect": 0.05, "neutral": 0.2}
 EFFECTS = [
     {"kind": "difference", **PAIR, "no_effect": 0.25},
     {"kind": "slope", "method": ["method", "rival"], "baseline": ["full", "full-half"], "no_effect": 0.25},
@@ -45,58 +48,124 @@ def test_a_rule_is_called_after_its_file() -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------- verdicts
-# Intervals in units of the band: each rule's verdict follows from where they lie.
-FAR, PAST, NEAR, AGAINST, OVER = (0.5, 1.5), (0.3, 0.6), (-0.2, 0.2), (-0.6, -0.3), (0.2, 1.5)
-OUTCOMES = [
-    (FAR, "supported"),
-    (PAST, "partly supported"),
-    (NEAR, "not supported"),
-    (AGAINST, "contradicted"),
-    (OVER, "inconclusive"),
+# Runs of three seeds whose numbers lie at 0, 1 or 2 `spread`s around a place: each verdict of each rule, from run files on.
+def experiment(**qualities: tuple[float, float]) -> list[Summary]:
+    """Runs at cost 1 whose quality is (mean, spread): mean - spread, mean, mean + spread by seed."""
+    return [
+        make_summary(arm, seed, 1.0, test_accuracy=mean + spread * (seed - 1))
+        for arm, (mean, spread) in qualities.items()
+        for seed in range(3)
+    ]
+
+
+def sweep_and(quality: float, spread: float, cost: float = 1.0) -> list[Summary]:
+    """A sweep that gains 10 points per doubling, 70 at cost 1, and a method at `cost`."""
+    runs = [
+        make_summary(arm, seed, spent, test_accuracy=70 + 10 * math.log2(spent))
+        for arm, spent in SWEEP.items()
+        for seed in range(3)
+    ]
+    method = experiment(method=(quality, spread))
+    return runs + [make_summary("method", run.seed, cost, **run.metrics) for run in method]
+
+
+def costing(updates: float, spread: float) -> list[Summary]:
+    """A method that spends `updates` of the 1000 that `full` does."""
+    full = [make_summary("full", seed, 1.0) for seed in range(3)]
+    return full + [make_summary("method", seed, (updates + spread * (seed - 1)) / 1000) for seed in range(3)]
+
+
+# The interval of three values spread s apart reaches 2.48 s to either side of the mean.
+REACHED: list[tuple[dict[str, Any], float | None, str, list[Summary]]] = [
+    # A published lead of 4 points over arms that have 70: 80 % of it is 3.2, half 2; the band is +-.25.
+    *(
+        (rule, published, expected, experiment(**dict.fromkeys(others, (70.0, 0.0)), **{leader: (70 + lead, spread)}))
+        for rule, leader, others in (
+            (EFFECTS[0], "method", ["full"]),
+            (EFFECTS[1], "rival", ["full", "full-half", "method"]),  # falls are subtracted: the end of the method's counts
+            (EFFECTS[2], "method", ["full"]),
+        )
+        for published, expected, lead, spread in (
+            (4.0, "supported", 3.3, 0.5),
+            (4.0, "supported", 2.8, 0.1),
+            (4.0, "partly supported", 2.8, 0.5),
+            (4.0, "not supported", 0.0, 0.1),
+            (4.0, "contradicted", -2.0, 0.5),
+            (4.0, "inconclusive", 1.0, 1.0),
+            (None, "supported", 1.0, 0.2),
+        )
+    ),
+    # Margin .5.
+    (LOSSLESS, 0.0, "supported", experiment(full=(70.0, 0.0), method=(70.0, 0.1))),
+    (LOSSLESS, 0.0, "contradicted", experiment(full=(70.0, 0.0), method=(69.0, 0.1))),
+    (LOSSLESS, 0.0, "inconclusive", experiment(full=(70.0, 0.0), method=(70.0, 0.5))),
+    # A published factor of 4; the band is .8 to 1.25. A point of quality is a tenth of a doubling.
+    (RATIO, 4.0, "supported", sweep_and(88.0, 1.0)),
+    (RATIO, 4.0, "partly supported", sweep_and(78.0, 1.0)),
+    (RATIO, 4.0, "not supported", sweep_and(70.0, 0.5)),
+    (RATIO, 4.0, "contradicted", sweep_and(60.0, 1.0)),
+    (RATIO, 4.0, "inconclusive", sweep_and(72.0, 2.0)),
+    # 40 % saved; half of it is neither side: .15 to .25 where the band is .05, and .1 to .3 for .1.
+    (SAVED, 0.4, "supported", costing(620, 5)),
+    (SAVED, 0.4, "partly supported", costing(720, 5)),
+    (SAVED, 0.4, "not supported", costing(800, 5)),
+    (SAVED, 0.4, "contradicted", costing(980, 5)),
+    (SAVED, 0.4, "inconclusive", costing(740, 20)),
 ]
 
 
-@pytest.mark.parametrize("rule", [*EFFECTS, ESTIMATE], ids=lambda rule: rule["kind"])
-@pytest.mark.parametrize(("ends", "expected"), OUTCOMES, ids=[verdict for _, verdict in OUTCOMES])
-def test_an_effect_reaches_every_verdict(rule: dict[str, Any], ends: tuple[float, float], expected: str) -> None:
-    nothing = rule.get("neutral", 0.0)
-    assert decided(rule, (nothing + ends[0], nothing + ends[1]), nothing + 1.0) == expected
-
-
 @pytest.mark.parametrize(
-    ("ends", "expected"),
+    ("rule", "published", "expected", "runs"), REACHED, ids=[f"{rule['kind']}-{name}" for rule, _, name, _ in REACHED]
+)
+def test_every_rule_on_runs_reaches_the_verdicts_that_make_sense_for_it(
+    rule: dict[str, Any], published: float | None, expected: str, runs: list[Summary]
+) -> None:
+    claim = make_claim(rule, published=published)
+    result = judge_claim(claim, Workspace(Path()), make_study(), "mini", by_arm_and_seed(runs))
+    assert result.verdict == expected, result.reason
+
+
+# The same for rules on probes, from intervals on; the mean is the interval's middle.
+@pytest.mark.parametrize(
+    ("rule", "published", "ends", "expected"),
     [
-        ((1.3, 2.5), "supported"),
-        ((1.3, 1.9), "partly supported"),
-        ((0.85, 1.2), "not supported"),
-        ((0.5, 0.79), "contradicted"),
-        ((0.79, 1.2), "inconclusive"),
+        (ESTIMATE, 2.0, (1.7, 1.95), "supported"),  # neutral 1, band .75 to 1.25; 80 % of the size is 1.8
+        (ESTIMATE, 2.0, (1.55, 1.6), "supported"),  # beyond half of it
+        (ESTIMATE, 2.0, (1.3, 1.7), "partly supported"),
+        (ESTIMATE, 2.0, (0.8, 1.2), "not supported"),
+        (ESTIMATE, 2.0, (0.4, 0.7), "contradicted"),
+        (ESTIMATE, 2.0, (1.2, 2.5), "inconclusive"),
+        (EXACT, 10.0, (9.0, 12.0), "supported"),  # [8, 12.5] agree
+        (EXACT, 10.0, (13.0, 14.0), "not supported"),
+        (EXACT, 10.0, (5.0, 7.0), "contradicted"),
+        (EXACT, 10.0, (7.0, 9.0), "inconclusive"),
+        (EXACT | {"bound": True}, 10.0, (13.0, 14.0), "supported"),
+        (EXACT | {"bound": True}, 10.0, (5.0, 7.0), "contradicted"),
+        (EXACT | {"bound": True}, 10.0, (7.0, 13.0), "inconclusive"),
     ],
 )
-def test_a_speedup_reaches_every_verdict(ends: tuple[float, float], expected: str) -> None:
-    assert decided(RATIO, ends, 2.0) == expected
-
-
-@pytest.mark.parametrize(
-    ("rule", "ends", "expected"),
-    [
-        (LOSSLESS, (-0.4, 0.1), "supported"),
-        (LOSSLESS, (-0.9, -0.6), "contradicted"),
-        (LOSSLESS, (-0.6, 0.1), "inconclusive"),
-        (EXACT, (9.0, 12.0), "supported"),  # published 10: [8, 12.5] agree
-        (EXACT, (13.0, 14.0), "not supported"),
-        (EXACT, (5.0, 7.0), "contradicted"),
-        (EXACT, (7.0, 9.0), "inconclusive"),
-    ],
-)
-def test_the_others_reach_those_that_make_sense(rule: dict[str, Any], ends: tuple[float, float], expected: str) -> None:
-    assert decided(rule, ends, 10.0 if rule is EXACT else None) == expected
-
-
-def decided(rule: dict[str, Any], ends: tuple[float, float], published: float | None) -> str:
+def test_every_rule_on_probes_reaches_the_verdicts_that_make_sense_for_it(
+    rule: dict[str, Any], published: float, ends: tuple[float, float], expected: str
+) -> None:
     claim = make_claim(rule, published=published)
     assert claim.rule is not None
-    return claim.rule.decide(Interval(sum(ends) / 2, *ends, 3), claim).name
+    assert claim.rule.decide(Interval(sum(ends) / 2, *ends, 3), claim).name == expected
+
+
+def test_every_kind_of_rule_is_held_to_its_verdicts_above() -> None:
+    assert {str(rule["kind"]) for rule, *_ in REACHED} | {"estimate", "exact"} == set(rule_kinds())
+
+
+def test_one_tolerance_for_each_kind_of_number() -> None:
+    for study in ("infobatch", "jest", "scaling"):
+        for claim in load_claims(Workspace(Path()), study):
+            if claim.rule is not None and claim.rule.kind == "exact":
+                assert claim.rule.model_dump()["tolerance"] is None, claim.id
+    band = {kind: make_claim(EXACT | {"tolerance": None, "number": kind}, published=10.0) for kind in TOLERANCES}
+    assert [claim.rule.band(10.0, "higher")[:2] for claim in band.values() if claim.rule] == [
+        pytest.approx((10 / 1.02, 10.2)),
+        pytest.approx((10 / 1.1, 11.0)),
+    ]
 
 
 # ------------------------------------------------------------------------------------------------------------- bands

@@ -9,53 +9,105 @@ from fake_study import make_claim
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrimp.claims.rules.exact import exact_verdict
+from scrimp.claims.rules.exact import exact_verdict, tolerated
 from scrimp.claims.rules.non_inferiority import non_inferiority_verdict
-from scrimp.claims.verdicts import ONE_SEED, Verdict, check_claim, rule_text, verdict
+from scrimp.claims.statistics import Interval
+from scrimp.claims.verdicts import NO_SPREAD, ONE_SEED, Size, Verdict, check_claim, rule_text, verdict
 from scrimp.config.claims import Direction
 from scrimp.errors import ScrimpError
 
 ends = st.floats(-10, 10) | st.sampled_from([-math.inf, math.inf, -1.0, 1.0, 0.0])
 
 
-def ratio_verdict(low: float, high: float, published: float | None, margin: float, direction: Direction) -> Verdict:
-    return verdict(low, high, published, (1 / (1 + margin), 1 + margin), direction)
+def ratio_verdict(
+    low: float, high: float, published: float | None, margin: float, direction: Direction, mean: float | None = None
+) -> Verdict:
+    """The mean is the geometric one of both ends, unless it is told."""
+    size = None if published is None else Size(published, nothing=1.0, logarithmic=True)
+    middle = math.sqrt(low * high) if mean is None else mean
+    return verdict(Interval(middle, low, high, 3), size, (1 / (1 + margin), 1 + margin), direction)
 
 
 def difference_verdict(low: float, high: float, published: float | None, margin: float, direction: Direction) -> Verdict:
-    return verdict(low, high, published, (-margin, margin), direction)
+    size = None if published is None else Size(published)
+    return verdict(Interval((low + high) / 2, low, high, 3), size, (-margin, margin), direction)
+
+
+def lossless_verdict(low: float, high: float, margin: float, direction: Direction, published: float | None = 0.0) -> Verdict:
+    return non_inferiority_verdict(Interval((low + high) / 2, low, high, 3), published, margin, direction)
 
 
 RANK = {"contradicted": 0, "not supported": 1, "inconclusive": 1, "partly supported": 2, "supported": 3}
 
 
+# Of a published factor 4, half of the size is 2 and 80 % of it 4 ** .8 = 3.03.
 @pytest.mark.parametrize(
-    ("low", "high", "expected"),
+    ("low", "high", "mean", "expected"),
     [
-        (1.1, 1.7, "supported"),  # beyond 1.05, reaches 1.67
-        (1.1, 1.67, "supported"),  # just reaches it
-        (1.1, 1.6, "partly supported"),
-        (1.8, 2.0, "supported"),  # more than published
-        (1.2, math.inf, "supported"),  # an open end reaches every size
-        (0.5, 0.95, "contradicted"),  # 1 / 1.05 = .9524
-        (0.0, 0.95, "contradicted"),
-        (0.96, 1.04, "not supported"),
-        (1.05, 1.7, "inconclusive"),  # on the edge is not beyond it
-        (0.9, 1.01, "inconclusive"),
-        (0.0, math.inf, "inconclusive"),
-        (math.nan, math.nan, "inconclusive"),
+        (1.1, 9.0, 3.04, "supported"),  # the mean has 80 % of the size
+        (1.1, 9.0, 3.02, "partly supported"),  # a wide interval that holds the published size is no support
+        (1.1, 16.0, 1.5, "partly supported"),
+        (2.01, 2.9, 2.5, "supported"),  # all of it beyond half
+        (1.99, 2.9, 2.5, "partly supported"),
+        (5.0, 6.0, 5.5, "supported"),  # more than published
+        (2.01, math.inf, 2.5, "supported"),
+        (0.5, 0.95, 0.7, "contradicted"),  # 1 / 1.05 = .9524
+        (0.0, 0.95, 0.7, "contradicted"),
+        (0.96, 1.04, 1.0, "not supported"),
+        (1.05, 9.0, 4.0, "inconclusive"),  # on the edge is not beyond it
+        (0.9, 1.01, 0.95, "inconclusive"),
+        (0.0, math.inf, 4.0, "inconclusive"),
+        (math.nan, math.nan, 4.0, "inconclusive"),
     ],
 )
-def test_ratio(low: float, high: float, expected: str) -> None:
-    assert ratio_verdict(low, high, 1.67, 0.05, "higher").name == expected
+def test_ratio(low: float, high: float, mean: float, expected: str) -> None:
+    assert ratio_verdict(low, high, 4.0, 0.05, "higher", mean).name == expected
 
 
-def test_one_seed_says_so() -> None:
-    for found in (
-        ratio_verdict(math.nan, math.nan, 2.0, 0.05, "higher"),
-        non_inferiority_verdict(math.nan, math.nan, 0.5, "higher"),
-    ):
-        assert found == ("inconclusive", ONE_SEED)
+def test_a_size_is_counted_from_no_effect_and_for_factors_in_logs() -> None:
+    assert Size(4.0, 1.0, logarithmic=True).share(0.5) == pytest.approx(2.0)
+    assert Size(0.25, 1.0, logarithmic=True).share(0.5) == pytest.approx(0.5)
+    assert Size(-3.0).share(0.5) == -1.5
+    assert Size(1.0, 0.5).share(0.8) == pytest.approx(0.9)
+
+
+def test_a_mean_that_is_no_size_supports_nothing() -> None:
+    size, band = Size(4.0, 1.0, logarithmic=True), (0.95, 1.05)
+    assert verdict(Interval(4.0, 1.2, 9.0, 3), size, band, "higher").name == "supported"
+    flat = verdict(Interval(4.0, 1.2, 9.0, 3, sized=False), size, band, "higher")
+    assert flat.name == "partly supported"
+    assert "its mean is no size to go by" in flat.reason
+    assert verdict(Interval(4.0, 2.1, 9.0, 3, sized=False), size, band, "higher").name == "supported"
+
+
+def test_no_interval_says_why() -> None:
+    none = (math.nan, math.nan)
+    assert verdict(Interval(1.0, *none, 1), None, (-1, 1), "higher").reason == f"{ONE_SEED}; the source gives no size"
+    assert (
+        verdict(Interval(1.0, *none, 3), Size(2.0), (-1, 1), "higher").reason
+        == f"{NO_SPREAD}; the published 2 is not excluded"
+    )
+    assert non_inferiority_verdict(Interval(0.0, *none, 1), 0.0, 0.5, "higher").name == "inconclusive"
+    assert exact_verdict(Interval(0.0, *none, 3), 0.0, (-1, 1), "higher").reason.startswith(NO_SPREAD)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (difference_verdict(-0.5, 1.5, 2.0, 0.2, "higher"), "; the published 2 is excluded"),
+        (difference_verdict(-0.5, 2.5, 2.0, 0.2, "higher"), "; the published 2 is not excluded"),
+        (difference_verdict(-2.5, 0.5, -2.0, 0.2, "lower"), "; the published -2 is not excluded"),
+        (difference_verdict(-0.5, 2.5, None, 0.2, "higher"), "; the source gives no size"),
+        (ratio_verdict(0.8, 1.5, 1.67, 0.05, "higher"), "; the published 1.67 is excluded"),
+        (lossless_verdict(-0.9, -0.1, 0.5, "higher"), "; the published 0 is excluded"),
+        (lossless_verdict(-0.9, 0.1, 0.5, "higher"), "; the published 0 is not excluded"),
+        (exact_verdict(Interval(1.2, 1.05, 1.3, 3), 1.0, (0.9, 1.1), "higher"), "; the published 1 is excluded"),
+        (exact_verdict(Interval(1.2, 0.95, 1.3, 3), 1.0, (0.9, 1.1), "higher"), "; the published 1 is not excluded"),
+    ],
+)
+def test_inconclusive_says_whether_the_published_size_is_excluded(found: Verdict, words: str) -> None:
+    assert found.name == "inconclusive"
+    assert found.reason.endswith(words)
 
 
 def test_without_a_published_size_beyond_is_enough() -> None:
@@ -68,8 +120,8 @@ def test_without_a_published_size_beyond_is_enough() -> None:
     [(-0.4, 0.9, "supported"), (-0.9, -0.6, "contradicted"), (-0.6, 0.1, "inconclusive"), (-0.5, 0.1, "inconclusive")],
 )
 def test_non_inferiority(low: float, high: float, expected: str) -> None:
-    assert non_inferiority_verdict(low, high, 0.5, "higher").name == expected
-    assert non_inferiority_verdict(-high, -low, 0.5, "lower").name == expected
+    assert lossless_verdict(low, high, 0.5, "higher").name == expected
+    assert lossless_verdict(-high, -low, 0.5, "lower").name == expected
 
 
 @pytest.mark.parametrize(
@@ -89,8 +141,9 @@ def test_non_inferiority(low: float, high: float, expected: str) -> None:
     ],
 )
 def test_exact(low: float, high: float, published: float, bound: bool, expected: str) -> None:
-    assert exact_verdict(low, high, published, 0.1, "higher", bound).name == expected
-    assert exact_verdict(-high, -low, -published, 0.1, "lower", bound).name == expected
+    interval, mirrored = Interval((low + high) / 2, low, high, 1), Interval(-(low + high) / 2, -high, -low, 1)
+    assert exact_verdict(interval, published, tolerated(published, 0.1), "higher", bound).name == expected
+    assert exact_verdict(mirrored, -published, tolerated(-published, 0.1), "lower", bound).name == expected
 
 
 @given(ends, ends, st.none() | st.floats(-5, 5), st.floats(0, 2))
@@ -114,7 +167,7 @@ def test_a_better_interval_never_gets_a_worse_verdict(
     before = difference_verdict(low, high, published, margin, "higher").name
     after = difference_verdict(low + up, max(high + up, high + more), published, margin, "higher").name
     assert RANK[after] >= RANK[before]
-    lossless = [non_inferiority_verdict(low + u, high + u, margin + 0.1, "higher").name for u in (0.0, up)]
+    lossless = [lossless_verdict(low + u, high + u, margin + 0.1, "higher").name for u in (0.0, up)]
     assert RANK[lossless[1]] >= RANK[lossless[0]]
 
 
@@ -128,8 +181,12 @@ def test_a_ratio_and_its_reciprocal_agree(a: float, b: float, margin: float) -> 
 
 
 def test_reason_names_the_margin_that_decided() -> None:
-    assert verdict(-0.9, -0.3, -1.0, (-0.2, 0.2), "lower").reason == (
-        "the interval [-0.9, -0.3] lies wholly below -0.2 but ends short of the published -1"
+    assert difference_verdict(-0.9, -0.3, -1.0, 0.2, "lower").reason == (
+        "the interval [-0.9, -0.3] lies wholly below -0.2, but the mean -0.6 is short of -0.8, 80 % of the published -1, "
+        "and the nearer end of -0.5, half of it"
+    )
+    assert difference_verdict(0.9, 0.9, None, 0.2, "higher").reason == (
+        "the number 0.9 lies wholly above 0.2; the source gives no size to reach"
     )
 
 
@@ -155,11 +212,12 @@ def test_a_claim_at_odds_with_itself_is_refused(rule: dict, given_: dict, messag
 
 
 def test_rule_text_states_the_margins() -> None:
-    assert rule_text(make_claim(RATIO, published=1.67)) == (
-        "Speedup of flops: the cost at which the fully decayed plain recipe reaches the test_accuracy of method, over "
-        "the cost of method: supported if the 95 % interval lies wholly above 1.05 and reaches 1.67, partly supported "
-        "if it lies there but ends short of that, contradicted if wholly below 0.9524, not supported if inside "
-        "[0.9524, 1.05], otherwise inconclusive."
+    assert rule_text(make_claim(RATIO, published=4.0)) == (
+        "Speedup of flops: the cost at which the fully decayed plain recipe, at its best so far, reaches the test_accuracy "
+        "of method, over the cost of method (where the recipe's sweep is flat, its mean is no size): supported if the 95 % "
+        "interval lies wholly above 1.05 and either the mean is at or above 3.031 (80 % of the published 4) or the whole "
+        "interval above 2 (half of it), partly supported if it lies there without either, contradicted if wholly below "
+        "0.9524, not supported if inside [0.9524, 1.05], otherwise inconclusive."
     )
 
 

@@ -256,7 +256,7 @@ def record_all(workspace: Workspace, on_run: Callable[[str], None] = lambda name
 
 
 def machine() -> dict[str, str]:
-    """What the last bits hang on."""
+    """What the last bits depend on."""
     return {"cpu": cpu_model(), "torch": torch.__version__}
 
 

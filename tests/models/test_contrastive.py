@@ -1,4 +1,4 @@
-"""Two towers: shapes, PI-resizing against its definition, masking, and weights that hang on the seed alone."""
+"""Two towers: shapes, PI-resizing against its definition, masking, and weights that depend on the seed alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image classifiers: FLOPs and parameters against counts by hand, shapes, and initial weights that hang on the seed."""
+"""Image classifiers: FLOPs and parameters against counts by hand, shapes, and initial weights that depend on the seed."""
 
 from __future__ import annotations
 

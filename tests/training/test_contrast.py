@@ -299,7 +299,7 @@ def test_two_processes_choose_alike_and_train_as_one(tmp_path: Path) -> None:
         return {}
 
     # Each process interleaves the patch sides of its own part: 0, 2, 4, ... fine, coarse, fine; so the sides of pairs
-    # differ from one process's, but the choices and the amount do not hang on that in the first step.
+    # differ from one process's, but the choices and the amount do not depend on that in the first step.
     trained(joint(), recipe=RECIPE.model_copy(update={"patches": [2, 4]}), reference=reference(), on_choice=keep)
     assert first["choices"][0] == seen[0]
     assert first["examples"] == 48

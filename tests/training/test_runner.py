@@ -53,7 +53,7 @@ TRAINING = 3 * FORWARD - STEM  # nothing is propagated back through the stem to 
 
 
 def result(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """A run's curve and summary without what hangs on the machine's speed."""
+    """A run's curve and summary without what depends on the machine's speed."""
     curve = pd.read_parquet(folder / "curve.parquet").drop(columns="seconds")
     summary = read_summary(folder).model_dump(mode="json")
     summary["meters"] = {name: value for name, value in summary["meters"].items() if name not in MACHINE}

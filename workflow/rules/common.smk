@@ -14,8 +14,7 @@ from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, sha256_of
 from scrimp.listing import check_config
-from scrimp.measure.code import code_digest, package_root
-from scrimp.measure.provenance import lock_digest
+from scrimp.measure.code import code_digest, lock_digest, package_root
 from scrimp.stages import training_code
 from scrimp.studies.loading import study_code
 

@@ -52,11 +52,17 @@ def signed_sum(metric: str, terms: list[tuple[str, int]], speaks_of: str, runs: 
     seeds, notes = runs.paired_seeds(arms)
     values = [sum(sign * runs.quality(arm, seed, metric) for arm, sign in signed) for seed in seeds]
     points = observations(runs.arm(speaks_of), seeds, values)
-    return Evidence(mean_interval(values), points, arms, runs.run_commands(arms, seeds), notes)
+    interval = mean_interval(values, step=runs.resolution(arms, seeds, metric))
+    return Evidence(interval, points, arms, runs.run_commands(arms, seeds), notes)
 
 
-def probed(probe: str, column: str, where: Mapping[str, object], runs: Runs) -> Evidence:
-    """The rows of a probe's table that match `where`: one is a derived number, several are repeats of a measurement."""
+def probed(probe: str, column: str, where: Mapping[str, object], runs: Runs, cases: str | None = None) -> Evidence:
+    """The rows of a probe's table that match `where`.
+
+    One row is a derived number, with the interval of the columns `COLUMN_low` and `COLUMN_high` (or `low` and `high`) if
+    the table has them. Several are repeats of a measurement. `cases`: the column that says of how many cases `column` is
+    a share: it resolves one of them, and lies between 0 and 1.
+    """
     study = runs.study.study
     command = f"scrimp probe {study} {probe} --scale {runs.scale}"
     if probe not in runs.study.scale(runs.scale).probes:
@@ -65,7 +71,7 @@ def probed(probe: str, column: str, where: Mapping[str, object], runs: Runs) -> 
     if not path.exists():
         raise NotRunError(f"no table of the probe {probe} at scale {runs.scale}; make it with `{command}`", [command])
     table = pd.read_parquet(path)
-    for name in [column, *where]:
+    for name in [column, *where, *([cases] if cases else [])]:
         if name not in table.columns:
             raise ScrimpError(unknown("column", name, map(str, table.columns), str(path)))
     for name, wanted in where.items():
@@ -75,8 +81,25 @@ def probed(probe: str, column: str, where: Mapping[str, object], runs: Runs) -> 
     values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
     if not np.isfinite(values).all():
         raise NotRunError(f"{column} of the probe {probe} was not measured")
-    seeds = table["seed"].tolist() if "seed" in table.columns else [None] * len(values)
-    only = float(values[0])
-    interval = Interval(only, only, only, 1) if len(values) == 1 else mean_interval(values)
     notes = list(dict.fromkeys(note for note in table.get("note", []) if note))
+    seeds = table["seed"].tolist() if "seed" in table.columns else [None] * len(values)
+    if len(values) == 1:
+        interval = _derived(table, column, float(values[0]))
+    elif np.ptp(values) == 0 and "seed" not in table.columns:
+        interval = Interval(float(values[0]), float(values[0]), float(values[0]), len(values))
+        notes = [f"the same in all {len(values)} rows: a counted number", *notes]
+    else:
+        step = 0.0 if cases is None else 1 / float(table[cases].min())
+        interval = mean_interval(values, step=step)
+        if cases is not None:
+            low, high = np.clip([interval.low, interval.high], 0, 1).tolist()
+            interval = Interval(interval.mean, low, high, interval.n)
     return Evidence(interval, observations(probe, seeds, values.tolist()), [], [command], notes)
+
+
+def _derived(row: pd.DataFrame, column: str, value: float) -> Interval:
+    """One derived number, and its own interval where its table says one."""
+    for low, high in ((f"{column}_low", f"{column}_high"), ("low", "high")):
+        if low in row.columns and high in row.columns and np.isfinite(ends := row[[low, high]].to_numpy(float)[0]).all():
+            return Interval(value, float(ends[0]), float(ends[1]), 1)
+    return Interval(value, value, value, 1)

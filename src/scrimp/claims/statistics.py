@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
-from scipy.optimize import isotonic_regression
+from scipy import special, stats
 
 from scrimp.metrics import Better
 
@@ -19,17 +19,24 @@ Censored = Literal["above", "below"]
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 8  # values; below, the bootstrap's coverage is worse than that of the t interval
 RESAMPLES = 9999
+OCTAVE = 2.0  # a sweep has a slope at a speedup if it rises within this factor around it
+SAME = 1e-9  # of the largest value: a difference below is one of rounding
 GRID = 1001  # speedups tried along a sweep; a factor 16 in steps of 0.3 %
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean with its confidence interval, in the unit of the values; both ends are nan where one value gives none."""
+    """A mean with its confidence interval, in the unit of the values.
+
+    Both ends are nan where there is none: one value, or values without spread on no known grid. They are equal for a
+    number that was counted or derived. `sized` is false where the ends hold but the mean is no size to go by.
+    """
 
     mean: float
     low: float
     high: float
     n: int
+    sized: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,11 +57,15 @@ def mean_interval(
     confidence: float = CONFIDENCE,
     censored: Sequence[Censored | None] | None = None,
     rng: np.random.Generator | None = None,
+    step: float = 0.0,
 ) -> Interval:
     """Mean of per-seed values (paired differences, logs of speedups) with its two-sided confidence interval.
 
     Student's t for n < 8, the BCa bootstrap above; one value gives no interval (nan, nan). `rng` drives the bootstrap;
     by default a generator with a fixed seed, so that the same files always give the same verdict.
+
+    `step` is what the values resolve, one test example for instance (`resolution`): their standard deviation is taken to
+    be no smaller, so that values that happen to be equal do not look exact. Equal values without a step have no interval.
 
     An infinite value, or one marked `censored` (its value is then a bound), opens the interval on its side: "above"
     sets `high` to inf, "below" sets `low` to -inf. The other end stays honest: it is computed from the bounds (an
@@ -75,7 +86,7 @@ def mean_interval(
     finite = array[np.isfinite(array)]
     low, high = -np.inf, np.inf
     if finite.size:
-        low, high = _finite_interval(np.clip(array, finite.min(), finite.max()), confidence, rng)
+        low, high = _finite_interval(np.clip(array, finite.min(), finite.max()), confidence, rng, step)
     if np.isneginf(array).any() or "below" in marks:
         low = -np.inf
     if np.isposinf(array).any() or "above" in marks:
@@ -83,17 +94,42 @@ def mean_interval(
     return Interval(mean, float(low), float(high), array.size)
 
 
-def _finite_interval(values: Array, confidence: float, rng: np.random.Generator | None) -> tuple[float, float]:
-    if np.ptp(values) == 0:  # a deterministic cost: neither method is defined without spread
-        return float(values[0]), float(values[0])
+def _finite_interval(values: Array, confidence: float, rng: np.random.Generator | None, step: float) -> tuple[float, float]:
+    spread = float(values.std(ddof=1))
+    if spread <= step or spread <= SAME * np.abs(values).max():
+        if step == 0:
+            return float("nan"), float("nan")
+        reach = step / np.sqrt(values.size) * _t_point(values.size, confidence)
+        return float(values.mean() - reach), float(values.mean() + reach)
     if values.size < BOOTSTRAP_FROM:
-        low, high = stats.t.interval(confidence, values.size - 1, loc=values.mean(), scale=stats.sem(values))
-        return float(low), float(high)
+        reach = spread / np.sqrt(values.size) * _t_point(values.size, confidence)
+        return float(values.mean() - reach), float(values.mean() + reach)
     rng = np.random.default_rng(0) if rng is None else rng
     ends = stats.bootstrap(
         (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, method="BCa", vectorized=True, rng=rng
     ).confidence_interval
     return float(ends.low), float(ends.high)
+
+
+@cache
+def _t_point(n: int, confidence: float = CONFIDENCE) -> float:
+    """The point of Student's t that a two-sided interval of n values reaches to, in standard errors."""
+    return float(special.stdtrit(n - 1, (1 + confidence) / 2))
+
+
+def resolution(values: ArrayLike) -> float:
+    """The step of the grid that values lie on, in their unit: accuracies are whole numbers of test examples.
+
+    It is the largest number that all their differences are multiples of, to nine digits; 0 where all are equal.
+    """
+    array = np.unique(np.asarray(values, dtype=np.float64))
+    nothing = SAME * float(np.abs(array).max())
+    step = 0.0
+    for gap in np.diff(array).tolist():
+        rest = gap
+        while rest > nothing:  # Euclid's algorithm
+            step, rest = rest, abs(step - round(step / rest) * rest)
+    return step
 
 
 def geometric_interval(speedups: Sequence[Speedup], confidence: float = CONFIDENCE) -> Interval:
@@ -113,9 +149,9 @@ def sweep_speedup(costs: ArrayLike, qualities: ArrayLike, cost: float, quality: 
     """Horizontal distance from the method's point to the baseline sweep (DESIGN, The baseline sweep), for one seed.
 
     `costs`, `qualities`: shape (points,), one point per fully decayed run of the plain recipe, any order; `cost` and
-    `quality` are the method's. An isotonic fit along cost makes the sweep monotone; between points it is interpolated
-    linearly in log cost. Where the fit has a plateau at the wanted quality the *first* cost that reaches it counts: the
-    smallest speedup, against the method. Below the first point and above the last one the speedup is censored there.
+    `quality` are the method's. The sweep's line is its running best (`sweep_line`), interpolated linearly in log cost.
+    The *first* cost that reaches the wanted quality counts: the smallest speedup, against the method. Below the first
+    point and above the line's end the speedup is censored there.
 
     `better`: whether a high quality (accuracy) or a low one (loss) is good.
     Raises ValueError with fewer than two points, or on costs that are not positive and finite.
@@ -138,50 +174,90 @@ def sweep_speedup(costs: ArrayLike, qualities: ArrayLike, cost: float, quality: 
 
 
 def sweep_interval(
-    sweeps: Sequence[tuple[ArrayLike, ArrayLike]], ends: Sequence[tuple[float, float]], better: Better = "higher"
+    sweeps: Sequence[tuple[ArrayLike, ArrayLike]],
+    ends: Sequence[tuple[float, float]],
+    better: Better = "higher",
+    step: float = 0.0,
 ) -> tuple[list[Speedup], Interval]:
     """Per-seed speedups on the sweep, and the interval of their geometric mean.
 
-    `sweeps`: per seed (costs, qualities), shape (points,); `ends`: per seed the method's (cost, quality).
+    `sweeps`: per seed (costs, qualities), shape (points,); `ends`: per seed the method's (cost, quality); `step`: what a
+    quality resolves.
 
     The interval is the wider, end by end, of two: the t interval of the logs, and the speedups at which a paired t test
     of *quality* cannot tell the method from the sweep. The first alone is wrong on a saturated sweep: there all seeds
     may beat their sweep's top by a hair, which gives equal censored speedups, no spread, and with 3 seeds a false claim
     about every tenth time. The second is wide exactly there, because it asks by how much the qualities differ.
+
+    The mean is a size (`sized`) only where the sweep rises around it: on a flat sweep noise decides which of its costs
+    reaches the method's quality first.
     """
     pairs = list(zip(sweeps, ends, strict=True))
     speedups = [sweep_speedup(*sweep, *end, better=better) for sweep, end in pairs]
     logs = geometric_interval(speedups)
     if logs.n == 1:
         return speedups, logs
-    low, high = _quality_bounds(pairs, 1.0 if better == "higher" else -1.0)
-    return speedups, Interval(logs.mean, min(logs.low, low), max(logs.high, high), logs.n)
+    tests = _Tests.of(pairs, 1.0 if better == "higher" else -1.0, step)
+    low, high = (0.0, float("inf")) if tests is None else tests.bounds()
+    low, high = float(np.fmin(logs.low, low)), float(np.fmax(logs.high, high))  # logs without spread have no ends
+    rises = tests is not None and tests.rises(logs.mean)
+    return speedups, Interval(logs.mean, min(low, logs.mean), max(high, logs.mean), logs.n, sized=rises)
 
 
-def _quality_bounds(
-    pairs: list[tuple[tuple[ArrayLike, ArrayLike], tuple[float, float]]], sign: float
-) -> tuple[float, float]:
-    """The speedups s that the qualities leave open: is the method's above the sweep's at s times the method's cost?
+@dataclass(frozen=True)
+class _Tests:
+    """Paired t tests of quality along the costs that every seed's sweep has; a high quality is good here."""
 
-    From the sweep's cheap end, `low` is where the paired t interval of the lead first touches 0 (0 if at once); from
-    the dear end, `high` likewise (inf). Each cost is tested by itself on the unsmoothed sweep: an isotonic fit
-    would lean down at the cheap end and up at the dear one.
-    """
-    lines = []
-    for (costs, qualities), (cost, quality) in pairs:
-        order = np.argsort(np.asarray(costs), kind="stable")
-        logs = np.log(np.asarray(costs, dtype=np.float64)[order]) - np.log(cost)  # log speedup at each point
-        lines.append((logs, sign * (quality - np.asarray(qualities, dtype=np.float64)[order])))
-    start, end = max(logs[0] for logs, _ in lines), min(logs[-1] for logs, _ in lines)
-    if not start < end:  # costs so uneven that no speedup lies on every seed's sweep
-        return 0.0, float("inf")
-    grid = np.linspace(start, end, GRID)  # (GRID,) log speedups
-    leads = np.array([np.interp(grid, logs, lead) for logs, lead in lines])  # (seeds, GRID)
-    mean = leads.mean(axis=0)
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(leads) - 1) * stats.sem(leads, axis=0)
-    low = _crossing(grid, mean - reach)
-    high = _crossing(grid[::-1], (-mean - reach)[::-1])
-    return 0.0 if low is None else float(np.exp(low)), float("inf") if high is None else float(np.exp(high))
+    grid: Array  # (GRID,) log speedups: log cost on the sweep less the method's
+    sweep: Array  # (seeds, GRID) the sweep's quality, unsmoothed: a running best leans up the more points it has behind it
+    method: Array  # (seeds, 1)
+    step: float
+
+    @classmethod
+    def of(
+        cls, pairs: list[tuple[tuple[ArrayLike, ArrayLike], tuple[float, float]]], sign: float, step: float
+    ) -> _Tests | None:
+        """None where costs are so uneven that no speedup lies on every seed's sweep."""
+        lines = []
+        for (costs, qualities), (cost, _) in pairs:
+            order = np.argsort(np.asarray(costs), kind="stable")
+            logs = np.log(np.asarray(costs, dtype=np.float64)[order]) - np.log(cost)
+            lines.append((logs, sign * np.asarray(qualities, dtype=np.float64)[order]))
+        start, end = max(logs[0] for logs, _ in lines), min(logs[-1] for logs, _ in lines)
+        if not start < end:
+            return None
+        grid = np.linspace(start, end, GRID)
+        sweep = np.array([np.interp(grid, logs, qualities) for logs, qualities in lines])
+        return cls(grid, sweep, sign * np.array([[quality] for _, (_, quality) in pairs]), step)
+
+    def lower(self, differences: Array) -> Array:
+        """Lower ends (columns,) of the paired t intervals of differences (seeds, columns)."""
+        n = len(differences)
+        spread = np.maximum(differences.std(axis=0, ddof=1), self.step)
+        lower: Array = differences.mean(axis=0) - _t_point(n) * spread / np.sqrt(n)
+        return lower
+
+    def bounds(self) -> tuple[float, float]:
+        """The speedups that the qualities leave open.
+
+        From the sweep's cheap end, `low` is where the method stops being above it for certain (0 if at once); from the
+        dear end, `high` is where it stops being below (inf if at once). Costs at the dear end at which the sweep has
+        fallen for certain from its best before are passed over: its running best is no lower there.
+        """
+        running = np.maximum.accumulate(self.sweep.mean(axis=0))
+        best = np.maximum.accumulate(np.where(np.diff(running, prepend=-np.inf) > 0, np.arange(GRID), 0))  # where it was set
+        fallen = self.lower(self.sweep[:, best] - self.sweep) > 0
+        last = int(np.flatnonzero(~fallen)[-1]) + 1
+        low = _crossing(self.grid, self.lower(self.method - self.sweep))
+        high = _crossing(self.grid[:last][::-1], self.lower(self.sweep[:, :last] - self.method)[::-1])
+        return 0.0 if low is None else float(np.exp(low)), float("inf") if high is None else float(np.exp(high))
+
+    def rises(self, speedup: float) -> bool:
+        """Whether the sweep gains quality for certain within a factor OCTAVE around a speedup, or up to its best there."""
+        centre = np.clip(np.log(speedup), self.grid[0], self.grid[-1])
+        inside = np.flatnonzero(np.abs(self.grid - centre) <= np.log(OCTAVE) + SAME)
+        top = inside[int(self.sweep[:, inside].mean(axis=0).argmax())]
+        return bool(self.lower(self.sweep[:, [top]] - self.sweep[:, [inside[0]]])[0] > 0)
 
 
 def _crossing(grid: Array, lead: Array) -> float | None:
@@ -197,9 +273,10 @@ def _crossing(grid: Array, lead: Array) -> float | None:
 
 
 def sweep_line(costs: ArrayLike, qualities: ArrayLike) -> tuple[Array, Array]:
-    """The sweep as a never falling line: log costs (ascending, distinct) and the isotonic fit of the qualities there.
+    """The sweep's running best: log costs (ascending, distinct), and the best quality of any point up to each.
 
-    Points of equal cost are averaged and weigh as many as they are. Higher quality is better here.
+    More plain training that makes the plain recipe worse does not make a method cheap. Points of equal cost are averaged.
+    Higher quality is better here.
     """
     given, heights = np.asarray(costs, dtype=np.float64), np.asarray(qualities, dtype=np.float64)
     if given.ndim != 1 or given.shape != heights.shape or given.size < 2:
@@ -207,8 +284,7 @@ def sweep_line(costs: ArrayLike, qualities: ArrayLike) -> tuple[Array, Array]:
     if not (np.isfinite(given).all() and (given > 0).all() and np.isfinite(heights).all()):
         raise ValueError(f"a sweep needs positive costs and finite qualities, got {given} and {heights}")
     distinct, place, counts = np.unique(given, return_inverse=True, return_counts=True)
-    means = np.bincount(place, weights=heights) / counts
-    return np.log(distinct), isotonic_regression(means, weights=counts.astype(np.float64)).x
+    return np.log(distinct), np.maximum.accumulate(np.bincount(place, weights=heights) / counts)
 
 
 def curve_speedup(

@@ -1,15 +1,27 @@
-"""From an interval and fixed margins to a verdict (DESIGN, How a claim is judged), and the words for both."""
+"""From an interval and fixed margins to a verdict (DESIGN, How a claim is judged), and the words for both.
+
+The margins that all rules share stand here, each once; docs/judging.md explains them.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from scrimp.config.claims import Claim, Direction
 
+if TYPE_CHECKING:
+    from scrimp.claims.statistics import Interval
+
 VerdictName = Literal["supported", "partly supported", "not supported", "contradicted", "inconclusive", "not run"]
 
+REACH = 0.8  # share of the published size that a measured number must have; sizes are counted from no effect
+HALF = 0.5  # or the share of it that the whole interval must lie beyond
+# How far a number may lie from a published one and be the same: one tolerance for each kind of number.
+TOLERANCES = {"counted": 0.02, "measured": 0.1}
+
 ONE_SEED = "one seed gives no interval"
+NO_SPREAD = "the values of all seeds are the same, which gives no interval"
 
 
 class Verdict(NamedTuple):
@@ -27,33 +39,60 @@ class Band(NamedTuple):
     label: str
 
 
-def verdict(
-    low: float, high: float, published: float | None, no_effect: tuple[float, float], direction: Direction
-) -> Verdict:
-    """Judge the interval [low, high] of an effect; all numbers share one unit, `no_effect` is the band (lower, upper).
+class Size(NamedTuple):
+    """A published number as a size: counted from `nothing`, the number that means no effect, for factors in logs."""
 
-    `direction` is the side of the band where the claim says that the *measured* number lies. `published` None: the
-    source gives no size, and being beyond the band is enough. Ends that are nan (one seed) are inconclusive.
+    published: float
+    nothing: float = 0.0
+    logarithmic: bool = False
+
+    def share(self, share: float) -> float:
+        """The number that has `share` of the size."""
+        if self.logarithmic:
+            return self.nothing * (self.published / self.nothing) ** share
+        return self.nothing + share * (self.published - self.nothing)
+
+
+def verdict(interval: Interval, size: Size | None, no_effect: tuple[float, float], direction: Direction) -> Verdict:
+    """Judge the interval of an effect; all numbers share one unit, `no_effect` is the band (lower, upper).
+
+    `direction` is the side of the band where the claim says that the *measured* number lies. `size` None: the source
+    gives no size, and being beyond the band is enough. Ends that are nan (one seed, no spread) are inconclusive.
     """
-    if math.isnan(low) or math.isnan(high):
-        return Verdict("inconclusive", ONE_SEED)
+    published = None if size is None else size.published
+    if no_interval(interval):
+        return Verdict("inconclusive", f"{why_none(interval)}{exclusion(interval, published)}")
     sign, beyond, short = side(direction)
-    worse, better = sorted((sign * low, sign * high))
+    worse, better = sorted((sign * interval.low, sign * interval.high))
     floor, ceiling = sorted((sign * no_effect[0], sign * no_effect[1]))
-    interval = interval_words(low, high)
+    found = found_words(interval)
     if worse > ceiling:
-        clear = f"the interval {interval} lies wholly {beyond} {number_words(sign * ceiling)}"
-        if published is None:
-            return Verdict("supported", f"{clear}; the source gives no size to reach")
-        if better >= sign * published:
-            return Verdict("supported", f"{clear} and reaches the published {number_words(published)}")
-        return Verdict("partly supported", f"{clear} but ends short of the published {number_words(published)}")
+        name, reached = _reached(interval, sign * worse, size, direction)
+        return Verdict(name, f"{found} lies wholly {beyond} {number_words(sign * ceiling)}{reached}")
     if better < floor:
-        return Verdict("contradicted", f"the interval {interval} lies wholly {short} {number_words(sign * floor)}")
+        return Verdict("contradicted", f"{found} lies wholly {short} {number_words(sign * floor)}")
     band = interval_words(*sorted(no_effect))
     if worse >= floor and better <= ceiling:
-        return Verdict("not supported", f"the interval {interval} lies inside the no-effect band {band}")
-    return Verdict("inconclusive", f"the interval {interval} reaches over an edge of the no-effect band {band}")
+        return Verdict("not supported", f"{found} lies inside the no-effect band {band}")
+    over = f"{found} reaches over an edge of the no-effect band {band}"
+    return Verdict("inconclusive", f"{over}{exclusion(interval, published)}")
+
+
+def _reached(interval: Interval, nearer: float, size: Size | None, direction: Direction) -> tuple[VerdictName, str]:
+    """Whether a number beyond no effect has the published size; `nearer` is its interval's end nearer to no effect."""
+    if size is None:
+        return "supported", "; the source gives no size to reach"
+    sign = side(direction)[0]
+    reach, half = size.share(REACH), size.share(HALF)
+    published = f"the published {number_words(size.published)}"
+    if interval.sized and sign * interval.mean >= sign * reach:
+        return "supported", f", and the mean {number_words(interval.mean)} has {percent(REACH)} of {published} or more"
+    if sign * nearer > sign * half:
+        return "supported", f", and beyond {number_words(half)}, half of {published}"
+    mean = f"the mean {number_words(interval.mean)} is short of {number_words(reach)}, {percent(REACH)} of {published}"
+    if not interval.sized:
+        mean = "its mean is no size to go by"
+    return "partly supported", f", but {mean}, and the nearer end of {number_words(half)}, half of it"
 
 
 def check_claim(claim: Claim, where: str) -> None:
@@ -76,9 +115,38 @@ def side(direction: Direction) -> tuple[float, str, str]:
     return (1.0, "above", "below") if direction == "higher" else (-1.0, "below", "above")
 
 
+def no_interval(interval: Interval) -> bool:
+    """Whether an end of it is missing."""
+    return math.isnan(interval.low) or math.isnan(interval.high)
+
+
+def why_none(interval: Interval) -> str:
+    """Why there is no interval."""
+    return ONE_SEED if interval.n == 1 else NO_SPREAD
+
+
+def exclusion(interval: Interval, published: float | None) -> str:
+    """What an inconclusive interval says of the published number, as a clause that ends the reason."""
+    if published is None:
+        return "; the source gives no size"
+    inside = no_interval(interval) or interval.low <= published <= interval.high
+    return f"; the published {number_words(published)} is {'not excluded' if inside else 'excluded'}"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
 def number_words(value: float) -> str:
     return f"{value:.4g}"
 
 
 def interval_words(low: float, high: float) -> str:
     return f"[{number_words(low)}, {number_words(high)}]"
+
+
+def found_words(interval: Interval) -> str:
+    """What was found: an interval, or a number that was counted or derived and has none."""
+    if interval.low == interval.high:
+        return f"the number {number_words(interval.low)}"
+    return f"the interval {interval_words(interval.low, interval.high)}"

@@ -24,13 +24,13 @@ LARGEST_DENOMINATOR = 1000
 
 def expanded(arms: dict[str, Any], where: str) -> dict[str, Any]:
     """The arms with every grid's in its place, in the grid's order; errors say `where` and the entry."""
-    found: dict[str, Any] = {}
+    single: dict[str, Any] = {}
     for entry, arm in arms.items():
         for name, each in _each(str(entry), arm, f"{where}.{entry}"):
-            if name in found:
+            if name in single:
                 raise ScrimpError(f"{where}.{entry}: there are two arms {name!r}")
-            found[name] = each
-    return found
+            single[name] = each
+    return single
 
 
 def _each(entry: str, arm: Any, where: str) -> list[tuple[str, Any]]:
@@ -64,7 +64,7 @@ def _filled(value: Any, chosen: dict[str, Any], where: str) -> Any:
     alone = BRACES.fullmatch(value)
     if alone and alone[2] is None:
         return chosen[alone[1]]
-    return BRACES.sub(lambda found: _written(chosen[found[1]], found[2], where), value)
+    return BRACES.sub(lambda braces: _written(chosen[braces[1]], braces[2], where), value)
 
 
 def _written(value: Any, form: str | None, where: str) -> str:
@@ -79,13 +79,13 @@ def _written(value: Any, form: str | None, where: str) -> str:
 
 def listed(names: list[Any], arms: dict[str, Any], where: str) -> list[Any]:
     """A list of arms with every `pattern*` replaced by the arms that it matches and that the list does not name itself."""
-    found: list[Any] = []
+    names_of_arms: list[Any] = []
     for name in names:
         if not isinstance(name, str) or "*" not in name:
-            found.append(name)
+            names_of_arms.append(name)
             continue
         matching = [arm for arm in arms if fnmatch.fnmatchcase(arm, name)]
         if not matching:
             raise ScrimpError(f"{where}: no arm matches {name!r}; known: {', '.join(arms)}")
-        found += [arm for arm in matching if arm not in found and arm not in names]
-    return found
+        names_of_arms += [arm for arm in matching if arm not in names_of_arms and arm not in names]
+    return names_of_arms

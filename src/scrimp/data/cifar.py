@@ -120,9 +120,9 @@ def _from_jpegs(archive: Path, options: CifarOptions) -> Iterator[Sample]:
     path = re.compile(r"(?:.*/)?(train|test)/([^/]+)/([^/]+)\.jpe?g")
     pictures: dict[tuple[str, int, str], tuple[str, bytes]] = {}
     for name, content in iter_members(archive, wanted=lambda name: _is_match(path, name)):
-        found = path.fullmatch(name)
-        assert found is not None  # `wanted` let it through
-        split, class_name, stem = found.groups()
+        match = path.fullmatch(name)
+        assert match is not None  # `wanted` let it through
+        split, class_name, stem = match.groups()
         if class_name not in CIFAR10_CLASSES:
             raise ScrimpError(f"{archive}: member {name}: {class_name!r} is no class of CIFAR-10")
         pictures[split, CIFAR10_CLASSES.index(class_name), stem] = (name, content)
@@ -151,11 +151,11 @@ def _decoded(archive: Path, name: str, content: bytes) -> npt.NDArray[np.uint8]:
 _WRONG_ARCHIVE = "is it the archive that the layout {} stands for?"
 
 
-def _require_count(archive: Path, options: CifarOptions, split: str, found: int) -> None:
+def _require_count(archive: Path, options: CifarOptions, split: str, counted: int) -> None:
     expected = options.train if split == "train" else options.test
-    if found != expected:
+    if counted != expected:
         raise ScrimpError(
-            f"{archive} has {found:,} samples in its {split} split, but {expected:,} are expected; "
+            f"{archive} has {counted:,} samples in its {split} split, but {expected:,} are expected; "
             f"{_WRONG_ARCHIVE.format(options.layout)}"
         )
 

@@ -162,7 +162,7 @@ def build(folder: Path, base: Path, base_name: str, options: Options) -> dict[st
     samples = samples.assign(concept=samples["name"].map(concept))
     samples = samples[samples["concept"] != ""]
     counts = samples["concept"].value_counts()
-    # Ties in the count are broken by the concept's name, so that the classes do not hang on the order of rows.
+    # Ties in the count are broken by the concept's name, so that the classes do not depend on the order of rows.
     ranked = sorted(counts.index, key=lambda name: (-counts[name], name))[: options.classes]
     classes = sorted(ranked)
     samples = samples[samples["concept"].isin(classes)].reset_index(drop=True)

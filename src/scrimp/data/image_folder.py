@@ -28,19 +28,19 @@ def build(folder: Path, source: FolderSource, writer: ShardWriter) -> dict[str, 
 
     Raises ScrimpError where a split's folder is missing or empty, or a split has a class that the training split lacks.
     """
-    found: dict[str, list[tuple[str, Path]]] = {}
+    pictures: dict[str, list[tuple[str, Path]]] = {}
     for split, name in source.splits.items():
         if not (folder / name).is_dir():
             raise ScrimpError(f"{folder / name} is not a folder; {source.obtain}")
-        found[split] = list(files_of(folder / name))
-        if not found[split]:
+        pictures[split] = list(files_of(folder / name))
+        if not pictures[split]:
             raise ScrimpError(f"{folder / name} holds no CLASS/*.jpg, .jpeg or .png; {source.obtain}")
-    classes = sorted({class_name for class_name, _ in found["train"]})
+    classes = sorted({class_name for class_name, _ in pictures["train"]})
     label_of = {name: label for label, name in enumerate(classes)}
-    for split, files in found.items():
+    for split, files in pictures.items():
         for class_name, path in track(files, description=f"sharding {split}"):
             if class_name not in label_of:
                 raise ScrimpError(f"{path.parent}: class {class_name!r} is not among those of the training split")
             fields = {"label": label_of[class_name], "class_name": class_name, "name": path.name}
             writer.write(split, path.read_bytes(), EXTENSIONS[path.suffix.lower()], fields)
-    return {"classes": classes, "counts": {split: len(files) for split, files in found.items()}}
+    return {"classes": classes, "counts": {split: len(files) for split, files in pictures.items()}}

@@ -31,7 +31,7 @@ class Options(Closed):
 
 
 class Document(NamedTuple):
-    """`document` is its name for life, unique among all sources: the split hangs on it. `text` is UTF-8 without NUL."""
+    """`document` is its name for life, unique among all sources: the split depends on it. `text` is UTF-8 without NUL."""
 
     document: str
     source: str

@@ -187,7 +187,7 @@ def split_of(document: str, validation: float, test: float) -> str:
 
 
 def _place(document: str, purpose: bytes = b"") -> float:
-    """A number in [0, 1) that hangs on the document's name alone, another one for each purpose."""
+    """A number in [0, 1) that depends on the document's name alone, another one for each purpose."""
     return int.from_bytes(hashlib.blake2b(document.encode(), digest_size=8, salt=purpose).digest(), "big") / 2**64
 
 

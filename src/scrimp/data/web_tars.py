@@ -77,19 +77,19 @@ def tars_of(pattern: Path, obtain: str) -> list[Path]:
     """The tars that a folder, a glob, or a pattern with braces such as `cc12m/{00000..01242}.tar` stands for."""
     text = str(pattern)
     if pattern.is_dir():
-        found = sorted(pattern.glob("*.tar"))
+        tars = sorted(pattern.glob("*.tar"))
     elif pattern.is_file():
-        found = [pattern]
+        tars = [pattern]
     elif "{" in text or "}" in text:
-        found = [Path(path) for path in expanded(text, "--path")]
+        tars = [Path(path) for path in expanded(text, "--path")]
     else:
-        found = [Path(path) for path in sorted(glob.glob(text))]
-    if not found:
+        tars = [Path(path) for path in sorted(glob.glob(text))]
+    if not tars:
         raise ScrimpError(f"no tar at {pattern}: --path takes a folder of tars, a glob, or a pattern with braces. {obtain}")
-    missing = [path for path in found if not path.is_file()]
+    missing = [path for path in tars if not path.is_file()]
     if missing:
-        raise ScrimpError(f"{missing[0]} does not exist; {len(missing)} of the {len(found)} tars of {pattern} are missing")
-    return found
+        raise ScrimpError(f"{missing[0]} does not exist; {len(missing)} of the {len(tars)} tars of {pattern} are missing")
+    return tars
 
 
 def build(folder: Path, name: str, tars: list[Path], options: Options, processes: int) -> dict[str, Any]:
@@ -179,10 +179,10 @@ def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, Counter[str]]:
 def _caption(file: int, files: dict[str, list[Member]], options: Options) -> tuple[str, str]:
     """A pair's caption and "", or "" and why the pair is of no use."""
     for kind in ("picture", "caption"):
-        found = files.get(kind, [])
-        if len(found) != 1:
-            return "", f"more than one {kind}" if found else f"no {kind}"
-        if found[0].size == 0:
+        members = files.get(kind, [])
+        if len(members) != 1:
+            return "", f"more than one {kind}" if members else f"no {kind}"
+        if members[0].size == 0:
             return "", f"an empty {kind}"
     text = files["caption"][0]
     try:
@@ -199,12 +199,12 @@ def _caption(file: int, files: dict[str, list[Member]], options: Options) -> tup
     return caption, ""
 
 
-def _about(file: int, found: list[Member]) -> dict[str, Any]:
+def _about(file: int, members: list[Member]) -> dict[str, Any]:
     """What KEY.json tells; nothing where it is missing or damaged, since a pair is none the worse for it."""
-    if len(found) != 1 or found[0].size > LARGEST_TEXT:
+    if len(members) != 1 or members[0].size > LARGEST_TEXT:
         return {}
     try:
-        about = json.loads(_content(file, found[0]))
+        about = json.loads(_content(file, members[0]))
     except ValueError:
         return {}
     return about if isinstance(about, dict) else {}

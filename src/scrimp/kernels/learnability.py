@@ -73,10 +73,10 @@ def blocked(candidates: Tensor, chunk: Tensor, scale: Tensor, bias: Tensor, sign
     with torch.autocast(candidates.device.type, enabled=False):
         for begin in range(0, count, size):
             part = candidates[:, begin : begin + size].transpose(1, 2).to(keys.dtype)
-            found = softplus_sums(logits_of(part), whole=candidates.device.type == "cpu")
-            if candidates.device.type == "cpu" and not found.sum().isfinite():
-                found = softplus_sums(logits_of(part))
-            sums[begin : begin + size] = (found * sign).sum(dim=0)
+            losses = softplus_sums(logits_of(part), whole=candidates.device.type == "cpu")
+            if candidates.device.type == "cpu" and not losses.sum().isfinite():
+                losses = softplus_sums(logits_of(part))
+            sums[begin : begin + size] = (losses * sign).sum(dim=0)
     return sums
 
 

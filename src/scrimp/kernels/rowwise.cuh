@@ -2,7 +2,7 @@
 //
 // bf16 operands, float32 sums, tensor cores through mma.sync, operands through cp.async in three stages. The product is never
 // stored: an epilogue folds each tile of 128 x 128 into a few numbers a row. sm_80 and newer. Blocks: (128 rows, layer, split
-// of the columns); nothing is added atomically, so results do not hang on the order in which blocks run.
+// of the columns); nothing is added atomically, so results do not depend on the order in which blocks run.
 #pragma once
 #include "layout.cuh"
 #include "numbers.cuh"

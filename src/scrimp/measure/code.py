@@ -22,6 +22,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from scrimp.files import sha256_of
+
 PACKAGE = "scrimp"
 FILE_NAME = re.compile(r"(?:[\w-][\w.-]*/)*[\w-][\w.-]*\.[A-Za-z]\w*")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
@@ -67,6 +69,12 @@ def code_digest(*starts: str | Path) -> str:
         label = file.removeprefix(root) if file.startswith(root) else os.path.basename(file)
         digest.update(f"{label}\0{_source(file).digest}\0".encode())
     return digest.hexdigest()[:16]
+
+
+def lock_digest(root: Path) -> str | None:
+    """Digest of the pinned versions, if the lock file is there."""
+    lock = root / "envs" / "lock.txt"
+    return sha256_of(lock)[:16] if lock.exists() else None
 
 
 def files_of(*starts: str | Path) -> list[str]:

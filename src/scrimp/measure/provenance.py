@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from scrimp.files import sha256_of
 from scrimp.kernels.dispatch import used
+from scrimp.measure.code import lock_digest
 from scrimp.measure.hardware import describe
 
 VERSIONS_OF = ("scrimp", "torch", "numpy", "pandas", "scipy", "webdataset", "resvg-py", "pillow", "snakemake")
@@ -33,7 +33,7 @@ def _git(folder: Path, *arguments: str) -> str:
 
 
 def installed_versions() -> dict[str, str]:
-    """Versions of what a result hangs on."""
+    """Versions of what a result depends on."""
     versions = {"python": sys.version.split()[0]}
     for name in VERSIONS_OF:
         try:
@@ -41,12 +41,6 @@ def installed_versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             continue
     return versions
-
-
-def lock_digest(root: Path) -> str | None:
-    """Digest of the pinned versions, if the lock file is there."""
-    lock = root / "envs" / "lock.txt"
-    return sha256_of(lock)[:16] if lock.exists() else None
 
 
 def provenance(root: Path, device: torch.device, **details: Any) -> dict[str, Any]:

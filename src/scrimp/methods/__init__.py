@@ -34,8 +34,8 @@ def method_module(name: str) -> str:
 
 def method_class(name: str) -> type[Method]:
     """The class of a method, imported when first asked for."""
-    found: type[Method] = importlib.import_module(method_module(name)).METHOD
-    return found
+    method: type[Method] = importlib.import_module(method_module(name)).METHOD
+    return method
 
 
 def parameters_of(spec: dict[str, Any]) -> dict[str, Any]:

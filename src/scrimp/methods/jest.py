@@ -2,7 +2,7 @@
 
 A learner and a reference (trained on curated data) score every combination of images and texts; *learnability* is the
 learner's loss minus the reference's. The sub-batch is drawn in chunks, each conditioned on what was chosen before, since a
-pair's worth hangs on the negatives beside it.
+pair's worth depends on the negatives beside it.
 
 Use it for contrastive training from a large noisy pool. Cost of a step beside training: the learner's forward pass over the
 super-batch, the reference's embeddings (cacheable: they do not change), and 2 b (1 - 1/N) (B - b/2) pairs of products a

@@ -30,3 +30,11 @@ def positive(**arrays: ArrayLike) -> list[Array]:
 def percentiles(values: Array) -> Interval:
     low, high = np.percentile(values, [50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)])
     return float(low), float(high)
+
+
+def first_of_repeats(*columns: Array) -> NDArray[np.bool_]:
+    """Which rows do not repeat an earlier one to six digits in all columns (a tracker's export may hold a run twice)."""
+    rows = [" ".join(f"{value:.6g}" for value in row) for row in zip(*columns, strict=True)]
+    first = np.zeros(len(rows), dtype=np.bool_)
+    first[np.unique(rows, return_index=True)[1]] = True
+    return first

@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import uniform_filter1d
 
+from scrimp.scaling.noise import Noise, estimate
+
 Array = NDArray[np.float64]
 Curve = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike]
 
 FEWEST = 4  # points in a smoothing window; sparser stretches get a wider one
+MOST = 2000  # points of a curve; of a longer one neighbours are averaged
 GRID = 400  # log-spaced x at which two curves are compared
-NOISE_OVER = 25  # neighbouring residuals that tell the size of the noise
+PILOT = 4.0  # spans: the half-width of the smooth whose residuals tell the noise
 
 
 @dataclass(frozen=True)
@@ -54,19 +57,21 @@ def crossings(
 ) -> list[Crossing]:
     """Where two noisy curves cross, in ascending x: lower y leads (a loss).
 
-    A curve is (x, y) or (x, y, noise), `noise` being the standard error of each y. Both are smoothed (`smooth`) on common
-    log-spaced x over the range that both cover. Noise is drawn `bootstrap` times: from `noise` where given; else by blocks
-    of about n^(1/3) residuals of the smooth, divided by their size nearby and multiplied by that of their new place.
+    A curve is (x, y) or (x, y, noise), `noise` being the standard error of each y, independent of its neighbours'. Both are
+    smoothed (`smooth`) on common log-spaced x over the range that both cover. Noise is drawn `bootstrap` times: from
+    `noise` where given; else with the size and the correlation of neighbours that the curve's residuals about a wider
+    smooth tell (`scrimp.scaling.noise`). Of a curve of more than 2,000 points neighbours are averaged first.
 
     A lead counts only if somewhere it exceeds `significance` standard errors of the difference (more than 2, because a
-    curve has some tens of places at which noise alone may lead). The weakest that does not is merged into its neighbours
+    curve has some tens of places at which noise alone may lead). `scrimp scaling coverage` tells how often noise alone
+    makes a crossing, and how often `low` to `high` hold a true one. The weakest that does not is merged into its neighbours
     (inside, two crossings vanish; at an end, one) until all count. A crossing lies between the largest leads on its two
     sides, where the stretches that each curve leads add up: for a clean crossing that is the sign change, in a thicket of
     them their balance; `low` and `high` are percentiles of it.
 
     Raises ValueError on unusable curves, or where they share no range.
     """
-    (xa, ya, na), (xb, yb, nb) = _curve(curve_a), _curve(curve_b)
+    (xa, ya, na), (xb, yb, nb) = (_thinned(*_curve(curve)) for curve in (curve_a, curve_b))
     start, end = max(xa.min(), xb.min()), min(xa.max(), xb.max())
     if not start < end:
         raise ValueError(
@@ -77,7 +82,7 @@ def crossings(
     a, draws_a = _smoothed(np.log(xa), ya, na, grid, span, bootstrap, rng)
     b, draws_b = _smoothed(np.log(xb), yb, nb, grid, span, bootstrap, rng)
     difference, draws = a - b, draws_a - draws_b  # (GRID,), (bootstrap, GRID)
-    # Averaged over neighbours: by chance the residuals of one narrow window are all small.
+    # Averaged over neighbours: a few hundred draws leave the error at one place uncertain by some per cent.
     errors = np.sqrt(np.maximum(uniform_filter1d(draws.var(axis=0), GRID // 20, mode="nearest"), 1e-24))
     strength = difference / errors
     stretches = _stretches(strength, significance)
@@ -128,34 +133,27 @@ def _balance(grid: Array, lead: Array) -> Array:
 def _smoothed(
     log_x: Array, y: Array, noise: Array | None, grid: Array, span: float, bootstrap: int, rng: np.random.Generator
 ) -> tuple[Array, Array]:
-    """The smooth on the grid (GRID,), and smooths of redrawn data (bootstrap, GRID)."""
+    """The smooth on the grid (GRID,), and that smooth with noise drawn anew (bootstrap, GRID)."""
     to_grid = _smoother(log_x, grid, span)
-    if noise is not None:
-        drawn = y + noise * rng.standard_normal((bootstrap, y.size))
-    else:
-        to_points = _smoother(log_x, log_x, span)
-        level = to_points @ y
-        # As far from a line through the *other* points: a narrow window's own line passes close to each of its few points.
-        residual = (y - level) / np.maximum(1 - np.diag(to_points), 0.1)
-        size = np.sqrt(np.maximum(uniform_filter1d(residual**2, min(y.size, NOISE_OVER), mode="nearest"), 1e-24))
-        block = max(1, round(y.size ** (1 / 3)))
-        first = rng.integers(0, y.size - block + 1, size=(bootstrap, y.size // block + 1, 1))
-        picked = (first + np.arange(block)).reshape(bootstrap, -1)[:, : y.size]
-        standard = (residual / size)[picked]
-        drawn = level + size * (standard - standard.mean(axis=1, keepdims=True))
-    return to_grid @ y, drawn @ to_grid.T
+    made = estimate(y, _smoother(log_x, log_x, PILOT * span, degree=2)) if noise is None else Noise(noise, 0.0)
+    level = to_grid @ y
+    return level, level + made.draw(bootstrap, rng) @ to_grid.T
 
 
-def _smoother(log_x: Array, at: Array, span: float) -> Array:
-    """The matrix (places, points) that turns y into its local straight lines at `at`."""
+def _smoother(log_x: Array, at: Array, span: float, degree: int = 1) -> Array:
+    """The matrix (places, points) that turns y into its local lines (or parabolas: `degree` 2) in log x, read at `at`."""
+    fewest = min(FEWEST + 2 * (degree - 1), log_x.size)
     distance = log_x - at[:, None]
-    fourth = np.partition(np.abs(distance), FEWEST - 1, axis=1)[:, FEWEST - 1]
-    width = np.maximum(span, 1.3 * fourth)[:, None]
-    weights = np.clip(1 - np.minimum(np.abs(distance) / width, 1) ** 3, 0, 1) ** 3
-    weights /= weights.sum(axis=1, keepdims=True)
-    mean = (weights * distance).sum(axis=1, keepdims=True)
-    variance = (weights * (distance - mean) ** 2).sum(axis=1, keepdims=True)
-    return np.asarray(weights * (1 - mean * (distance - mean) / np.maximum(variance, 1e-30)))
+    last = np.partition(np.abs(distance), fewest - 1, axis=1)[:, fewest - 1]
+    width = np.maximum(span, 1.3 * last)[:, None]
+    distance = distance / width
+    weights = (1 - np.minimum(np.abs(distance), 1) ** 3) ** 3
+    moments = np.stack([(weights * distance**k).sum(axis=1) for k in range(2 * degree + 1)], axis=1)
+    powers = np.arange(degree + 1)
+    system = moments[:, powers[:, None] + powers]  # (places, degree + 1, degree + 1), of the least squares
+    system += 1e-10 * system[:, :1, :1] * np.eye(degree + 1)  # points on top of each other determine no slope
+    shape = np.linalg.solve(system, np.eye(degree + 1)[:, :1])[..., 0]  # (places, degree + 1)
+    return np.asarray(weights * sum(shape[:, k, None] * distance**k for k in range(degree + 1)))
 
 
 def _curve(curve: Curve) -> tuple[Array, Array, Array | None]:
@@ -171,3 +169,14 @@ def _curve(curve: Curve) -> tuple[Array, Array, Array | None]:
         raise ValueError("a curve needs finite values and x above 0: drop the points that have not")
     order = np.argsort(x, kind="stable")
     return x[order], parts[1][order], parts[2][order] if len(parts) > 2 else None
+
+
+def _thinned(x: Array, y: Array, noise: Array | None) -> tuple[Array, Array, Array | None]:
+    """Means over as many neighbours as it takes to have at most `MOST` points: a smooth needs a matrix of all pairs."""
+    together = -(-x.size // MOST)
+    if together == 1:
+        return x, y, noise
+    starts = np.arange(0, x.size, together)
+    counts = np.diff(np.append(starts, x.size))
+    x, y = (np.add.reduceat(values, starts) / counts for values in (x, y))
+    return x, y, None if noise is None else np.sqrt(np.add.reduceat(noise**2, starts)) / counts

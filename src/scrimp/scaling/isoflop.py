@@ -12,17 +12,23 @@ from scipy import stats
 from scrimp.scaling.checks import CONFIDENCE, FLOPS_FACTOR, Array, Interval, positive
 from scrimp.scaling.power import PowerLaw, fit_power_law
 
+WINDOW = float(np.log(4))  # half-width in log N of the runs about the minimum that a parabola is fitted to
+NEAR = 6  # runs that the window holds at least, where the budget has them
+ROUNDS = 20  # of moving the window
+
 
 @dataclass(frozen=True)
 class Budget:
     """One isoFLOP parabola: `params` is the size at its minimum with a 95 % interval, `tokens` and `loss` those there.
 
-    `runs` are the places of its runs in the arrays given. `used` says whether the minimum enters the power law, `note` why
-    not. `curve` holds the parabola's coefficients in log N - log `centre`, highest power first.
+    `runs` are the places of its runs in the arrays given, `near` those of them that the parabola is fitted to. `used` says
+    whether the minimum enters the power law, `note` why not. `curve` holds the parabola's coefficients in
+    log N - log `centre`, highest power first.
     """
 
     flops: float
     runs: tuple[int, ...]
+    near: tuple[int, ...]
     params: float
     interval: Interval
     tokens: float
@@ -64,7 +70,11 @@ def fit_isoflop(
     """N_opt(C) from parabolas of loss in log N at equal FLOPs: approach 2 of Hoffmann et al. 2022 (section 3.2).
 
     Runs whose FLOPs differ from a common value by at most the share `tolerance` form a budget: the window with the most
-    runs is taken first, then the next; what no window of `fewest` runs holds is left out and counted. A minimum
+    runs is taken first, then the next; what no window of `fewest` runs holds is left out and counted.
+
+    A parabola is fitted to the runs within a factor of 4 about its minimum (6 runs at least): loss rises more steeply to
+    smaller sizes than to larger ones, so that far runs draw the minimum to where the sweep happens to have its middle. If
+    that middle drifts with the budget, so does the error, and the exponent is wrong. A minimum
     outside the sizes that were trained is an extrapolation: it is reported, but stays out of the power law. `tokens`
     default to C / (6 N). Raises ValueError where fewer than two budgets have a minimum inside.
     """
@@ -105,17 +115,18 @@ def _parabola(group: NDArray[np.intp], n: Array, c: Array, loss: Array, d: Array
     nothing: Any = {"params": np.nan, "interval": (np.nan, np.nan), "tokens": np.nan, "loss": np.nan, "used": False}
     about: Any = {"flops": flops, "runs": tuple(map(int, group)), "centre": centre}
     if len(np.unique(n)) < 4:
-        return Budget(**about, **nothing, note="fewer than 4 sizes", curve=(np.nan,) * 3)
-    design = np.stack([x**2, x, np.ones_like(x)], axis=1)
-    curve = np.linalg.lstsq(design, loss, rcond=None)[0]
+        return Budget(**about, **nothing, near=about["runs"], note="fewer than 4 sizes", curve=(np.nan,) * 3)
+    near, curve = _around_minimum(x, loss)
+    about["near"] = tuple(map(int, group[near]))
     coefficients = (float(curve[0]), float(curve[1]), float(curve[2]))
     if curve[0] <= 0:
         return Budget(**about, **nothing, note="no minimum: the parabola opens downwards", curve=coefficients)
     bottom = float(-curve[1] / (2 * curve[0]))
-    spread = float(np.sum((loss - design @ curve) ** 2)) / (len(n) - 3)
+    design, free = _design(x[near]), int(near.sum()) - 3
+    spread = float(np.sum((loss[near] - design @ curve) ** 2)) / free
     slope = np.array([-bottom / curve[0], -1 / (2 * curve[0]), 0.0])  # of the minimum's place in the coefficients
     error = float(np.sqrt(spread * slope @ np.linalg.inv(design.T @ design) @ slope))
-    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(n) - 3)) * error
+    reach = float(stats.t.ppf((1 + CONFIDENCE) / 2, free)) * error
     inside = bool(x.min() < bottom < x.max())
     low, high = (centre * float(np.exp(np.clip(bottom + s * reach, -600, 600))) for s in (-1, 1))
     size = centre * float(np.exp(bottom))
@@ -129,3 +140,23 @@ def _parabola(group: NDArray[np.intp], n: Array, c: Array, loss: Array, d: Array
         note="" if inside else "minimum outside the sizes trained",
         curve=coefficients,
     )
+
+
+def _around_minimum(x: Array, loss: Array) -> tuple[NDArray[Any], Array]:
+    """The runs about the minimum and the parabola through them, found in turn: first through all, then about its minimum."""
+    near = np.ones(x.size, dtype=np.bool_)
+    curve = np.linalg.lstsq(_design(x), loss, rcond=None)[0]
+    for _ in range(ROUNDS):
+        if curve[0] <= 0:
+            break
+        # A minimum beyond the sizes trained is looked for at their edge, or its window would leave them.
+        distance = np.abs(x - np.clip(-curve[1] / (2 * curve[0]), x.min(), x.max()))
+        chosen = distance <= max(WINDOW, np.sort(distance)[min(NEAR, x.size) - 1]) + 1e-9
+        if np.array_equal(chosen, near) or len(np.unique(x[chosen])) < 4:
+            break
+        near, curve = chosen, np.linalg.lstsq(_design(x[chosen]), loss[chosen], rcond=None)[0]
+    return near, np.asarray(curve)
+
+
+def _design(x: Array) -> Array:
+    return np.stack([x**2, x, np.ones_like(x)], axis=1)

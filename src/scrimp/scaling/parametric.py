@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import minimize
 from scipy.special import logsumexp
 
-from scrimp.scaling.checks import FLOPS_FACTOR, Array, Interval, percentiles, positive
+from scrimp.scaling.checks import FLOPS_FACTOR, Array, Interval, first_of_repeats, percentiles, positive
 
 NAMES = ("E", "A", "B", "alpha", "beta")
 POLISHED = 50  # starts that are followed to their minimum
+FEWEST = 6  # runs: one more than unknowns
+FEWEST_FOR_INTERVALS = 8  # runs; of fewer, most resamplings leave too few different ones
+REDRAWN = 0.25  # the largest share of resamplings that may leave fewer different runs than unknowns
+TIED = 0.15  # spread of a log; with less, size and tokens are taken to move together
+MISFIT = 0.01  # of the loss; seeds of one run differ by less
+OUTLIER = 10.0  # typical misfits
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,10 @@ class Law:
 class ParametricFit(Law):
     """A fitted law. `intervals` and `errors` (standard errors) have the keys E, A, B, alpha, beta, a and b.
 
-    `huber`: the summed objective at the optimum, in squared log loss. `replicates`: the fits of the resampled runs, shape
-    (bootstrap, 5), columns E, A, B, alpha, beta; `covariance` is theirs. Without a bootstrap these are empty.
+    `points`: rows used. `huber`: the summed objective at the optimum, in squared log loss. `replicates`: the fits of the
+    resampled runs, shape (bootstrap, 5), columns E, A, B, alpha, beta; `covariance` is theirs. Without a bootstrap, or with
+    too few runs for one, these, `intervals` and `errors` are empty. `notes` say what a reader of the numbers should know:
+    why there are no intervals, rows that repeat, designs that cannot tell the unknowns apart, a misfit.
     """
 
     huber: float
@@ -56,6 +65,7 @@ class ParametricFit(Law):
     errors: dict[str, float] = field(repr=False)
     covariance: Array = field(repr=False)
     replicates: Array = field(repr=False)
+    notes: tuple[str, ...] = ()
 
     def laws(self) -> list[Law]:
         """The resampled fits as laws, for bands."""
@@ -67,6 +77,7 @@ def fit_parametric(
     tokens: ArrayLike,
     loss: ArrayLike,
     *,
+    runs: Sequence[object] | ArrayLike | None = None,
     delta: float = 1e-3,
     bootstrap: int = 1000,
     polished: int = POLISHED,
@@ -81,31 +92,43 @@ def fit_parametric(
 
     Intervals are percentiles over `bootstrap` resamplings of the runs. Each starts from the optimum of all runs, because
     the starts serve to find the basin and a resampling moves the optimum within it; a search each would cost 50 times more.
+    `runs` names the run of each row: rows of one run share its noise, so that whole runs are resampled. Without it a row is
+    a run. Rows that repeat another to six digits count once. Below 8 runs, or where more than a quarter of the resamplings
+    would leave fewer different runs than unknowns, there are no intervals; fewer such ones are drawn again. `notes` says so.
 
     Raises ValueError on arrays of different length, on values that are not positive and finite, and on too few runs.
     """
     n, d, observed = positive(params=params, tokens=tokens, loss=loss)
-    if len(n) < 6 or len(np.unique(n)) < 3 or len(np.unique(d)) < 3:
+    labels = np.arange(len(n)).astype(str) if runs is None else np.array([str(run) for run in np.asarray(runs).ravel()])
+    if len(labels) != len(n):
+        raise ValueError(f"runs names {len(labels)} rows, the other arrays have {len(n)}: give one name a row")
+    first = first_of_repeats(n, d, observed)
+    n, d, observed, labels, rows = n[first], d[first], observed[first], labels[first], len(n)
+    names, of_run = np.unique(labels, return_inverse=True)
+    if len(names) < FEWEST or len(np.unique(n)) < 3 or len(np.unique(d)) < 3:
         raise ValueError(
-            f"five unknowns need 6 runs, 3 sizes and 3 token counts or more, got {len(n)} runs, {len(np.unique(n))} sizes "
-            f"and {len(np.unique(d))} token counts: add runs, or fix one and use fit_power_law"
+            f"five unknowns need {FEWEST} runs, 3 sizes and 3 token counts or more, got {len(names)} different runs, "
+            f"{len(np.unique(n))} sizes and {len(np.unique(d))} token counts: add runs, or fix one and use fit_power_law"
         )
     if delta <= 0:
         raise ValueError(f"delta is the Huber threshold in log loss and must be above 0, got {delta}")
     problem = _Huber(np.log(n), np.log(d), np.log(observed), delta)
     starts = problem.centre(_starts())  # (4500, 5)
-    first = np.argsort(problem.values(starts), kind="stable")[:polished]
-    found = [problem.minimise(starts[at], np.ones(len(n))) for at in first]
+    first_starts = np.argsort(problem.values(starts), kind="stable")[:polished]
+    found = [problem.minimise(starts[at], np.ones(len(n))) for at in first_starts]
     best = min(found, key=lambda pair: pair[1])
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(len(n), np.full(len(n), 1 / len(n)), size=bootstrap)  # how often each run is drawn
-    drawn = np.array([problem.minimise(best[0], of.astype(np.float64))[0] for of in counts]).reshape(bootstrap, 5)
-    replicates = problem.natural(drawn)
+    counts, notes = _resamplings(len(names), bootstrap, seed)
+    drawn = [problem.minimise(best[0], of[of_run].astype(np.float64))[0] for of in counts]
+    replicates = problem.natural(np.array(drawn).reshape(len(counts), 5))
     law = Law(*map(float, problem.natural(best[0][None])[0]))
     columns = {name: replicates[:, at] for at, name in enumerate(NAMES)}
     columns["a"] = columns["beta"] / (columns["alpha"] + columns["beta"])
     columns["b"] = 1 - columns["a"]
-    several = bootstrap > 1
+    several = len(counts) > 1
+    if len(n) < rows:
+        notes.append(f"{rows - len(n)} of {rows} rows repeat another (size, tokens, loss to six digits): each counts once")
+    if len(names) < len(n):
+        notes.append(f"{len(n)} rows belong to {len(names)} runs: whole runs are resampled, rows of one share its noise")
     return ParametricFit(
         **{name: getattr(law, name) for name in NAMES},
         huber=best[1],
@@ -115,7 +138,62 @@ def fit_parametric(
         errors={name: float(column.std(ddof=1)) for name, column in columns.items()} if several else {},
         covariance=np.cov(replicates, rowvar=False) if several else np.empty((0, 0)),
         replicates=replicates,
+        notes=(*notes, *_design_notes(n, d), *_misfit_notes(law, n, d, observed)),
     )
+
+
+def _resamplings(runs: int, bootstrap: int, seed: int) -> tuple[NDArray[np.int64], list[str]]:
+    """How often each run is drawn, shape (bootstrap, runs), or (0, runs) where no interval can be had; and words on it."""
+    if bootstrap == 0:
+        return np.empty((0, runs), dtype=np.int64), []
+    rng = np.random.default_rng(seed)
+    counts = rng.multinomial(runs, np.full(runs, 1 / runs), size=2 * bootstrap)
+    enough = (counts > 0).sum(axis=1) >= len(NAMES)
+    if runs < FEWEST_FOR_INTERVALS or enough.mean() < 1 - REDRAWN:
+        why = f"{1 - enough.mean():.0%} of the resamplings of {runs} runs leave fewer different ones than the five unknowns"
+        return np.empty((0, runs), dtype=np.int64), [f"no intervals: {why}; {FEWEST_FOR_INTERVALS} runs or more give them"]
+    again = int((~enough[:bootstrap]).sum())
+    notes = [f"{again} of {bootstrap} resamplings left fewer different runs than the five unknowns: drawn again"] * bool(
+        again
+    )
+    return counts[enough][:bootstrap], notes
+
+
+def _design_notes(n: Array, d: Array) -> list[str]:
+    """Designs in which size and tokens move together, so that the law's two terms cannot be told apart."""
+    notes = []
+    if np.log(n * d).std() < TIED:
+        notes.append(
+            f"all runs spend about one budget, {FLOPS_FACTOR * float(np.median(n * d)):.2g} FLOPs: what another budget "
+            "buys, and so a and b, is not in these runs"
+        )
+    if np.log(d / n).std() < TIED:
+        notes.append(
+            f"all runs have about {float(np.median(d / n)):.3g} tokens a parameter: what size and tokens do apart, and so "
+            "a and b, is not in these runs"
+        )
+    return notes
+
+
+def _misfit_notes(law: Law, n: Array, d: Array, observed: Array) -> list[str]:
+    misfit = np.log(observed / law.predict(n, d))
+    typical = float(np.median(np.abs(misfit)))
+    notes = []
+    if typical > MISFIT:
+        notes.append(
+            f"the typical misfit is {typical:.1%} of the loss: one law hardly describes these runs; are they of one recipe, "
+            "dataset and tokenizer, and each fully decayed?"
+        )
+    far = np.flatnonzero(np.abs(misfit) > max(OUTLIER * typical, MISFIT))
+    if far.size and typical <= MISFIT:
+        worst = far[np.abs(misfit[far]).argmax()]
+        side = "above" if misfit[worst] > 0 else "below"
+        notes.append(
+            f"{far.size} of {len(n)} runs lie {OUTLIER:g} typical misfits ({typical:.2%}) or more from the law, the "
+            f"farthest (N = {n[worst]:.3g}, D = {d[worst]:.3g}) {abs(misfit[worst]):.1%} {side}: are they of another recipe "
+            "or dataset, or not decayed?"
+        )
+    return notes
 
 
 class _Huber:

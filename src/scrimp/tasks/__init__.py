@@ -49,8 +49,8 @@ def is_file(name: str) -> bool:
 def task_class(name: str, folder: Path | None = None) -> type[Task]:
     """The class of a task: a built-in one, or the one in a user's file, relative to `folder`."""
     if not is_file(name):
-        found: type[Task] = importlib.import_module(task_module(name)).TASK
-        return found
+        task: type[Task] = importlib.import_module(task_module(name)).TASK
+        return task
     from scrimp.tasks.base import Task
 
     path = (folder or Path()) / name

@@ -216,7 +216,7 @@ def restore_optimizer(optimizer: AnyOptimizer, tensors: dict[str, Tensor]) -> No
             counted_on = parameter.device if isinstance(optimizer, AdamW) else "cpu"
             optimizer.state[parameter][name] = value.to(counted_on, copy=True)
         else:
-            # Moments lie as their parameter does, in memory too: the order of summation in a norm hangs on it.
+            # Moments lie as their parameter does, in memory too: the order of summation in a norm depends on it.
             optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(value)
 
 

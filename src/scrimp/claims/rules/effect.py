@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import NonNegativeFloat
 
-from scrimp.claims.verdicts import Band, Verdict, interval_words, number_words, side, verdict
+from scrimp.claims.verdicts import HALF, REACH, Band, Size, Verdict, interval_words, number_words, percent, side, verdict
 from scrimp.config.claims import Claim, Direction, Rule
 from scrimp.errors import ScrimpError
 
@@ -33,6 +33,10 @@ class Effect(Rule):
         """The number in words, as the beginning of the rule's sentence."""
         raise NotImplementedError
 
+    def size(self, claim: Claim) -> Size | None:
+        """What was published, counted from no effect."""
+        return None if claim.published is None else Size(claim.published, self.nothing(), self.logarithmic)
+
     def check(self, claim: Claim, at: str) -> None:
         sign, beyond, _ = side(claim.direction)
         nothing, published = self.nothing(), claim.published
@@ -43,18 +47,23 @@ class Effect(Rule):
             )
 
     def decide(self, interval: Interval, claim: Claim) -> Verdict:
-        return verdict(interval.low, interval.high, claim.published, self.no_effect_band(), claim.direction)
+        return verdict(interval, self.size(claim), self.no_effect_band(), claim.direction)
 
     def sentence(self, claim: Claim) -> str:
         _, beyond, short = side(claim.direction)
-        band = self.no_effect_band()
+        band, size = self.no_effect_band(), self.size(claim)
         good, bad = (band[1], band[0]) if claim.direction == "higher" else band
-        size = "" if claim.published is None else f" and reaches {number_words(claim.published)}"
-        partly = "" if claim.published is None else ", partly supported if it lies there but ends short of that"
+        reached = ""
+        if size is not None:
+            reached = (
+                f" and either the mean is at or {beyond} {number_words(size.share(REACH))} ({percent(REACH)} of the "
+                f"published {number_words(size.published)}) or the whole interval {beyond} {number_words(size.share(HALF))} "
+                "(half of it), partly supported if it lies there without either"
+            )
         return (
-            f"{self.quantity(claim)}: supported if the 95 % interval lies wholly {beyond} {number_words(good)}{size}"
-            f"{partly}, contradicted if wholly {short} {number_words(bad)}, not supported if inside "
-            f"{interval_words(*band)}, otherwise inconclusive."
+            f"{self.quantity(claim)}: supported if the 95 % interval lies wholly {beyond} {number_words(good)}{reached}, "
+            f"contradicted if wholly {short} {number_words(bad)}, not supported if inside {interval_words(*band)}, "
+            "otherwise inconclusive."
         )
 
     def band(self, published: float | None, direction: Direction) -> Band:

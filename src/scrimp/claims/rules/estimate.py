@@ -1,4 +1,7 @@
-"""A number that a probe derives from the runs, a row a seed, held against `neutral`: within `no_effect` of it is none."""
+"""A number that a probe derives from the runs, a row a seed, held against `neutral`: within `no_effect` of it is none.
+
+`neutral` is the number that speaks for neither side. A share of cases cannot lie below 0: it is held against a half.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ class Estimate(Effect):
     column: str
     where: dict[str, str | int | float | bool] = Field({}, description="column -> value, of the rows that count")
     neutral: float = 0.0
+    of: str | None = Field(None, description="for a share: the column with the number of cases, one of which it resolves")
 
     def nothing(self) -> float:
         return self.neutral
@@ -30,7 +34,7 @@ class Estimate(Effect):
     def measure(self, claim: Claim, runs: Runs) -> Evidence:
         from scrimp.claims.evidence import probed
 
-        return probed(self.probe, self.column, self.where, runs)
+        return probed(self.probe, self.column, self.where, runs, self.of)
 
 
 RULE = Estimate

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
 
-from scrimp.claims.verdicts import ONE_SEED, Band, Verdict, interval_words, number_words, side
+from scrimp.claims.verdicts import Band, Verdict, exclusion, found_words, no_interval, number_words, side, why_none
 from scrimp.config.claims import Claim, Direction, Rule
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class NonInferiority(Rule):
         return signed_sum(claim.metric, [(self.method, 1), (self.baseline, -1)], self.method, runs)
 
     def decide(self, interval: Interval, claim: Claim) -> Verdict:
-        return non_inferiority_verdict(interval.low, interval.high, self.margin, claim.direction)
+        return non_inferiority_verdict(interval, claim.published, self.margin, claim.direction)
 
     def sentence(self, claim: Claim) -> str:
         sign, beyond, short = side(claim.direction)
@@ -43,18 +43,18 @@ class NonInferiority(Rule):
         return Band(-math.inf, -self.margin, label) if direction == "higher" else Band(self.margin, math.inf, label)
 
 
-def non_inferiority_verdict(low: float, high: float, margin: float, direction: Direction) -> Verdict:
+def non_inferiority_verdict(interval: Interval, published: float | None, margin: float, direction: Direction) -> Verdict:
     """Lossless within `margin`: supported, contradicted or inconclusive; `direction` says which difference is good."""
-    if math.isnan(low) or math.isnan(high):
-        return Verdict("inconclusive", ONE_SEED)
+    if no_interval(interval):
+        return Verdict("inconclusive", f"{why_none(interval)}{exclusion(interval, published)}")
     sign, beyond, short = side(direction)
-    worse, better = sorted((sign * low, sign * high))
-    interval, limit = interval_words(low, high), number_words(-sign * margin)
+    worse, better = sorted((sign * interval.low, sign * interval.high))
+    found, limit = found_words(interval), number_words(-sign * margin)
     if worse > -margin:
-        return Verdict("supported", f"the interval {interval} lies wholly {beyond} the margin {limit}")
+        return Verdict("supported", f"{found} lies wholly {beyond} the margin {limit}")
     if better < -margin:
-        return Verdict("contradicted", f"the interval {interval} lies wholly {short} the margin {limit}")
-    return Verdict("inconclusive", f"the interval {interval} reaches over the margin {limit}")
+        return Verdict("contradicted", f"{found} lies wholly {short} the margin {limit}")
+    return Verdict("inconclusive", f"{found} reaches over the margin {limit}{exclusion(interval, published)}")
 
 
 RULE = NonInferiority

@@ -42,10 +42,12 @@ class Ordering(Effect):
         seeds, notes = runs.paired_seeds(arms)
         sign, _, _ = side(claim.direction)
         leads = [np.array(runs.differences(arms[0], rival, seeds, claim.metric)) for rival in arms[1:]]  # (seeds,) each
-        plain = [mean_interval(sign * lead) for lead in leads]
-        shared = [mean_interval(sign * lead, 1 - (1 - CONFIDENCE) / len(leads)) for lead in leads]
-        worse = sign * min(interval.low for interval in plain)
-        better = sign * min(interval.high for interval in shared)
+        step = runs.resolution(arms, seeds, claim.metric)
+        plain = [mean_interval(sign * lead, step=step) for lead in leads]
+        shared = [mean_interval(sign * lead, 1 - (1 - CONFIDENCE) / len(leads), step=step) for lead in leads]
+        # numpy's minimum: one rival without an interval leaves none.
+        worse = sign * float(np.min([interval.low for interval in plain]))
+        better = sign * float(np.min([interval.high for interval in shared]))
         mean = sign * min(interval.mean for interval in plain)
         interval = Interval(mean, min(worse, better), max(worse, better), len(seeds))
         by_rival = zip(arms[1:], leads, strict=True)

@@ -1,6 +1,8 @@
 """A speedup: the sweep's cost at the method's quality over the method's cost, a factor.
 
-`way: curves` reads two learning curves instead, as the reports do: the cost at which each first reaches the target.
+The sweep's line is its running best. Where the sweep is flat at the method's quality, a speedup has no size: a note says
+so, and only the interval's end can support the claim. `way: curves` reads two learning curves instead, as the reports do:
+the cost at which each first reaches the target.
 """
 
 from __future__ import annotations
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
     from scrimp.claims.evidence import Evidence
     from scrimp.claims.statistics import Censored, Interval, Speedup
     from scrimp.runs import Runs
+
+
+FLAT = (
+    "the baseline sweep does not rise, beyond its noise, within a factor of 2 around this speedup: its size is not defined "
+    "there, and the mean is not judged"
+)
 
 
 class Ratio(Effect):
@@ -52,8 +60,9 @@ class Ratio(Effect):
                 f"own final {claim.metric}, over where {self.method} does"
             )
         return (
-            f"Speedup of {self.axis}: the cost at which the fully decayed plain recipe reaches the {claim.metric} of "
-            f"{self.method}, over the cost of {self.method}"
+            f"Speedup of {self.axis}: the cost at which the fully decayed plain recipe, at its best so far, reaches the "
+            f"{claim.metric} of {self.method}, over the cost of {self.method} (where the recipe's sweep is flat, its mean "
+            "is no size)"
         )
 
     def measure(self, claim: Claim, runs: Runs) -> Evidence:
@@ -65,6 +74,8 @@ class Ratio(Effect):
             arms = [method, *(arm for arm in sweep if arm != method)]
             seeds, notes = runs.paired_seeds(arms)
             speedups, interval = runs.speedups(method, seeds, claim.metric, self.axis, sweep)
+            if not interval.sized:
+                notes = [*notes, FLAT]
         else:
             assert self.baseline is not None  # check
             arms = [method, runs.arm(self.baseline)]

@@ -1,10 +1,14 @@
-"""A share saved: 1 - cost(method) / cost(baseline), paired by seed, with no regard to quality."""
+"""A share saved: 1 - cost(method) / cost(baseline), paired by seed, with no regard to quality.
+
+Where a method cannot cost more than its baseline, `neutral`, the share that speaks for neither side, is half of what is
+promised, so that saving next to nothing contradicts the claim.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import PositiveFloat
+from pydantic import Field, PositiveFloat
 
 from scrimp.claims.rules.effect import Effect
 from scrimp.config.claims import Axis, Claim
@@ -20,6 +24,10 @@ class Reduction(Effect):
     baseline: str
     axis: Axis
     no_effect: PositiveFloat = 0.05
+    neutral: float = Field(0.0, lt=1)
+
+    def nothing(self) -> float:
+        return self.neutral
 
     def quantity(self, claim: Claim) -> str:
         return f"Share of {self.axis} saved, 1 - {self.method} / {self.baseline}, paired by seed"
@@ -27,12 +35,15 @@ class Reduction(Effect):
     def measure(self, claim: Claim, runs: Runs) -> Evidence:
         from scrimp.claims.evidence import Evidence, observations
         from scrimp.claims.statistics import mean_interval
+        from scrimp.runs import unit
 
         arms = [runs.arm(self.method), runs.arm(self.baseline)]
         seeds, notes = runs.paired_seeds(arms)
-        values = [1 - runs.cost(arms[0], seed, self.axis) / runs.cost(arms[1], seed, self.axis) for seed in seeds]
+        costs = [(runs.cost(arms[0], seed, self.axis), runs.cost(arms[1], seed, self.axis)) for seed in seeds]
+        values = [1 - method / baseline for method, baseline in costs]
         points = observations(arms[0], seeds, values)
-        return Evidence(mean_interval(values), points, arms, runs.run_commands(arms, seeds), notes)
+        step = unit(self.axis) / min(baseline for _, baseline in costs)
+        return Evidence(mean_interval(values, step=step), points, arms, runs.run_commands(arms, seeds), notes)
 
 
 RULE = Reduction

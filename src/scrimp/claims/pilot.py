@@ -1,0 +1,70 @@
+"""Runs that exist already, for what comes next to be sized by: those of a scale, else a reference result's rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from scrimp.config import StudyConfig, Workspace
+from scrimp.errors import ScrimpError
+from scrimp.records import Meters, Summary, read_summary
+from scrimp.runs import by_arm_and_seed
+
+KEYS = ("arm", "seed", "config_digest")
+ROWS = "runs.csv"  # as `scrimp publish` writes it: a row a run
+
+
+@dataclass(frozen=True)
+class Pilot:
+    """Finished runs by arm id and seed, and the folder that they are in."""
+
+    source: Path
+    runs: dict[str, dict[int, Summary]]
+
+
+def find_pilot(workspace: Workspace, study: StudyConfig, scale: str, folder: Path | None = None) -> Pilot:
+    """The runs of `folder` (a study's results or reference results); by default of the scale, else of a reference.
+
+    Runs count whatever configuration they were trained by: an earlier one says most of how much a later one will scatter.
+    Raises ScrimpError where there are none.
+    """
+    own = workspace.results(scale, study.study)
+    references = sorted((workspace.root / "results" / "reference").glob(f"*/{study.study}"))
+    for place in [own, *references] if folder is None else [folder]:
+        found = _runs_of(place, study.study, scale)
+        if found:
+            return Pilot(place, by_arm_and_seed(found))
+    looked = own / "runs" if folder is None else folder / "runs"
+    raise ScrimpError(
+        f"no runs to size {study.study} by: neither {looked} nor a {ROWS} of reference results; run a pilot of two seeds or "
+        "more, for example with `snakemake`, or name a folder of results with --from"
+    )
+
+
+def _runs_of(place: Path, study: str, scale: str) -> list[Summary]:
+    """The run folders under a folder of results, or else the rows of its table."""
+    folders = sorted(path.parent for path in (place / "runs").glob("*/seed*/summary.json"))
+    if folders or not (place / ROWS).exists():
+        return [read_summary(run) for run in folders]
+    return [_summary(row, study, scale) for row in pd.read_csv(place / ROWS).to_dict("records")]
+
+
+def _summary(row: dict[Any, Any], study: str, scale: str) -> Summary:
+    """A run's summary out of its row; cells left empty were not measured."""
+    told = {str(key): value for key, value in row.items() if not (isinstance(value, float) and math.isnan(value))}
+    meters = {field: told.get(field) for field in Meters.model_fields}
+    return Summary(
+        study=study,
+        arm=str(told["arm"]),
+        seed=int(told["seed"]),
+        scale=scale,
+        config={},
+        config_digest=str(told.get("config_digest", "")),
+        command="",
+        meters=Meters.model_validate(meters),
+        metrics={key: float(value) for key, value in told.items() if key not in (*KEYS, *Meters.model_fields)},
+    )
