@@ -210,9 +210,13 @@ class StudyConfig(Closed):
         return arm.cooldown_of + arm_at[len(arm_at.partition(MAIN_SEPARATOR)[0]) :]
 
     def seeds(self, scale_name: str, arm_at: str, planned: list[int] | None = None) -> list[int]:
-        """The seeds that an arm is trained with, out of the scale's or of those `planned` in their stead."""
-        arm, _ = self.resolve(scale_name, arm_at)
-        return (planned or self.scale(scale_name).seeds)[: arm.seeds]
+        """The seeds that an arm is trained with, out of the scale's or of those `planned` in their stead.
+
+        An arm and a workload may each ask for fewer; the fewest count.
+        """
+        arm, workload = self.resolve(scale_name, arm_at)
+        counts = [count for count in (arm.seeds, workload.seeds) if count is not None]
+        return (planned or self.scale(scale_name).seeds)[: min(counts, default=None)]
 
     def arm_in(self, arm: str, workload: Workload) -> Arm:
         """An arm with the parameters of its first method that differ in a workload."""

@@ -145,6 +145,7 @@ class Workload(Closed):
     flops: PositiveFloat | None = None
     evaluations: PositiveInt = 6
     arms: list[str]
+    seeds: PositiveInt | None = Field(None, description="train its arms with the first so many of the scale's seeds")
     methods: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its first method that differ here")
 
     @validate_model(mode="after")
@@ -167,7 +168,7 @@ class Workload(Closed):
 
     def spec(self) -> dict[str, Any]:
         """What shapes a run in it, beside the arm."""
-        return self.model_dump(mode="json", exclude={"arms", "methods"}, exclude_defaults=True)
+        return self.model_dump(mode="json", exclude={"arms", "methods", "seeds"}, exclude_defaults=True)
 
 
 class ReferenceSpec(Closed):
