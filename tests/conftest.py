@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,9 @@ from PIL import Image
 from scrimp.config import Workspace
 from scrimp.data.shards import ShardWriter, building, write_manifest
 
+# How long an example takes depends on what else the machine does, and is no property of the code.
+hypothesis.settings.register_profile("scrimp", deadline=None)
+hypothesis.settings.load_profile("scrimp")
 if "PYTEST_XDIST_WORKER" in os.environ:
     torch.set_num_threads(1)  # processes side by side would else each take all cores
 

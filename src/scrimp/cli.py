@@ -177,6 +177,34 @@ def claims(study: Study, scale: Scale = None) -> None:
 
 
 @app.command()
+def power(
+    study: Study,
+    scale: Scale = None,
+    seeds: Annotated[int | None, typer.Option(help="size for so many; default: the scale's")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="a study's results to size by; default: the scale's, else a reference's")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+) -> None:
+    """Size a study's claims before its runs: what n seeds resolve, the chance of each verdict, minutes."""
+    from scrimp.claims.loading import check_claims, load_claims
+    from scrimp.claims.pilot import find_pilot
+    from scrimp.claims.power import power as size_claims
+    from scrimp.claims.power import print_sizes
+
+    workspace, study = _opened(study)
+    config, chosen, judged = workspace.study(study), _scale(workspace, scale), load_claims(workspace, study)
+    check_claims(config, judged)
+    pilot = find_pilot(workspace, config, chosen, source)
+    sizes = size_claims(workspace, config, chosen, judged, pilot, seeds)
+    if as_json:
+        about = {"study": study, "scale": chosen, "source": str(pilot.source)}
+        print(json.dumps({**about, "claims": [size.model_dump(mode="json") for size in sizes]}, indent=1))
+    else:
+        print_sizes(sizes, judged, pilot)
+
+
+@app.command()
 def figures(study: Study, scale: Scale = None) -> None:
     """Draw a study's figures and write its tables."""
     from scrimp.studies.outputs import draw_figures

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
@@ -18,7 +20,7 @@ Censored = Literal["above", "below"]
 
 CONFIDENCE = 0.95
 BOOTSTRAP_FROM = 8  # values; below, the bootstrap's coverage is worse than that of the t interval
-RESAMPLES = 9999
+RESAMPLES: ContextVar[int] = ContextVar("resamples", default=9999)
 OCTAVE = 2.0  # a sweep has a slope at a speedup if it rises within this factor around it
 SAME = 1e-9  # of the largest value: a difference below is one of rounding
 GRID = 1001  # speedups tried along a sweep; a factor 16 in steps of 0.3 %
@@ -106,9 +108,19 @@ def _finite_interval(values: Array, confidence: float, rng: np.random.Generator 
         return float(values.mean() - reach), float(values.mean() + reach)
     rng = np.random.default_rng(0) if rng is None else rng
     ends = stats.bootstrap(
-        (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES, method="BCa", vectorized=True, rng=rng
+        (values,), np.mean, confidence_level=confidence, n_resamples=RESAMPLES.get(), method="BCa", vectorized=True, rng=rng
     ).confidence_interval
     return float(ends.low), float(ends.high)
+
+
+@contextmanager
+def fewer_resamples(count: int) -> Iterator[None]:
+    """Bootstraps by `count` samples within: for simulations that judge thousands of times."""
+    token = RESAMPLES.set(count)
+    try:
+        yield
+    finally:
+        RESAMPLES.reset(token)
 
 
 @cache

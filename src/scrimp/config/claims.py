@@ -12,6 +12,7 @@ from scrimp.errors import ScrimpError
 
 if TYPE_CHECKING:
     from scrimp.claims.evidence import Evidence
+    from scrimp.claims.power import Truth
     from scrimp.claims.statistics import Interval
     from scrimp.claims.verdicts import Band, Verdict
     from scrimp.runs import Runs
@@ -42,6 +43,7 @@ class Rule(Closed):
     of_effect: ClassVar[bool] = False  # `direction` is a side of no effect; else the side on which a number is good
     logarithmic: ClassVar[bool] = False  # its number is a factor, and drawn on a logarithmic axis
     row: ClassVar[str] = "{}"  # how a drawing names the rows of its points, {} being the arm
+    reads_quality: ClassVar[bool] = True  # of runs; else their costs alone
 
     def check(self, claim: Claim, at: str) -> None:
         """Refuse a claim whose numbers contradict each other; the error begins with `at`, the claim's place."""
@@ -63,6 +65,28 @@ class Rule(Closed):
 
     def band(self, published: float | None, direction: Direction) -> Band | None:
         """The stretch of the axis that the rule treats apart, for drawings."""
+        raise NotImplementedError
+
+    # --- for `scrimp power`: rules whose number follows from qualities and costs of runs ---
+    @property
+    def plantable(self) -> bool:
+        """Whether `plant` can make runs with a given number."""
+        return False
+
+    def nothing(self) -> float:
+        """The number that means no effect."""
+        return 0.0
+
+    def plant(self, claim: Claim, number: float, truth: Truth, runs: Runs) -> Truth:
+        """A truth like the one given, but in which the rule's number is `number`; `runs` knows the arms' ids."""
+        raise NotImplementedError
+
+    def beyond(self, claim: Claim, truth: Truth, runs: Runs) -> str:
+        """What is to be said where the published number cannot be planted as it is; empty where it can."""
+        return ""
+
+    def search(self, claim: Claim) -> tuple[float, float]:
+        """Where the search for the smallest effect begins, and its first step (with its sign; of logs for factors)."""
         raise NotImplementedError
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import NonNegativeFloat
@@ -13,6 +14,8 @@ from scrimp.errors import ScrimpError
 if TYPE_CHECKING:
     from scrimp.claims.statistics import Interval
 
+SMALL = 1e-3  # where the band has no width, effects are looked for from here on
+
 
 class Effect(Rule):
     """A subclass says what is measured (`measure`, `quantity`), and where no effect is, unless that is at 0."""
@@ -20,10 +23,6 @@ class Effect(Rule):
     no_effect: NonNegativeFloat
 
     of_effect: ClassVar[bool] = True
-
-    def nothing(self) -> float:
-        """The number that means no effect."""
-        return 0.0
 
     def no_effect_band(self) -> tuple[float, float]:
         """Numbers between these two are no effect either."""
@@ -55,16 +54,23 @@ class Effect(Rule):
         good, bad = (band[1], band[0]) if claim.direction == "higher" else band
         reached = ""
         if size is not None:
+            reach, half = number_words(size.share(REACH)), number_words(size.share(HALF))
             reached = (
-                f" and either the mean is at or {beyond} {number_words(size.share(REACH))} ({percent(REACH)} of the "
-                f"published {number_words(size.published)}) or the whole interval {beyond} {number_words(size.share(HALF))} "
-                "(half of it), partly supported if it lies there without either"
+                f" and either the mean is at or {beyond} {reach} ({percent(REACH)} of the published "
+                f"{number_words(size.published)}) or the whole interval {beyond} {half} (half of it), partly supported if "
+                "it lies there without either"
             )
         return (
             f"{self.quantity(claim)}: supported if the 95 % interval lies wholly {beyond} {number_words(good)}{reached}, "
             f"contradicted if wholly {short} {number_words(bad)}, not supported if inside {interval_words(*band)}, "
             "otherwise inconclusive."
         )
+
+    def search(self, claim: Claim) -> tuple[float, float]:
+        sign = side(claim.direction)[0]
+        if self.logarithmic:
+            return self.nothing(), sign * math.log(self.no_effect_band()[1] / self.nothing())
+        return self.nothing(), sign * (self.no_effect or SMALL)
 
     def band(self, published: float | None, direction: Direction) -> Band:
         return Band(*self.no_effect_band(), "no effect")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
@@ -12,6 +13,7 @@ from scrimp.config.claims import Claim, Direction, Rule
 
 if TYPE_CHECKING:
     from scrimp.claims.evidence import Evidence
+    from scrimp.claims.power import Truth
     from scrimp.claims.statistics import Interval
     from scrimp.runs import Runs
 
@@ -27,6 +29,14 @@ class NonInferiority(Rule):
 
         return signed_sum(claim.metric, [(self.method, 1), (self.baseline, -1)], self.method, runs)
 
+    @property
+    def plantable(self) -> bool:
+        return True
+
+    def plant(self, claim: Claim, number: float, truth: Truth, runs: Runs) -> Truth:
+        method, baseline = runs.arm(self.method), runs.arm(self.baseline)
+        return replace(truth, quality={**truth.quality, method: truth.quality[baseline] + number})
+
     def decide(self, interval: Interval, claim: Claim) -> Verdict:
         return non_inferiority_verdict(interval, claim.published, self.margin, claim.direction)
 
@@ -37,6 +47,11 @@ class NonInferiority(Rule):
             f"Paired difference of {claim.metric}, {self.method} minus {self.baseline}: supported if its 95 % interval "
             f"lies wholly {beyond} {limit}, contradicted if wholly {short}, otherwise inconclusive."
         )
+
+    def search(self, claim: Claim) -> tuple[float, float]:
+        """From a loss of the whole margin on."""
+        sign = side(claim.direction)[0]
+        return -sign * self.margin, sign * self.margin / 4
 
     def band(self, published: float | None, direction: Direction) -> Band:
         label = "worse than the margin"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from scrimp.config.claims import Claim
 
 if TYPE_CHECKING:
     from scrimp.claims.evidence import Evidence
+    from scrimp.claims.power import Truth
     from scrimp.runs import Runs
 
 
@@ -53,6 +55,16 @@ class Ordering(Effect):
         by_rival = zip(arms[1:], leads, strict=True)
         points = [point for rival, lead in by_rival for point in observations(rival, seeds, lead.tolist())]
         return Evidence(interval, points, arms, runs.run_commands(arms, seeds), notes)
+
+    @property
+    def plantable(self) -> bool:
+        return True
+
+    def plant(self, claim: Claim, number: float, truth: Truth, runs: Runs) -> Truth:
+        sign = side(claim.direction)[0]
+        first, *rivals = (runs.arm(name) for name in self.arms)
+        closest = sign * max(sign * truth.quality[rival] for rival in rivals)
+        return replace(truth, quality={**truth.quality, first: closest + number})
 
 
 RULE = Ordering

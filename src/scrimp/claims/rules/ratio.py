@@ -7,6 +7,8 @@ the cost at which each first reaches the target.
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
@@ -18,6 +20,7 @@ from scrimp.metrics import better_side
 
 if TYPE_CHECKING:
     from scrimp.claims.evidence import Evidence
+    from scrimp.claims.power import Truth
     from scrimp.claims.statistics import Censored, Interval, Speedup
     from scrimp.runs import Runs
 
@@ -83,6 +86,36 @@ class Ratio(Effect):
             speedups = runs.speedups_by_curves(arms[0], arms[1], seeds, claim.metric, self.axis)
             interval = geometric_interval(speedups)
         return _evidence(interval, speedups, arms, seeds, notes, runs)
+
+    @property
+    def plantable(self) -> bool:
+        return self.way == "sweep"  # a curve's noise along a run is another matter
+
+    def plant(self, claim: Claim, number: float, truth: Truth, runs: Runs) -> Truth:
+        """The method costs what it does; its quality is the sweep's at `number` times that.
+
+        Beyond the sweep's ends the line goes on as between its outermost two points.
+        """
+        import numpy as np
+
+        from scrimp.claims.statistics import sweep_line
+
+        method, sweep = runs.arm(self.method), runs.sweep_arms()
+        sign = 1.0 if better_side(claim.metric) == "higher" else -1.0
+        logs, line = sweep_line([truth.cost[arm] for arm in sweep], [sign * truth.quality[arm] for arm in sweep])
+        at = math.log(truth.cost[method] * number)
+        quality = float(np.interp(at, logs, line))
+        if at > logs[-1]:
+            quality += (at - logs[-1]) * (line[-1] - line[-2]) / (logs[-1] - logs[-2])
+        elif at < logs[0]:
+            quality -= (logs[0] - at) * (line[1] - line[0]) / (logs[1] - logs[0])
+        return replace(truth, quality={**truth.quality, method: sign * quality})
+
+    def beyond(self, claim: Claim, truth: Truth, runs: Runs) -> str:
+        last = max(truth.cost[arm] for arm in runs.sweep_arms()) / truth.cost[runs.arm(self.method)]
+        if claim.published is None or claim.published <= last:
+            return ""
+        return f"the sweep ends at {last:.3g} times the method's cost: the published size can be seen only as a bound"
 
 
 def _evidence(

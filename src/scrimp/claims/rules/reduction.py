@@ -6,15 +6,17 @@ promised, so that saving next to nothing contradicts the claim.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat
 
-from scrimp.claims.rules.effect import Effect
+from scrimp.claims.rules.effect import SMALL, Effect
 from scrimp.config.claims import Axis, Claim
 
 if TYPE_CHECKING:
     from scrimp.claims.evidence import Evidence
+    from scrimp.claims.power import Truth
     from scrimp.runs import Runs
 
 
@@ -25,6 +27,8 @@ class Reduction(Effect):
     axis: Axis
     no_effect: PositiveFloat = 0.05
     neutral: float = Field(0.0, lt=1)
+
+    reads_quality: ClassVar[bool] = False
 
     def nothing(self) -> float:
         return self.neutral
@@ -44,6 +48,15 @@ class Reduction(Effect):
         points = observations(arms[0], seeds, values)
         step = unit(self.axis) / min(baseline for _, baseline in costs)
         return Evidence(mean_interval(values, step=step), points, arms, runs.run_commands(arms, seeds), notes)
+
+    @property
+    def plantable(self) -> bool:
+        return True
+
+    def plant(self, claim: Claim, number: float, truth: Truth, runs: Runs) -> Truth:
+        method, baseline = runs.arm(self.method), runs.arm(self.baseline)
+        # A share of 1 and more cannot be saved.
+        return replace(truth, cost={**truth.cost, method: max(1 - number, SMALL) * truth.cost[baseline]})
 
 
 RULE = Reduction

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from scrimp.claims.rules.effect import Effect
@@ -9,6 +10,7 @@ from scrimp.config.claims import Claim
 
 if TYPE_CHECKING:
     from scrimp.claims.evidence import Evidence
+    from scrimp.claims.power import Truth
     from scrimp.runs import Runs
 
 
@@ -28,6 +30,15 @@ class Slope(Effect):
 
         terms = [(self.baseline[0], 1), (self.baseline[1], -1), (self.method[0], -1), (self.method[1], 1)]
         return signed_sum(claim.metric, terms, self.method[1], runs)
+
+    @property
+    def plantable(self) -> bool:
+        return self.method[1] not in (self.method[0], *self.baseline)
+
+    def plant(self, claim: Claim, number: float, truth: Truth, runs: Runs) -> Truth:
+        begin, end = (runs.arm(arm) for arm in self.method)
+        first, last = (truth.quality[runs.arm(arm)] for arm in self.baseline)
+        return replace(truth, quality={**truth.quality, end: number - (first - last) + truth.quality[begin]})
 
 
 RULE = Slope
