@@ -25,7 +25,7 @@ class Augmentation(Closed):
 class Schedule(Closed):
     """A learning-rate schedule as a function of the budget fraction in [0, 1]."""
 
-    name: Literal["one-cycle", "cosine", "linear", "constant"] = "one-cycle"
+    name: Literal["one-cycle", "cosine", "linear", "constant", "triangle", "inverse-sqrt"] = "one-cycle"
     warmup: float = Field(0.3, ge=0, le=1)
     warmup_steps: PositiveInt | None = Field(
         None, description="rise linearly over so many steps, whatever the budget, and fall from its start: for `warmup: 0`"
@@ -36,6 +36,12 @@ class Schedule(Closed):
     stretch: float = Field(1.0, ge=1, description="the fall is laid out for so many times the budget, and cut at its end")
     cooldown: float = Field(0.0, ge=0, le=1, description="constant: the last share of the budget, over which it falls to 0")
     cooldown_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
+
+    @validate_model(mode="after")
+    def _roots_begin_somewhere(self) -> Schedule:
+        if self.name == "inverse-sqrt" and self.warmup == 0:
+            raise ValueError("warmup: an inverse square root falls from the warm-up's end; give a share above 0")
+        return self
 
 
 class Recipe(Closed):
