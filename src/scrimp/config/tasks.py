@@ -97,14 +97,13 @@ class Downstream(Closed):
     training_examples: PositiveInt | None = Field(None, description="the first so many of the training split; null: all")
 
 
-class MaskedLmRecipe(Recipe):
+class MaskedLmRecipe(CausalLmRecipe):
     masking: float = Field(0.15, gt=0, lt=1, description="share of a window's tokens that is predicted")
     order: Literal["shuffled", "stored"] = Field("shuffled", description="of windows: a new one each pass, or as stored")
 
 
-class MaskedLmWorkload(Workload):
+class MaskedLmWorkload(CausalLmWorkload):
     recipe: MaskedLmRecipe
-    evaluation_tokens: PositiveInt = Field(65536, description="of a held-out split, in windows evenly spaced")
     evaluation_masking: float = Field(0.15, gt=0, lt=1, description="share that is predicted, whatever the recipe's")
     downstream: Downstream | None = Field(None, description="null: the loss alone")
 

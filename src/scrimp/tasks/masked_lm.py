@@ -3,8 +3,8 @@
 An example is a window of text, of which a fixed number of tokens is predicted, round(masking x context), as Cramming does
 (arXiv 2212.14034, 4.3: 15.6 % are 20 of 128). Of these 80 % become the mask, 10 % a random token, 10 % stay. Places and
 kinds are drawn from (seed, step). The read-out is computed for those rows alone. Held-out windows have masks that no recipe
-changes, so that losses of one tokenizer compare; bits a byte, over the bytes of all tokens, compare across tokenizers, but are
-no code length. With `downstream`, the finished model is fine-tuned on labelled texts too (`downstream.py`).
+changes, so that losses of one tokenizer compare; bits a byte, over the bytes of all tokens, compare across tokenizers, but
+are no code length. With `downstream`, the finished model is fine-tuned on labelled texts too (`downstream.py`).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class MaskedLm(CausalLm):
 
     recipe_model = MaskedLmRecipe
     workload_model = MaskedLmWorkload
-    workload: MaskedLmWorkload  # type: ignore[assignment]  # in place of the causal one's, whose keys differ
+    workload: MaskedLmWorkload
 
     @classmethod
     def model_names(cls) -> list[str]:
