@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scrimp.config.tasks import MaskedLmRecipe, MaskedLmWorkload
+from scrimp.config.training import Workload
 from scrimp.data.text import windows
 from scrimp.errors import ScrimpError
 from scrimp.flops import ExampleFlops
@@ -25,6 +26,7 @@ from scrimp.seeding import derived_generator
 from scrimp.tasks.base import Batch
 from scrimp.tasks.causal_lm import EVALUATION_WINDOWS, CausalLm
 from scrimp.tasks.noise import with_noise
+from scrimp.training.place import Place
 
 if TYPE_CHECKING:
     from scrimp.config.workspace import Workspace
@@ -42,6 +44,10 @@ class MaskedLm(CausalLm):
     @classmethod
     def model_names(cls) -> list[str]:
         return ["encoder"]
+
+    def __init__(self, workload: Workload, place: Place) -> None:
+        super().__init__(workload, place)
+        self._fixed: dict[str, list[Batch]] = {}  # split -> what it is evaluated on
 
     def setup(self, workspace: Workspace) -> None:
         self.workspace = workspace
@@ -105,11 +111,13 @@ class MaskedLm(CausalLm):
         count = self.size(split)
         wanted = max(1, min(count, self.workload.evaluation_tokens // self.context))
         chosen = (torch.arange(wanted) * count) // wanted
+        if split not in self._fixed:  # drawing a window's masks takes as long as its forward pass does
+            self._fixed[split] = [self.batch(split, indices) for indices in chosen.split(EVALUATION_WINDOWS)]
         model.eval()
         total = 0.0
-        for indices in chosen.split(EVALUATION_WINDOWS):
+        for batch in self._fixed[split]:
             with self.place.autocast():
-                total += float(self.losses(model, self.batch(split, indices)).sum(dtype=torch.float64))
+                total += float(self.losses(model, batch).sum(dtype=torch.float64))
         model.train()
         loss = total / wanted
         return {"loss": loss, "bits_per_byte": loss / math.log(2) / self.text.bytes_per_token[split]}
