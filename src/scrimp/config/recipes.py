@@ -1,7 +1,7 @@
 """Recipe files: a published recipe with its source, which workloads and arms take keys from by `from: recipes/NAME.yaml`.
 
-A file holds `source`, where its numbers are from, and keys of a workload or of an arm. What a workload or an arm says itself
-goes first, key by key; lists and plain values are replaced whole.
+A file holds `source`, where its numbers are from, and keys of a workload or of an arm. Of several files in a list the last
+goes first. What a workload or an arm says itself goes before all, key by key; lists and plain values are replaced whole.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ def filled(entries: Any, folder: Path | None, where: str) -> Any:
 def _filled(entry: Any, folder: Path | None, where: str) -> Any:
     if not isinstance(entry, dict) or FROM not in entry:
         return entry
-    told = entry[FROM]
-    if folder is None or not isinstance(told, str):
-        raise ScrimpError(f"{where}.from: must be a recipe file's path from the study's folder (got {told!r})")
-    recipe = load_yaml(folder / told)
-    if not isinstance(recipe, dict) or not isinstance(recipe.get("source"), str):
-        raise ScrimpError(f"{folder / told}: a recipe file must have `source`: where its numbers are from")
-    taken = {key: value for key, value in recipe.items() if key != "source"}
+    told = entry[FROM] if isinstance(entry[FROM], list) else [entry[FROM]]
+    taken: dict[str, Any] = {}
+    for path in told:
+        if folder is None or not isinstance(path, str):
+            raise ScrimpError(f"{where}.from: must be a recipe file's path from the study's folder (got {path!r})")
+        recipe = load_yaml(folder / path)
+        if not isinstance(recipe, dict) or not isinstance(recipe.get("source"), str):
+            raise ScrimpError(f"{folder / path}: a recipe file must have `source`: where its numbers are from")
+        taken = joined(taken, {key: value for key, value in recipe.items() if key != "source"})
     return joined(taken, {key: value for key, value in entry.items() if key != FROM})
 
 

@@ -47,7 +47,7 @@ class Schedule(Closed):
 class Recipe(Closed):
     """How a learner is trained, whatever its arm does differently: the keys that the loop reads for every task."""
 
-    optimizer: Literal["sgd", "adamw", "lars", "lamb"]
+    optimizer: Literal["sgd", "adamw", "lars", "lamb", "muon"]
     learning_rate: PositiveFloat
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False

@@ -10,6 +10,7 @@ are no code length. With `downstream`, the finished model is fine-tuned on label
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -136,6 +137,18 @@ class MaskedLm(CausalLm):
     def _read(self) -> float:
         """The share of tokens that are read out."""
         return self.predicted(self.workload.recipe.masking) / self.context
+
+    def step_flops(self, count: int) -> float:
+        return super().step_flops(count) + self._update
+
+    @cached_property
+    def _update(self) -> float:
+        """FLOPs of an update itself, where it takes matrix products."""
+        if self.workload.recipe.optimizer != "muon":
+            return 0.0
+        from scrimp.training.muon import update_flops
+
+        return update_flops(self.model(0))
 
     def facts(self, model: nn.Module, examples: int) -> dict[str, float]:
         assert isinstance(model, Language)

@@ -154,6 +154,10 @@ def build_optimizer(model: nn.Module, recipe: Recipe, scales: Mapping[str, float
     gives parameters by name their share of the learning rate.
     """
     parameters = list(model.parameters())
+    if recipe.optimizer == "muon":
+        from scrimp.training import muon  # torch's own, which takes seconds to import
+
+        return muon.build(model, recipe, scales)
     if scales is not None and recipe.optimizer != "adamw":
         raise ScrimpError(f"recipe.optimizer: {recipe.optimizer} takes one learning rate; this model wants adamw")
     if recipe.optimizer == "sgd":
