@@ -122,11 +122,11 @@ def _pack_parquet(
 
 
 def _table(name: str, source: TableSource, workspace: Workspace, local_path: Path | None) -> tuple[Path, str]:
-    """The zip or folder of a table, and what says which one it is."""
+    """The zip, or the folder, of a table, and what says which one it is."""
     if local_path is not None:
         return local_path, "the user's own copy"
-    (fetched,) = fetch_many(name, source, workspace)
-    return fetched, sha256_of(fetched)
+    files = fetch_many(name, source, workspace)
+    return files[0] if len(files) == 1 else files[0].parent, digest_of([sha256_of(file) for file in files])
 
 
 def _label(workspace: Workspace, name: str, dataset: DatasetConfig, archive: Path, digest: str) -> Path:
