@@ -57,6 +57,7 @@ class Recipe(Closed):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: fp32 on a CPU, bf16 on a GPU that has it")
     ema_decay: float | None = Field(None, gt=0, lt=1)
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW and LAMB: decay of both moments")
+    eps: PositiveFloat = Field(1e-8, description="AdamW: what is added to the root of the second moment")
     gradient_clip: PositiveFloat | None = Field(None, description="largest norm of the gradient")
     micro_batch: PositiveInt | None = Field(None, description="examples at a time, gradients summed; null: all")
 

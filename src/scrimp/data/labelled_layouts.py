@@ -20,7 +20,6 @@ BROWN = re.compile(r"package/(c[a-r]\d\d)")
 GENRES = {"press": "abc", "religion, skills, lore, letters": "defg", "government, science": "hj", "fiction": "klmnpr"}
 PASSAGE = 60  # words
 PASSAGES, SENTENCES = 20, 30  # of a document, at most
-GRADED_AS_CLASS = 0.5  # a grade nearer to 0 is neither positive nor negative
 
 
 class Example(NamedTuple):
@@ -52,13 +51,6 @@ def grades(archive: Path) -> Iterator[Example]:
             yield Example(sentence.document, sentence.text, "", sentence.grade)
 
 
-def polarity(archive: Path) -> Iterator[Example]:
-    """A sentence of a product review, or a tweet, that people grade as clearly positive or negative."""
-    for sentence in graded(archive):
-        if sentence.source in ("products", "tweets") and abs(sentence.grade) > GRADED_AS_CLASS:
-            yield Example(sentence.document, sentence.text, "", float(sentence.grade > 0))
-
-
 def _brown(archive: Path) -> Iterator[tuple[str, str]]:
     for name, content in iter_members(archive, wanted=lambda name: BROWN.fullmatch(name) is not None):
         found = BROWN.fullmatch(name)
@@ -84,11 +76,11 @@ def word_order(archive: Path) -> Iterator[Example]:
         count = 0
         for number, sentence in enumerate(sentences_of(text)):
             words = sentence.split()
-            if not 6 <= len(words) <= 25 or count == SENTENCES:
+            places = [at for at in range(1, len(words) - 2) if words[at].lower() != words[at + 1].lower()]
+            if not 6 <= len(words) <= 25 or not places or count == SENTENCES:
                 continue
             draw = derived_generator(0, number, f"word order of {name}")
             as_printed = bool(draw.initial_seed() & 1)
-            places = [at for at in range(1, len(words) - 2) if words[at].lower() != words[at + 1].lower()]
             if not as_printed:
                 at = places[(draw.initial_seed() >> 1) % len(places)]
                 words[at], words[at + 1] = words[at + 1], words[at]
@@ -125,7 +117,6 @@ def hypernyms(archive: Path) -> Iterator[Example]:
 LAYOUTS: dict[str, Layout] = {
     "spam": Layout(spam, ["wanted", "spam"]),
     "grades": Layout(grades, None),
-    "polarity": Layout(polarity, ["negative", "positive"]),
     "genres": Layout(genres, list(GENRES)),
     "word-order": Layout(word_order, ["exchanged", "as printed"]),
     "supersense": Layout(supersense, NOUNS),

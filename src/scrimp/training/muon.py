@@ -24,7 +24,7 @@ class MuonAdamW(AdamW):
     """Both as one optimiser; `param_groups` are all of their groups, `state` finds a parameter's in whichever has it."""
 
     def __init__(self, matrices: list[dict[str, Any]], others: list[dict[str, Any]], recipe: Recipe) -> None:
-        self.adamw = AdamW(others, lr=recipe.learning_rate, betas=recipe.betas)
+        self.adamw = AdamW(others, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps)
         self.muon = torch.optim.Muon(
             matrices,
             lr=recipe.learning_rate,

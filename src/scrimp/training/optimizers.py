@@ -176,7 +176,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe, scales: Mapping[str, float
     if recipe.optimizer == "adamw":
         if scales is not None:
             groups = _by_scale(model, groups, scales)
-        return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
+        return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps)
     groups[1]["adapt"] = False
     if recipe.optimizer == "lars":
         return LARS(groups, lr=recipe.learning_rate, momentum=recipe.momentum)

@@ -15,6 +15,7 @@ STUDY = "cramming"
 AVERAGE = "test_average:downstream"
 ARCHITECTURE = "arch-"  # workloads that change one thing about the main one's shape
 SIZE = "size-"  # workloads that change its size alone
+SAME = "as crammed"
 NUMBERS = ["MNLI-m", "MNLI-mm", "SST-2", "STS-B", "RTE", "QNLI", "QQP", "MRPC", "CoLA"]  # those that the paper averages
 
 
@@ -31,6 +32,7 @@ def points(workspace: Workspace, scale: str) -> pd.DataFrame:
                 "workload": workload or config.scale(scale).main,
                 "seed": run.seed,
                 "label": config.arms[name].label,
+                "dataset": config.scale(scale).workloads[workload or config.scale(scale).main].dataset,
                 "share": config.arms[name].horizon.amount,
                 **run.facts,
                 "flops": run.meters.flops,
@@ -43,13 +45,18 @@ def points(workspace: Workspace, scale: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def base_workloads(workspace: Workspace, scale: str) -> list[str]:
+    """The workloads of the crammed shape itself: `loss`, where a scale has it, and the main one."""
+    sizes = workspace.study(STUDY).scale(scale)
+    return [name for name in ("loss", sizes.main) if name in sizes.workloads]
+
+
 def variants(workspace: Workspace, scale: str, arm: str, prefix: str) -> pd.DataFrame:
-    """The runs of one arm in the workloads whose names begin with `prefix`, and in the main one: seed by workload, loss."""
-    table = points(workspace, scale)
-    main = workspace.study(STUDY).scale(scale).main
-    of_arm = table[(table["arm"] == arm) & (table["workload"].str.startswith(prefix) | (table["workload"] == main))]
-    wide = of_arm.pivot(index="seed", columns="workload", values="test_loss").dropna()
-    return wide.rename(columns={main: "as crammed"}).rename(columns=lambda name: str(name).removeprefix(prefix))
+    """Test losses of one arm in the workloads whose names begin with `prefix`, and of the crammed shape: seed by name."""
+    table, base = points(workspace, scale), base_workloads(workspace, scale)
+    of_arm = table[(table["arm"] == arm) & (table["workload"].str.startswith(prefix) | table["workload"].isin(base))]
+    named = of_arm.assign(name=of_arm["workload"].where(~of_arm["workload"].isin(base), SAME).str.removeprefix(prefix))
+    return named.pivot(index="seed", columns="name", values="test_loss").dropna()
 
 
 def published(workspace: Workspace, name: str) -> pd.DataFrame:

@@ -15,7 +15,19 @@ from scrimp.data.text_filters import Sentences
 from scrimp.scaling import fit_isoflop
 from scrimp.studies import probe
 
-from .points import ARCHITECTURE, NUMBERS, SIZE, points, published, published_cost, spread, variants
+from .points import (
+    ARCHITECTURE,
+    NUMBERS,
+    SAME,
+    SIZE,
+    STUDY,
+    base_workloads,
+    points,
+    published,
+    published_cost,
+    spread,
+    variants,
+)
 
 ABSOLUTE = ("sinusoidal", "learned")  # variants whose positions are absolute
 LETTERS_AT_A_TIME = 2**22
@@ -56,8 +68,8 @@ def architecture(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
 
     `excess` is the spread of types less that of sizes; below 0, size matters more than type.
     """
-    types = variants(workspace, scale, "half", ARCHITECTURE)
-    sizes = variants(workspace, scale, "half", SIZE)
+    types = variants(workspace, scale, "short", ARCHITECTURE)
+    sizes = variants(workspace, scale, "short", SIZE)
     seeds = types.index.intersection(sizes.index)
     types, sizes = types.loc[seeds], sizes.loc[seeds]
     relative = types[[name for name in types.columns if name not in ABSOLUTE]]
@@ -78,16 +90,15 @@ def architecture(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
 @probe("sizes")
 def sizes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Claim 3, a row a seed and a smaller size: its loss at equal FLOPs less that of the main size, in nats."""
-    losses = variants(workspace, scale, "half", SIZE)
-    table = points(workspace, scale)
-    table = table[table["arm"] == "half"].assign(size=lambda rows: rows["workload"].str.removeprefix(SIZE))
-    main = workspace.study("cramming").scale(scale).main
-    parameters = table.replace({"size": {main: "as crammed"}}).groupby("size")["parameters_total"].first()
+    losses = variants(workspace, scale, "short", SIZE)
+    table, base = points(workspace, scale), base_workloads(workspace, scale)
+    names = table["workload"].where(~table["workload"].isin(base), SAME).str.removeprefix(SIZE)
+    parameters = table.groupby(names)["parameters_total"].first()
     rows = [
-        {"seed": int(str(seed)), "size": name, "parameters": parameters[name], "above": row[name] - row["as crammed"]}
+        {"seed": int(str(seed)), "size": name, "parameters": parameters[name], "above": row[name] - row[SAME]}
         for seed, row in losses.iterrows()
         for name in losses.columns
-        if parameters[name] < parameters["as crammed"]
+        if parameters[name] < parameters[SAME]
     ]
     return pd.DataFrame(rows, columns=["seed", "size", "parameters", "above"])
 
@@ -96,9 +107,8 @@ def sizes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataF
 def isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Claim 9: N_opt ~ C^a by parabolas over the sizes at each budget, all seeds together; a row a way of counting."""
     table = points(workspace, scale)
-    main = workspace.study("cramming").scale(scale).main
-    at = table["workload"].str.startswith(SIZE) | (table["workload"] == main)
-    runs = table[at & table["arm"].isin(["half", "crammed", "crammed-x2"])]
+    at = table["workload"].str.startswith(SIZE) | table["workload"].isin(base_workloads(workspace, scale))
+    runs = table[at & table["arm"].isin(["short", "crammed", "crammed-x2"])]
     rows = []
     for convention in ("total", "non_embedding"):
         try:
@@ -116,8 +126,9 @@ def text_apart(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.
     """The rule that no downstream text is pre-trained on, a row a dataset: sentences of labelled sets found in it.
 
     What is searched is the decoded training split, sentences of five words and more, without regard to signs and capitals.
+    `tokens` of the options searches so many from the split's beginning, a random part, and not all.
     """
-    workloads = workspace.study("cramming").scale(scale).workloads.values()
+    workloads = workspace.study(STUDY).scale(scale).workloads.values()
     judged = {name for workload in workloads for name in list(workload.datasets.values())[1:]}
     datasets = list(dict.fromkeys(workload.dataset for workload in workloads if workload.dataset is not None))
     tables = [read_samples(workspace.shards(name)) for name in sorted(judged)]
@@ -125,7 +136,7 @@ def text_apart(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.
     rows = []
     for name in datasets:
         text = load_text(workspace.shards(name))
-        train, found, searched = text.splits["train"], 0, 0
+        train, found, searched = text.splits["train"][: options.get("tokens")], 0, 0
         for part in train.split(LETTERS_AT_A_TIME):
             for document in _documents(ids(part), text.end_of_text):
                 decoded = text.decode(document)
