@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
@@ -111,17 +112,32 @@ class WordPieceTokenizer(LearnedTokenizer):
     @classmethod
     def trained(cls, texts: Iterable[str], vocabulary: int) -> Self:
         """A tokenizer of at most `vocabulary` ids, from the texts alone: the same texts in any order, the same one."""
-        tokenizer = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
-        tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-        tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = decoders.WordPiece()
+        counts = Counter[str]()
+        normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+        for text in texts:
+            counts.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+        letters = Counter[str]()
+        for word, count in counts.items():
+            for letter in word:
+                letters[letter] += count
+        alphabet = sorted(letters, key=lambda letter: (-letters[letter], letter))[:ALPHABET]
+        inside = sorted({letter for word in counts for letter in word[1:]} & set(alphabet))
+        # The library numbers letters inside of words as it meets them, in an order of chance, and ties between pieces go by
+        # number. As special tokens they have theirs beforehand; the tokenizer that is kept knows them as plain pieces.
         trainer = trainers.WordPieceTrainer(
             vocab_size=vocabulary,
-            special_tokens=[UNKNOWN, SEPARATOR],
-            limit_alphabet=ALPHABET,
+            special_tokens=[UNKNOWN, SEPARATOR, *(f"##{letter}" for letter in inside)],
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
             show_progress=False,
         )
-        tokenizer.train_from_iterator(texts, trainer)
+        learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+        learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        learner.train_from_iterator((" ".join([word] * count) for word, count in sorted(counts.items())), trainer)
+        tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token=UNKNOWN))
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+        tokenizer.decoder = decoders.WordPiece()
+        tokenizer.add_special_tokens([UNKNOWN, SEPARATOR])
         return cls(tokenizer)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import MAIN_SEPARATOR, Workspace
@@ -42,8 +43,9 @@ def _color(arm: str) -> str:
 
 
 def _judged(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that were fine-tuned, but for those of other vocabularies."""
-    return runs[runs[AVERAGE].notna() & (runs["arm"] != "vocabulary")] if AVERAGE in runs else runs.iloc[:0]
+    """The runs of whole recipes that were fine-tuned."""
+    recipes = runs["arm"].isin(RECIPES) | runs["arm"].str.startswith("fitted-")
+    return runs[recipes & runs[AVERAGE].notna()]
 
 
 def _sets(runs: pd.DataFrame) -> list[str]:
@@ -82,16 +84,15 @@ def _published_points(workspace: Workspace, axes: Axes) -> None:
     peaks = costs[costs["quantity"] == "peak"].set_index("model")["value"]
     shown = {"BERT-base": peaks["BERT-base"]}
     shown |= dict.fromkeys(("crammed v1 (A6000)", "crammed v2 (A6000)"), peaks["crammed (A6000)"])
-    for name, cost in shown.items():
+    for (name, cost), below in zip(shown.items(), (False, True, False), strict=True):
         axes.scatter([cost], [averages[name]], s=40, **PUBLISHED)
-        axes.annotate(name, (cost, averages[name]), (0, 7), textcoords="offset points", fontsize=9, ha="center")
+        at = (0, -14) if below else (0, 7)
+        axes.annotate(name, (cost, averages[name]), at, textcoords="offset points", fontsize=9, ha="center")
     axes.axhline(averages["no pre-training"], color=COLORS["none"], lw=1, ls="--")
     axes.annotate("no pre-training", (0.98, averages["no pre-training"]), (0, 4), xycoords=("axes fraction", "data"),
                   textcoords="offset points", fontsize=9, ha="right")  # fmt: skip
-    log_axis(axes)
-    axes.set(
-        xlabel="peak of the hardware x time, FLOPs", ylabel="GLUE, mean of nine numbers", xlim=(4e18, 2e21), ylim=(40, 88)
-    )
+    axes.set(xscale="log", xlabel="peak of the hardware x time, FLOPs", ylabel="GLUE, mean of nine numbers")
+    axes.set(xlim=(4e18, 2e21), ylim=(40, 88))
     axes.set_title("published", fontsize=11)
 
 
@@ -142,7 +143,7 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
     curves = curves[(curves["metric"] == "train_loss") & (curves["seed"] == mine["seed"].min())]
     for (_, run), color in zip(first.iterrows(), mpl.colormaps["turbo"](np.linspace(0.05, 0.95, len(first))), strict=True):
         curve = curves[curves["arm"] == run["id"]].sort_values("step")
-        level = curve["value"].rolling(15, center=True, min_periods=1).mean()
+        level = _level(curve["value"])
         each = run["tokens"] / max(curve["examples"].max(), 1)
         style = "--" if str(run["workload"]).startswith(SIZE) else "-"
         left.plot(curve["examples"] * each, level, color=color, lw=1.2, ls=style, label=_name(run["workload"], base))
@@ -160,6 +161,11 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
     return drawn
 
 
+def _level(losses: pd.Series) -> pd.Series:
+    """Training losses as their means over a tenth of the run."""
+    return losses.rolling(max(1, len(losses) // 10), center=True, min_periods=1).mean()
+
+
 def _name(workload: Any, base: list[str]) -> str:
     return SAME if workload in base else str(workload).removeprefix(ARCHITECTURE).replace("size-", "width ")
 
@@ -173,6 +179,7 @@ def _rows(axes: Axes, rows: list[tuple[str, list[float], str, str]]) -> None:
             axes.plot([interval.low, interval.high], [place, place], color=color, lw=1.5)
         axes.scatter([interval.mean], [place], s=36, color=color, marker=marker, zorder=3)
     axes.axvline(0, color="#000000", lw=1)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_yticks(range(len(rows)), [name for name, *_ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.5)
 
@@ -198,7 +205,7 @@ def schedules(workspace: Workspace, scale: str) -> Figure:
         label = "triangle (crammed)" if run["arm"] == "short" else str(run["label"])
         left.plot(fractions, [learning_rate_factor(schedule, at, 10**9) for at in fractions], color=color, label=label)
         curve = curves[curves["arm"] == run["id"]].sort_values("step")
-        level = curve["value"].rolling(15, center=True, min_periods=1).mean()
+        level = _level(curve["value"])
         middle.plot(curve["flops"] / curve["flops"].max(), level, color=color, lw=1.2)
         if run["arm"] != "short":
             above = (mine[mine["arm"] == run["arm"]].set_index("seed")["test_loss"] - triangle).dropna()

@@ -126,11 +126,13 @@ def text_apart(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.
     """The rule that no downstream text is pre-trained on, a row a dataset: sentences of labelled sets found in it.
 
     What is searched is the decoded training split, sentences of five words and more, without regard to signs and capitals.
-    `tokens` of the options searches so many from the split's beginning, a random part, and not all.
+    `datasets` of the options are searched, by default all that are trained on; `tokens` searches so many from the split's
+    beginning, a random part, and not all.
     """
     workloads = workspace.study(STUDY).scale(scale).workloads.values()
     judged = {name for workload in workloads for name in list(workload.datasets.values())[1:]}
-    datasets = list(dict.fromkeys(workload.dataset for workload in workloads if workload.dataset is not None))
+    trained = dict.fromkeys(workload.dataset for workload in workloads if workload.dataset is not None)
+    datasets = options.get("datasets") or list(trained)
     tables = [read_samples(workspace.shards(name)) for name in sorted(judged)]
     sentences = Sentences(text for table in tables for column in ("text", "other") for text in table[column])
     rows = []
