@@ -18,6 +18,10 @@ from scrimp.config.training import Schedule
 from scrimp.data.labelled_text import SCHEMA
 from scrimp.data.shards import building, write_manifest
 from scrimp.data.text import Text
+from scrimp.data.text_documents import Document
+from scrimp.data.text_packing import SCHEMA as PACKED
+from scrimp.data.text_packing import Options as PackingOptions
+from scrimp.data.text_packing import pack
 from scrimp.data.text_tokens import ByteTokenizer
 from scrimp.errors import ScrimpError
 from scrimp.measure.scores import average, score
@@ -195,6 +199,29 @@ def test_it_starts_from_a_runs_saved_state(tmp_path: Path) -> None:
         load_body(build(258, 12, 0, {"width": 32, "depth": 1, "heads": 2}), path)
     with pytest.raises(ScrimpError, match="is no run's saved state"):
         load_body(fresh, tmp_path / "nothing.safetensors")
+
+
+def test_a_workload_is_set_up_from_its_datasets_and_a_saved_state(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    texts = [Document(f"d/{n}", "d", "", f"text number {n}") for n in range(40)]
+    with building(workspace.shards("texts")) as temporary:
+        details = pack(temporary, "texts", texts, PackingOptions(validation=0.2, test=0.2), 1)
+        write_manifest(temporary, "texts", "digest", PACKED, **details)
+    labelled(workspace.shards("letters"), letters(), ["a", "b"], ["accuracy"])
+    options = {"context": 12, "width": 16, "depth": 1, "heads": 2, "positions": "learned"}
+    given: dict[str, Any] = {"dataset": "letters", "tokens_of": "texts", "model": {"name": "encoder", "options": options}}
+    trained = body_of(seed=7)
+    save_checkpoint(tmp_path / "state.safetensors", {"model": trained.state_dict()}, {"key": "x"})
+    for start in ("state.safetensors", None):
+        task = FineTuning(FineTuningWorkload(recipe=RECIPE, epochs=1, arms=[], start=start, **given), CPU)
+        task.setup(workspace)
+        bodies = [task.model(seed).body.embedding.weight for seed in (0, 1)]
+        # Without a saved state a seed has weights of its own.
+        assert torch.equal(*bodies) == (start is not None)
+        assert torch.equal(bodies[0], trained.embedding.weight) == (start is not None)
+        assert task.model(0).body.dropout == RECIPE.dropout
+    with pytest.raises(ScrimpError, match="needs a `dataset`, a `model`, and `tokens_of`"):
+        FineTuning(FineTuningWorkload(recipe=RECIPE, epochs=1, arms=[]), CPU).setup(workspace)
 
 
 def test_data_with_a_mistake_are_refused(tmp_path: Path) -> None:

@@ -94,7 +94,8 @@ def build_view(folder: Path, name: str, bases: dict[str, Path], options: Options
     counts: dict[str, int] = {}
     documents = _rows({base: path for base, path in bases.items() if base not in labelled})
     if labelled:
-        documents = _kept_apart(documents, labelled, counts)
+        used = (document for document in documents if place_of(document.document, b"share") < options.share)
+        documents = _kept_apart(used, labelled, counts)
     packed = pack(folder, name, documents, options, 1)
     return {"bases": about, **packed, **({"kept_out": {"datasets": sorted(labelled), **counts}} if labelled else {})}
 
