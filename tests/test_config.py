@@ -44,7 +44,7 @@ def copied(root: Path, study: str) -> Workspace:
 # ------------------------------------------------------------------------------------------------------- what is shipped
 def test_every_shipped_file_is_valid() -> None:
     check_config(SHIPPED)
-    assert set(SHIPPED.settings().studies) == set(SHIPPED.study_names()) == {"infobatch", "jest", "scaling"}
+    assert set(SHIPPED.settings().studies) == set(SHIPPED.study_names()) == {"cramming", "infobatch", "jest", "scaling"}
     assert all(load_claims(SHIPPED, name) for name in SHIPPED.study_names())
 
 
@@ -374,8 +374,8 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown study",
         "config.yaml",
         lambda c: c.update(studies=["jset"]),
-        "unknown study 'jset' in config/config.yaml and the package: did you mean 'jest'? known: infobatch, jest, scaling; "
-        "a folder of your own is told by its path, ./jset",
+        "unknown study 'jset' in config/config.yaml and the package: did you mean 'jest'? known: cramming, "
+        "infobatch, jest, scaling; a folder of your own is told by its path, ./jset",
     ),
     (
         "unknown scale",

@@ -252,3 +252,18 @@ def test_budgets_by_their_usual_names(tmp_path: Path) -> None:
     content = fitted(tmp_path / "b.csv")
     assert noted(content, "flops from 'Budget'")
     assert noted(content, "tokens are FLOPs / (6 N)")
+
+
+def test_coverage_prints_what_it_simulates() -> None:
+    first, again = (
+        CliRunner().invoke(app, ["coverage", "--quick", *more]) for more in (["--json"], ["--only", "crossings"])
+    )
+    rows = json.loads(first.stdout)
+    assert [row["what"] for row in rows] == ["crossings", "fit_isoflop, a", "fit_parametric, a", "fit_parametric, a"]
+    assert all(0 <= row["held"] <= row["given"] <= row["trials"] == 2 for row in rows)
+    assert [row["false"] is None for row in rows] == [False, True, True, True]
+    table = again.stdout.splitlines()
+    assert len(table) == 3
+    assert table[2].startswith(f"| crossings | 100 points, noise of correlation 0.5 | 2 | {rows[0]['given']} |")  # same seed
+    refused = CliRunner().invoke(app, ["coverage", "--only", "laws"])
+    assert isinstance(refused.exception, ScrimpError)

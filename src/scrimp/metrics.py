@@ -89,6 +89,7 @@ for _metric in (
     Metric("mcc", "", "higher", "Matthews correlation"),
     Metric("pearson", "", "higher", "Pearson correlation"),
     Metric("spearman", "", "higher", "Spearman correlation"),
+    Metric("average", "%", "higher", "mean of several metrics"),
     Metric("map", "%", "higher", "mean average precision"),
     Metric("miou", "%", "higher", "mean intersection over union"),
     Metric("seconds", "s", "lower", "wall time"),

@@ -1,8 +1,12 @@
-"""`scrimp scaling fit RUNS.csv`: scaling laws from anybody's table of training runs. numpy and plots are imported inside."""
+"""`scrimp scaling fit RUNS.csv`: scaling laws from anybody's table of training runs; `coverage`: how far to trust them.
+
+numpy and plots are imported inside.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,6 +24,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Scaling laws from a table of training runs.")
 
+QUICK_TRIALS = 2
 FAR = 10.0  # times beyond the runs' FLOPs: a budget there is called an extrapolation
 
 
@@ -80,6 +85,36 @@ def fit(
         print(json.dumps(content, indent=1))
     else:
         _print(content)
+
+
+@app.command()
+def coverage(
+    trials: Annotated[int, typer.Option(min=1, help="simulated tables or pairs of curves a row")] = 100,
+    only: Annotated[str | None, typer.Option(help="crossings, isoflop or parametric; default: all")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="one small setting of each kind, 2 trials, some seconds")] = False,
+    seed: Annotated[int, typer.Option(help="of the simulations")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="for scripts")] = False,
+) -> None:
+    """Simulate how often 95 % intervals hold the truth, and how often noise alone makes two curves cross."""
+    from dataclasses import asdict
+
+    from scrimp.scaling.coverage import KINDS, simulate
+
+    if only is not None and only not in KINDS:
+        raise ScrimpError(f"--only is one of {', '.join(KINDS)}, got {only!r}")
+    rows, kinds = [], KINDS if only is None else (only,)
+    for row in simulate(QUICK_TRIALS if quick else trials, kinds=kinds, quick=quick, seed=seed):
+        rows.append(row)
+        print(f"{row.what}, {row.setting}: done", file=sys.stderr)
+    if as_json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+        return
+    print("| fit | simulated | trials | with an interval | of these hold the truth | false crossings |")
+    print("|---|---|---|---|---|---|")
+    for row in rows:
+        held = f"{row.held / row.given:.0%}" if row.given else "-"
+        false = "" if row.false is None else f"{row.false / row.trials:.0%}"
+        print(f"| {row.what} | {row.setting} | {row.trials} | {row.given} | {held} | {false} |")
 
 
 def _far_budgets(budgets: list[float], spent: pd.Series[Any]) -> list[str]:

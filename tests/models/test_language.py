@@ -122,8 +122,8 @@ def test_weights_follow_from_the_seed_and_leave_the_global_state() -> None:
     [
         ({**SMALL, "heads": 3}, "3 heads do not share a width of 16"),
         ({**SMALL, "heads": 16}, "16 heads do not share a width of 16 in even parts"),
-        ({**SMALL, "positions": "alibi"}, "'alibi' is none of rotary, learned"),
-        ({**SMALL, "feed_forward": "relu"}, "'relu' is none of glu, gelu"),
+        ({**SMALL, "positions": "alibi"}, "'alibi' is none of rotary, learned, sinusoidal"),
+        ({**SMALL, "feed_forward": "relu"}, "'relu' is none of glu, gelu, geglu"),
         ({**SMALL, "widht": 3}, "widht"),
     ],
 )

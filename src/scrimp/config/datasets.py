@@ -9,6 +9,8 @@ from pydantic import model_validator as validate_model
 
 from scrimp.config.base import Closed
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
 
 class NpmSource(Closed):
     """A package of the npm registry, fetched with the user's own npm workloads."""
@@ -19,7 +21,14 @@ class NpmSource(Closed):
     integrity: str = Field(pattern=r"^sha512-[A-Za-z0-9+/=]+$")
 
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+class PypiSource(Closed):
+    """A source distribution on PyPI, fetched with pip and the user's own settings; pip checks its digest first."""
+
+    kind: Literal["pypi"]
+    package: str
+    version: str
+    file: str
+    sha256: Sha256
 
 
 class UrlFile(Closed):
@@ -67,6 +76,12 @@ class ParquetSource(ManyFiles):
     document: str | None = Field(None, description="the column that names it; null to go by its text")
 
 
+class TableSource(ManyFiles):
+    """Tables of labelled texts: a zip behind a URL, or one's own zip or folder (`scrimp shard NAME --path PATH`)."""
+
+    kind: Literal["table"]
+
+
 class GeneratedSource(Closed):
     """No file: the builder makes the data from its options alone."""
 
@@ -74,7 +89,8 @@ class GeneratedSource(Closed):
 
 
 Source = Annotated[
-    NpmSource | UrlSource | FolderSource | TarsSource | ParquetSource | GeneratedSource, Field(discriminator="kind")
+    NpmSource | PypiSource | UrlSource | FolderSource | TarsSource | ParquetSource | TableSource | GeneratedSource,
+    Field(discriminator="kind"),
 ]
 
 

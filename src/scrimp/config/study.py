@@ -15,6 +15,7 @@ from pydantic import model_validator as validate_model
 
 from scrimp.config.base import Closed, load_yaml, must_know, parse_model, unknown
 from scrimp.config.grid import expanded, listed
+from scrimp.config.recipes import filled
 from scrimp.config.training import Arm, ReferenceSpec, Workload
 from scrimp.errors import ScrimpError
 
@@ -94,6 +95,7 @@ class StudyConfig(Closed):
         """Every arm that a grid or a pattern stands for, and each workload as its task's model, which knows its keys."""
         if not isinstance(value, dict) or not isinstance(value.get("scales"), dict):
             return value
+        value = {**value, "arms": filled(value.get("arms"), value.get("folder"), f"{where}: arms")}
         value = _with_all_arms(value, where)
         from scrimp.tasks import task_keys
 
@@ -102,7 +104,7 @@ class StudyConfig(Closed):
             return value
         _, model = task_keys(task, value.get("folder"))
         scales = {
-            name: {**scale, "workloads": _typed(scale["workloads"], model, f"{where}: scales.{name}.workloads")}
+            name: {**scale, "workloads": _typed(scale["workloads"], model, f"{where}: scales.{name}.workloads", value)}
             if isinstance(scale, dict) and isinstance(scale.get("workloads"), dict)
             else scale
             for name, scale in value["scales"].items()
@@ -244,9 +246,9 @@ def _with_all_arms(value: dict[str, Any], where: str) -> dict[str, Any]:
     return {**value, "arms": arms, **places}
 
 
-def _typed(workloads: dict[str, Any], model: type[Workload], where: str) -> dict[str, Workload]:
+def _typed(workloads: dict[str, Any], model: type[Workload], where: str, study: dict[str, Any]) -> dict[str, Workload]:
     typed = {}
-    for name, value in workloads.items():
+    for name, value in filled(workloads, study.get("folder"), where).items():
         try:
             typed[name] = value if isinstance(value, Workload) else parse_model(value, model, f"{where}.{name}")
         except ScrimpError as error:  # the keys of a workload go on with its own

@@ -6,7 +6,9 @@ the plain `Recipe` and `Workload`.
 
 from __future__ import annotations
 
-from pydantic import Field, PositiveInt
+from typing import Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic import model_validator as validate_model
 
 from scrimp.config.base import Closed
@@ -65,6 +67,52 @@ class CausalLmRecipe(Recipe):
 class CausalLmWorkload(Workload):
     recipe: CausalLmRecipe
     evaluation_tokens: PositiveInt = Field(65536, description="of a held-out split, evenly spaced")
+
+
+class FineTuningRecipe(Recipe):
+    """A head on a pre-trained body, after GLUE's protocol. The defaults are Cramming's, for models of their size."""
+
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the body and before the head")
+    pooling: Literal["mean", "first"] = Field("mean", description="of a text's tokens: their mean, or the first alone")
+    head_width: PositiveInt | None = Field(None, description="of a dense layer with tanh before the classes; null: none")
+
+
+class FineTuningWorkload(Workload):
+    recipe: FineTuningRecipe
+    tokens_of: str | None = Field(None, description="the pre-training dataset, whose tokenizer reads the texts")
+    start: str | None = Field(None, description="a run's saved state, from the workspace's root; null: not pre-trained")
+    training_examples: PositiveInt | None = Field(None, description="the first so many of the training split; null: all")
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        named = {key: getattr(self, key) for key in ("dataset", "tokens_of")}
+        return {key: name for key, name in named.items() if name is not None}
+
+
+class Downstream(Closed):
+    """What a pre-trained model is judged by beside its loss: each dataset fine-tuned on alone, outside of the budget."""
+
+    datasets: list[str] = Field(min_length=1, description="labelled texts; their main metrics are averaged")
+    recipe: FineTuningRecipe = Field(description="one for all of them")
+    epochs: PositiveFloat = Field(5.0, le=5.0, description="of the training split; the protocol allows 5")
+    trials: PositiveInt = Field(5, description="heads and orders; the median counts")
+    training_examples: PositiveInt | None = Field(None, description="the first so many of the training split; null: all")
+
+
+class MaskedLmRecipe(CausalLmRecipe):
+    masking: float = Field(0.15, gt=0, lt=1, description="share of a window's tokens that is predicted")
+    order: Literal["shuffled", "stored"] = Field("shuffled", description="of windows: a new one each pass, or as stored")
+
+
+class MaskedLmWorkload(CausalLmWorkload):
+    recipe: MaskedLmRecipe
+    evaluation_masking: float = Field(0.15, gt=0, lt=1, description="share that is predicted, whatever the recipe's")
+    downstream: Downstream | None = Field(None, description="null: the loss alone")
+
+    @property
+    def datasets(self) -> dict[str, str]:
+        more = {} if self.downstream is None else {name: name for name in self.downstream.datasets}
+        return {**super().datasets, **more}
 
 
 def keys_of(task: str) -> tuple[type[Recipe], type[Workload]] | None:

@@ -25,7 +25,7 @@ class Augmentation(Closed):
 class Schedule(Closed):
     """A learning-rate schedule as a function of the budget fraction in [0, 1]."""
 
-    name: Literal["one-cycle", "cosine", "linear", "constant"] = "one-cycle"
+    name: Literal["one-cycle", "cosine", "linear", "constant", "triangle", "inverse-sqrt"] = "one-cycle"
     warmup: float = Field(0.3, ge=0, le=1)
     warmup_steps: PositiveInt | None = Field(
         None, description="rise linearly over so many steps, whatever the budget, and fall from its start: for `warmup: 0`"
@@ -37,11 +37,17 @@ class Schedule(Closed):
     cooldown: float = Field(0.0, ge=0, le=1, description="constant: the last share of the budget, over which it falls to 0")
     cooldown_shape: Literal["1-sqrt", "linear", "cosine"] = "1-sqrt"
 
+    @validate_model(mode="after")
+    def _roots_begin_somewhere(self) -> Schedule:
+        if self.name == "inverse-sqrt" and self.warmup == 0:
+            raise ValueError("warmup: an inverse square root falls from the warm-up's end; give a share above 0")
+        return self
+
 
 class Recipe(Closed):
     """How a learner is trained, whatever its arm does differently: the keys that the loop reads for every task."""
 
-    optimizer: Literal["sgd", "adamw", "lars", "lamb"]
+    optimizer: Literal["sgd", "adamw", "lars", "lamb", "muon"]
     learning_rate: PositiveFloat
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = False
@@ -51,6 +57,7 @@ class Recipe(Closed):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: fp32 on a CPU, bf16 on a GPU that has it")
     ema_decay: float | None = Field(None, gt=0, lt=1)
     betas: tuple[float, float] = Field((0.9, 0.999), description="AdamW and LAMB: decay of both moments")
+    eps: PositiveFloat = Field(1e-8, description="AdamW: what is added to the root of the second moment")
     gradient_clip: PositiveFloat | None = Field(None, description="largest norm of the gradient")
     micro_batch: PositiveInt | None = Field(None, description="examples at a time, gradients summed; null: all")
 

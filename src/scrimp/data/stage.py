@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 
 from scrimp.config import Closed, DatasetConfig, FolderSource, TarsSource, Workspace, parse_model, unknown
-from scrimp.config.datasets import GeneratedSource, ParquetSource
+from scrimp.config.datasets import GeneratedSource, ParquetSource, TableSource
 from scrimp.data import (  # not in digests: a dataset's rule names its own builder
     cifar,
     coco,
@@ -19,6 +19,7 @@ from scrimp.data import (  # not in digests: a dataset's rule names its own buil
     icon_pairs,
     icons,
     image_folder,
+    labelled_text,
     text_documents,
     text_markov,
     text_packing,
@@ -28,7 +29,7 @@ from scrimp.data import (  # not in digests: a dataset's rule names its own buil
 from scrimp.data.shards import ShardWriter, building, read_manifest, write_manifest
 from scrimp.data.sources import check_needs, fetch, fetch_many, source_digest
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of
+from scrimp.files import digest_of, sha256_of
 
 VIEWS: dict[str, type[Closed]] = {
     "icon_classes": icon_classes.Options,
@@ -49,6 +50,8 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
         return _index_tars(workspace, name, dataset, dataset.source, local_path)
     if isinstance(dataset.source, ParquetSource):
         return _pack_parquet(workspace, name, dataset, dataset.source, local_path)
+    if isinstance(dataset.source, TableSource):
+        return _label(workspace, name, dataset, *_table(name, dataset.source, workspace, local_path))
     if isinstance(dataset.source, GeneratedSource):
         return _generate(workspace, name, dataset)
     if isinstance(dataset.source, FolderSource):
@@ -61,6 +64,8 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
         archive, digest = fetch(name, dataset, workspace, local_path), source_digest(dataset.source) or ""
     where = f"config/datasets.yaml: {name}: options"
     details: dict[str, Any]
+    if dataset.builder == "labelled_text":
+        return _label(workspace, name, dataset, archive, digest)
     with building(folder) as temporary:
         if dataset.builder == "emoji_labels":
             parse_model(dataset.options, Closed, where)  # it takes none
@@ -113,6 +118,22 @@ def _pack_parquet(
     with building(workspace.shards(name)) as temporary:
         details = text_parquet.build(temporary, name, files, source, options)
         write_manifest(temporary, name, text_parquet.files_digest(files), text_packing.SCHEMA, **details)
+    return workspace.shards(name)
+
+
+def _table(name: str, source: TableSource, workspace: Workspace, local_path: Path | None) -> tuple[Path, str]:
+    """The zip, or the folder, of a table, and what says which one it is."""
+    if local_path is not None:
+        return local_path, "the user's own copy"
+    files = fetch_many(name, source, workspace)
+    return files[0] if len(files) == 1 else files[0].parent, digest_of([sha256_of(file) for file in files])
+
+
+def _label(workspace: Workspace, name: str, dataset: DatasetConfig, archive: Path, digest: str) -> Path:
+    options = parse_model(dataset.options, labelled_text.Options, f"config/datasets.yaml: {name}: options")
+    with building(workspace.shards(name)) as temporary:
+        details = labelled_text.build(temporary, name, archive, options)
+        write_manifest(temporary, name, digest, labelled_text.SCHEMA, **details)
     return workspace.shards(name)
 
 

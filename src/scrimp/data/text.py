@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from scrimp.data.shards import read_images, read_manifest, read_samples
-from scrimp.data.text_tokens import SPLITS, BpeTokenizer, ByteTokenizer, TextTokenizer
+from scrimp.data.text_tokens import LEARNED, SPLITS, ByteTokenizer, TextTokenizer
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing
 
@@ -67,8 +67,8 @@ def load_text(folder: Path) -> Text:
 
 
 def _tokenizer(folder: Path, kind: str) -> TextTokenizer | None:
-    if kind == "bpe":
-        return BpeTokenizer.read(folder)
+    if kind in LEARNED:
+        return LEARNED[kind].read(folder)
     return ByteTokenizer() if kind == "bytes" else None
 
 

@@ -1,6 +1,7 @@
 """Tables of cleaned documents, one row a document with its text: what token datasets are packed from.
 
-A document is one address to Congress, one chapter of Moby Dick, one text of the Brown corpus, or one book.
+A document is one address to Congress, one chapter of Moby Dick, one text of the Brown corpus, one book, one mail, one gloss
+of WordNet, or one graded sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from pydantic import PositiveInt
 
 from scrimp.config import Closed
 from scrimp.data.archives import DAMAGE, iter_members
+from scrimp.data.mails import mails
 from scrimp.data.text_clean import address_text, book_text, brown_text, cleaned
+from scrimp.data.vader import graded
+from scrimp.data.wordnet import synsets
 from scrimp.errors import ScrimpError
 
 SCHEMA = ["index", "document", "source", "title", "bytes", "text"]
@@ -25,7 +29,7 @@ SCHEMA = ["index", "document", "source", "title", "bytes", "text"]
 class Options(Closed):
     """`options` of a dataset whose builder is `text_documents`."""
 
-    layout: Literal["stdlib", "brown", "books"]
+    layout: Literal["stdlib", "brown", "books", "mails", "wordnet", "vader"]
     # For a pinned archive that breaks off: how many documents the whole one has. What is whole in it is read.
     breaks_off_of: PositiveInt | None = None
 
@@ -106,7 +110,32 @@ def _books(archive: Path) -> Iterator[Document]:
         yield Document(f"books/{stem}", "books", title or stem.partition("/")[2], cleaned(text))
 
 
-LAYOUTS: dict[str, Callable[[Path], Iterator[Document]]] = {"stdlib": _stdlib, "brown": _brown, "books": _books}
+def _mails(archive: Path) -> Iterator[Document]:
+    """The Spam Assassin corpus: a mail's subject and body; the title is its group."""
+    for mail in mails(archive):
+        yield Document(mail.document, "mails", mail.group, f"{mail.subject}\n\n{mail.body}".strip())
+
+
+def _wordnet(archive: Path) -> Iterator[Document]:
+    """WordNet's glosses, examples included, behind the words that they explain; the title is the supersense."""
+    for synset in synsets(archive):
+        yield Document(synset.document, "wordnet", synset.supersense, f"{', '.join(synset.words)}: {synset.gloss}")
+
+
+def _vader(archive: Path) -> Iterator[Document]:
+    """Sentences of reviews, editorials and tweets; the title is their source. Grades are left out."""
+    for sentence in graded(archive):
+        yield Document(sentence.document, "vader", sentence.source, sentence.text)
+
+
+LAYOUTS: dict[str, Callable[[Path], Iterator[Document]]] = {
+    "stdlib": _stdlib,
+    "brown": _brown,
+    "books": _books,
+    "mails": _mails,
+    "wordnet": _wordnet,
+    "vader": _vader,
+}
 
 
 def _groups(pattern: re.Pattern[str], name: str) -> tuple[str, ...]:

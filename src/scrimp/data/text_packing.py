@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from rich.console import Console
 from rich.progress import track
 
@@ -29,7 +29,8 @@ from scrimp.config import Closed
 from scrimp.data.shards import ShardWriter, read_manifest
 from scrimp.data.sources import say
 from scrimp.data.text_documents import Document
-from scrimp.data.text_tokens import FILE, SPLITS, BpeTokenizer, ByteTokenizer, Ids, TextTokenizer
+from scrimp.data.text_filters import Cut, Sentences, Sort, arranged, compressible, without_repeats
+from scrimp.data.text_tokens import BYTES, FILE, LEARNED, SPLITS, ByteTokenizer, Ids, TextTokenizer
 from scrimp.errors import ScrimpError
 from scrimp.files import sha256_of
 
@@ -47,29 +48,56 @@ TEXT_AT_A_TIME = 2**22  # letters encoded in one batch: an encoding takes many t
 class Options(Closed):
     """How documents become tokens. The held-out shares are of documents, and so of tokens only on average."""
 
-    tokenizer: Literal["bytes", "bpe"] = "bytes"
-    vocabulary: int | None = Field(None, gt=256, le=2**16, description="of `bpe`: its tokens at most, end-of-text included")
-    tokenizer_megabytes: PositiveInt = Field(256, description="of `bpe`: how much of the training split it is made from")
+    tokenizer: Literal["bytes", "bpe", "wordpiece"] = "bytes"
+    vocabulary: int | None = Field(None, gt=64, le=2**16, description="of a learned one: its tokens, end-of-text included")
+    tokenizer_megabytes: PositiveInt = Field(256, description="of a learned one: how much of the training split it sees")
     validation: float = Field(0.05, gt=0, lt=0.5)
     test: float = Field(0.05, gt=0, lt=0.5)
     share: float = Field(1.0, gt=0, le=1, description="the part of the documents that is used, whichever they are")
     seed: int = Field(0, ge=0, description="of the documents' order")
+    # Of the training split alone, so that the held-out text stays the same (`text_filters.py`).
+    compressibility: PositiveFloat | None = Field(None, description="drop documents of as many tokens a letter, or more")
+    deduplicate: bool = Field(False, description="cut sentences that came before")
+    window: PositiveInt = Field(128, description="tokens of what is sorted and cut: the context of models trained on it")
+    sort: Sort | None = Field(
+        None, description="windows by full stops or by the prevalence of their tokens; null: as they are"
+    )
+    keep: float = Field(1.0, gt=0, le=1, description="share of the windows that is kept")
+    cut: Cut = Field("sorted", description="which: the first of the sorted ones, or random ones")
 
     @model_validator(mode="after")
-    def _vocabulary_is_bpes(self) -> Options:
+    def _vocabulary_is_learned(self) -> Options:
         if (self.vocabulary is None) != (self.tokenizer == "bytes"):
-            raise ValueError("give a `vocabulary` with the tokenizer `bpe`, and none with `bytes`")
+            raise ValueError("give a `vocabulary` with the tokenizers `bpe` and `wordpiece`, and none with `bytes`")
+        if self.tokenizer == "bpe" and self.vocabulary is not None and self.vocabulary <= BYTES:
+            raise ValueError(f"vocabulary: a `bpe` has the {BYTES} bytes and more: give more than that")
         return self
+
+    @property
+    def arranges(self) -> bool:
+        """Whether windows are sorted or cut."""
+        return self.sort is not None or self.keep < 1
 
 
 def build_view(folder: Path, name: str, bases: dict[str, Path], options: Options) -> dict[str, Any]:
-    """Pack the documents of one or several `text_documents` tables; returns facts for the manifest."""
+    """Pack the documents of one or several `text_documents` tables; returns facts for the manifest.
+
+    A base of labelled texts is kept out: no document that one of its examples is from is packed, and its sentences are
+    cut from all others.
+    """
     manifests = {base: read_manifest(path) for base, path in bases.items()}
     about = {
         base: {key: manifest[key] for key in ("samples_sha256", "documents", "unreadable") if key in manifest}
         for base, manifest in manifests.items()
     }
-    return {"bases": about, **pack(folder, name, _rows(bases), options, 1)}
+    labelled = {base: path for base, path in bases.items() if "label" in manifests[base]["schema"]}
+    counts: dict[str, int] = {}
+    documents = _rows({base: path for base, path in bases.items() if base not in labelled})
+    if labelled:
+        used = (document for document in documents if place_of(document.document, b"share") < options.share)
+        documents = _kept_apart(used, labelled, counts)
+    packed = pack(folder, name, documents, options, 1)
+    return {"bases": about, **packed, **({"kept_out": {"datasets": sorted(labelled), **counts}} if labelled else {})}
 
 
 def _rows(bases: dict[str, Path]) -> Iterator[Document]:
@@ -81,11 +109,28 @@ def _rows(bases: dict[str, Path]) -> Iterator[Document]:
             yield Document(*row)
 
 
+def _kept_apart(documents: Iterable[Document], labelled: dict[str, Path], counts: dict[str, int]) -> Iterator[Document]:
+    """Documents without those of labelled texts, and without their sentences; `counts` gains what was left out."""
+    tables = [pd.read_parquet(path / "samples.parquet") for path in labelled.values()]
+    names = {document for table in tables for document in table["document"]}
+    sentences = Sentences(text for table in tables for column in ("text", "other") for text in table[column])
+    counts |= {"documents": 0, "sentences": 0}
+    for document in documents:
+        if document.document in names:
+            counts["documents"] += 1
+            continue
+        text, cut = sentences.cut_from(document.text)
+        counts["sentences"] += cut
+        if text:
+            yield document._replace(text=text)
+
+
 def pack(folder: Path, name: str, documents: Iterable[Document], options: Options, buckets: int) -> dict[str, Any]:
     """Write tokens of cleaned documents as shards, `samples.parquet` and `documents.parquet` into `folder`.
 
     `buckets` (1 to 256) bounds the memory taken: about the whole text over `buckets`. It changes nothing of what is
-    written. Returns facts for the manifest. Raises ScrimpError where a split remains empty.
+    written. Returns facts for the manifest. Raises ScrimpError where a split remains empty, or where the text makes no
+    vocabulary of the size asked for.
     """
     ordered = folder / "ordered"
     ordered.mkdir()
@@ -95,39 +140,79 @@ def pack(folder: Path, name: str, documents: Iterable[Document], options: Option
     facts: dict[str, Any] = {"duplicates_dropped": dropped}
     tokenizer: TextTokenizer = ByteTokenizer()
     if options.vocabulary is not None:
-        say(f"{name}: making a BPE of {options.vocabulary:,} tokens")
+        say(f"{name}: making a {options.tokenizer} of {options.vocabulary:,} tokens")
         learned_from = _first(_read(ordered / "train"), options.tokenizer_megabytes * 10**6)
-        bpe = BpeTokenizer.trained(learned_from, options.vocabulary)
-        bpe.save(folder)
-        tokenizer, facts["tokenizer_sha256"] = bpe, sha256_of(folder / FILE)
-    writer = PackedWriter(folder)
-    sizes = {split: Counter[str]() for split in SPLITS}  # bytes by source
+        learned = LEARNED[options.tokenizer].trained(learned_from, options.vocabulary)
+        if learned.vocabulary < options.vocabulary:
+            raise ScrimpError(
+                f"{name}: its options ask for a vocabulary of {options.vocabulary:,}, but the text makes "
+                f"{learned.vocabulary:,} tokens and no more: lower `vocabulary`, or take more text"
+            )
+        learned.save(folder)
+        tokenizer, facts["tokenizer_sha256"] = learned, sha256_of(folder / FILE)
+    packed = _Packed(folder, tokenizer, options)
     with pq.ParquetWriter(folder / "documents.parquet", DOCUMENTS) as table:
         for split in SPLITS:
             found = track(_read(ordered / split), f"{split} documents", counts[split], console=Console(stderr=True))
-            for batch in _batches(found):
-                rows = []
-                for document, ids in zip(batch, tokenizer.encode([one.text for one in batch]), strict=True):
-                    tokens = np.append(ids, np.uint16(tokenizer.end_of_text))
-                    size = len(document.text.encode())
-                    rows.append((*document[:3], split, writer.add(split, tokens), len(tokens), size))
-                    sizes[split][document.source] += size
-                columns = [
-                    pa.array(column, kind) for column, kind in zip(zip(*rows, strict=True), DOCUMENTS.types, strict=True)
-                ]
-                table.write_table(pa.Table.from_arrays(columns, schema=DOCUMENTS))
+            packed.add(split, found, table)
     shutil.rmtree(ordered)
     return {
-        **writer.close(),
-        "bytes": {split: sizes[split].total() for split in SPLITS},
-        "bytes_by_source": {split: dict(sorted(sizes[split].items())) for split in SPLITS},
+        **packed.writer.close(),
+        "bytes": packed.bytes,
+        "bytes_by_source": {split: dict(sorted(packed.sizes[split].items())) for split in SPLITS},
         "tokenizer": tokenizer.kind,
         "vocabulary": tokenizer.vocabulary,
         "end_of_text": tokenizer.end_of_text,
         "documents": {split: counts[split] for split in SPLITS},
         "documents_sha256": sha256_of(folder / "documents.parquet"),
         **facts,
+        **({"filtered": packed.filtered} if packed.filtered else {}),
     }
+
+
+class _Packed:
+    """Encodes documents split by split, and counts their bytes; the training split may be filtered and arranged."""
+
+    def __init__(self, folder: Path, tokenizer: TextTokenizer, options: Options) -> None:
+        self.writer, self.tokenizer, self.options = PackedWriter(folder), tokenizer, options
+        self.sizes = {split: Counter[str]() for split in SPLITS}  # bytes by source
+        self.bytes: dict[str, int] = {}
+        self.filtered: dict[str, int] = {}
+
+    def add(self, split: str, documents: Iterable[Document], table: Any) -> None:
+        """A split's documents, in their order; `table` gains a row for each."""
+        options, training = self.options, split == "train"
+        arranges = training and options.arranges
+        if training and options.deduplicate:
+            documents = without_repeats(documents, self.filtered)
+        waiting: list[Ids] = []
+        for batch in _batches(documents):
+            rows = []
+            for document, ids in zip(batch, self.tokenizer.encode([one.text for one in batch]), strict=True):
+                if training and options.compressibility and not compressible(ids, document.text, options.compressibility):
+                    self.filtered["incompressible"] = self.filtered.get("incompressible", 0) + 1
+                    continue
+                tokens = np.append(ids, np.uint16(self.tokenizer.end_of_text))
+                size = len(document.text.encode())
+                first = -1 if arranges else self.writer.add(split, tokens)  # -1: windows lie apart
+                waiting += [tokens] if arranges else []
+                rows.append((*document[:3], split, first, len(tokens), size))
+                self.sizes[split][document.source] += size
+            columns = zip(*rows, strict=True) if rows else [()] * len(DOCUMENTS)
+            arrays = [pa.array(column, kind) for column, kind in zip(columns, DOCUMENTS.types, strict=True)]
+            table.write_table(pa.Table.from_arrays(arrays, schema=DOCUMENTS))
+        self.bytes[split] = self.sizes[split].total()
+        if arranges:
+            self._arrange(split, waiting)
+
+    def _arrange(self, split: str, documents: list[Ids]) -> None:
+        """Write a split's windows in their new order, and charge them their share of the bytes."""
+        options, tokens = self.options, np.concatenate(documents)
+        full_stop = int(self.tokenizer.encode(["."])[0][-1])
+        kept = arranged(tokens, options.window, options.sort, options.keep, options.cut, full_stop, options.seed)
+        self.writer.add(split, kept)
+        self.bytes[split] = round(self.bytes[split] * len(kept) / len(tokens))
+        self.filtered["windows_dropped"] = (len(tokens) - len(kept)) // options.window
 
 
 class PackedWriter:
@@ -180,13 +265,13 @@ class PackedWriter:
 # --------------------------------------------------------------------------------------------------- order and split
 def split_of(document: str, validation: float, test: float) -> str:
     """The split of a document, by its name alone."""
-    place = _place(document)
+    place = place_of(document)
     if place < test:
         return "test"
     return "validation" if place < test + validation else "train"
 
 
-def _place(document: str, purpose: bytes = b"") -> float:
+def place_of(document: str, purpose: bytes = b"") -> float:
     """A number in [0, 1) that depends on the document's name alone, another one for each purpose."""
     return int.from_bytes(hashlib.blake2b(document.encode(), digest_size=8, salt=purpose).digest(), "big") / 2**64
 
@@ -208,7 +293,7 @@ def _order(folder: Path, documents: Iterable[Document], options: Options, bucket
         spools = [stack.enter_context((folder / f"{bucket:03d}").open("w", encoding="utf-8")) for bucket in range(buckets)]
         for document in documents:
             digest = text_digest(document.text, options.seed)
-            if _place(document.document, b"share") < options.share:
+            if place_of(document.document, b"share") < options.share:
                 spools[digest[0] * buckets // 256].write(json.dumps([digest.hex(), *document]) + "\n")
     counts, dropped = Counter[str](), 0
     with ExitStack() as stack:

@@ -1,20 +1,23 @@
-"""Tokenizers of running text: bytes, or a byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2)."""
+"""Tokenizers of running text: bytes, a byte-level BPE (Sennrich et al. 2016; bytes as in GPT-2), or BERT's WordPiece."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from scrimp.errors import ScrimpError
 
 Ids = npt.NDArray[np.uint16]
 BYTES = 256
 END_OF_TEXT = "<|end of text|>"
+UNKNOWN, SEPARATOR = "[UNK]", "[SEP]"
+ALPHABET = 256  # letters that WordPiece keeps; rarer ones are unknown
 FILE = "tokenizer.json"
 SPLITS = ("train", "validation", "test")
 
@@ -47,11 +50,11 @@ class ByteTokenizer:
         return bytes(id_ for id_ in ids if id_ < BYTES).decode("utf-8", "replace")
 
 
-class BpeTokenizer:
-    """A byte-level BPE; end-of-text is 0, and a text that spells its name is still encoded letter by letter."""
+class LearnedTokenizer:
+    """A tokenizer that was learned from text, kept as `tokenizer.json`."""
 
-    kind = "bpe"
-    end_of_text = 0
+    kind: str
+    end_of_text: int
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self.tokenizer = tokenizer
@@ -59,22 +62,7 @@ class BpeTokenizer:
         self.vocabulary = int(tokenizer.get_vocab_size())
 
     @classmethod
-    def trained(cls, texts: Iterable[str], vocabulary: int) -> BpeTokenizer:
-        """A tokenizer of at most `vocabulary` ids, from the texts alone: the same texts in any order, the same one."""
-        tokenizer = Tokenizer(models.BPE())
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=vocabulary,
-            special_tokens=[END_OF_TEXT],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        tokenizer.train_from_iterator(texts, trainer)
-        return cls(tokenizer)
-
-    @classmethod
-    def read(cls, folder: Path) -> BpeTokenizer:
+    def read(cls, folder: Path) -> Self:
         path = folder / FILE
         try:
             return cls(Tokenizer.from_str(path.read_text(encoding="utf-8")))
@@ -91,3 +79,66 @@ class BpeTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         return str(self.tokenizer.decode([int(id_) for id_ in ids], skip_special_tokens=True))
+
+
+class BpeTokenizer(LearnedTokenizer):
+    """A byte-level BPE; end-of-text is 0, and a text that spells its name is still encoded letter by letter."""
+
+    kind = "bpe"
+    end_of_text = 0
+
+    @classmethod
+    def trained(cls, texts: Iterable[str], vocabulary: int) -> Self:
+        """A tokenizer of at most `vocabulary` ids, from the texts alone: the same texts in any order, the same one."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer)
+
+
+class WordPieceTokenizer(LearnedTokenizer):
+    """BERT's: lower case without accents, words and signs apart, pieces of words; unknown is 0, end-of-text 1."""
+
+    kind = "wordpiece"
+    end_of_text = 1
+
+    @classmethod
+    def trained(cls, texts: Iterable[str], vocabulary: int) -> Self:
+        """A tokenizer of at most `vocabulary` ids, from the texts alone: the same texts in any order, the same one."""
+        counts = Counter[str]()
+        normalizer, splitter = normalizers.BertNormalizer(lowercase=True), pre_tokenizers.BertPreTokenizer()
+        for text in texts:
+            counts.update(word for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(text)))
+        letters = Counter[str]()
+        for word, count in counts.items():
+            for letter in word:
+                letters[letter] += count
+        alphabet = sorted(letters, key=lambda letter: (-letters[letter], letter))[:ALPHABET]
+        inside = sorted({letter for word in counts for letter in word[1:]} & set(alphabet))
+        # The library numbers letters inside of words as it meets them, in an order of chance, and ties between pieces go by
+        # number. As special tokens they have theirs beforehand; the tokenizer that is kept knows them as plain pieces.
+        trainer = trainers.WordPieceTrainer(
+            vocab_size=vocabulary,
+            special_tokens=[UNKNOWN, SEPARATOR, *(f"##{letter}" for letter in inside)],
+            initial_alphabet=alphabet,
+            limit_alphabet=len(alphabet),
+            show_progress=False,
+        )
+        learner = Tokenizer(models.WordPiece(unk_token=UNKNOWN))
+        learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        learner.train_from_iterator((" ".join([word] * count) for word, count in sorted(counts.items())), trainer)
+        tokenizer = Tokenizer(models.WordPiece(learner.get_vocab(), unk_token=UNKNOWN))
+        tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, splitter
+        tokenizer.decoder = decoders.WordPiece()
+        tokenizer.add_special_tokens([UNKNOWN, SEPARATOR])
+        return cls(tokenizer)
+
+
+LEARNED: dict[str, type[BpeTokenizer] | type[WordPieceTokenizer]] = {"bpe": BpeTokenizer, "wordpiece": WordPieceTokenizer}

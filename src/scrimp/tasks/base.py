@@ -35,7 +35,7 @@ from scrimp.config.training import Recipe, Workload
 from scrimp.cost import Cost
 from scrimp.errors import ScrimpError
 from scrimp.flops import ExampleFlops, flops_per_example
-from scrimp.seeding import derived_generator
+from scrimp.seeding import derived_generator, stream
 from scrimp.training import parallel
 from scrimp.training.place import Place
 
@@ -118,6 +118,10 @@ class Task:
         else:
             found = default_collate([examples[index] for index in indices.tolist()])
         return moved(found, self.place.device)
+
+    def draw(self, first: int, count: int, seed: int) -> Tensor:
+        """The training examples that come next where they are drawn by the step, `first` being drawn: int64 [count]."""
+        return stream(self.examples, first, count, seed)
 
     def visits(self, batches: Sequence[Tensor], seed: int, number: int) -> Iterator[Batch]:
         """This process's part of each of some batches of training examples, augmented by (seed, number).

@@ -15,7 +15,7 @@ from scrimp.config.training import Recipe
 from scrimp.errors import ScrimpError
 from scrimp.methods.base import EpochSelector
 from scrimp.methods.combined import Methods
-from scrimp.seeding import epoch_order, stream
+from scrimp.seeding import epoch_order
 from scrimp.training import parallel
 from scrimp.training.budget import Spent
 
@@ -151,7 +151,7 @@ class Steps:
         count = self.selector.super_batch if self.chooses else size
         # Where nothing is chosen the device need not wait.
         with session.clock.span("selection", synchronise=self.chooses):
-            indices = drawn = stream(self.task.examples, session.spent.drawn, count, self.seed)
+            indices = drawn = self.task.draw(session.spent.drawn, count, self.seed)
             if self.chooses:
                 learner, known = self.task.score(model, drawn, self.selector, self.reference)
                 indices = drawn[self.selector.choose(step, learner, known).cpu()]

@@ -154,6 +154,10 @@ def build_optimizer(model: nn.Module, recipe: Recipe, scales: Mapping[str, float
     gives parameters by name their share of the learning rate.
     """
     parameters = list(model.parameters())
+    if recipe.optimizer == "muon":
+        from scrimp.training import muon  # torch's own, which takes seconds to import
+
+        return muon.build(model, recipe, scales)
     if scales is not None and recipe.optimizer != "adamw":
         raise ScrimpError(f"recipe.optimizer: {recipe.optimizer} takes one learning rate; this model wants adamw")
     if recipe.optimizer == "sgd":
@@ -172,7 +176,7 @@ def build_optimizer(model: nn.Module, recipe: Recipe, scales: Mapping[str, float
     if recipe.optimizer == "adamw":
         if scales is not None:
             groups = _by_scale(model, groups, scales)
-        return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas)
+        return AdamW(groups, lr=recipe.learning_rate, betas=recipe.betas, eps=recipe.eps)
     groups[1]["adapt"] = False
     if recipe.optimizer == "lars":
         return LARS(groups, lr=recipe.learning_rate, momentum=recipe.momentum)

@@ -32,8 +32,9 @@ Array = NDArray[np.float64]
 AXES = (("llama1", "published"), ("llama1", "recalibrated"), ("llama2", "published"))
 COMPARED_AT = {"llama1": 82_000, "llama2": 180_000}  # hours: about where the smallest model's run ends
 WORST = 5  # runs of the highest loss, left out of the refit as Besiroglu et al. 2024 did
-LEAST_LEAD = 2.0  # standard errors; the report names a crossing (7B and 70B) that is no clearer than this
-CLEAR_LEAD = 3.5  # standard errors; noise alone rarely gives such a lead anywhere along a curve
+LEAST_LEAD = 2.0  # standard errors; the report names a crossing (7B and 70B) that is hardly clearer than this
+CLEAR_LEAD = 3.5  # standard errors, the default of `crossings`; noise alone rarely gives such a lead anywhere along a curve
+LEADS = (2.0, 2.5, 3.0, CLEAR_LEAD, 4.0, 5.0, 7.0, 10.0)  # thresholds at which re-overtakings are counted
 SPAN = 0.05  # of the smooth at a single place, in log hours
 END = 0.98  # of a run: its last 2 % make its final loss
 LINE_WINDOWS = (0.75, 0.5, 0.25)  # the share of the curve's end that a straight line is fitted to
@@ -90,15 +91,16 @@ def published_laws(workspace: Workspace) -> dict[str, Law]:
     return {name: Law(*(law[key] for key in ("E", "A", "B", "alpha", "beta"))) for name, law in laws.items()}
 
 
-def chinchilla_runs(workspace: Workspace) -> pd.DataFrame:
-    """The digitised runs that the refit uses: parameters, flops, tokens, loss; without the `WORST`."""
-    runs = published(workspace, "chinchilla-runs").sort_values("loss", kind="stable").iloc[:-WORST]
+def chinchilla_runs(workspace: Workspace, *, every: bool = False) -> pd.DataFrame:
+    """The digitised runs that the refit uses: parameters, flops, tokens, loss; without the `WORST`, or `every` one."""
+    runs = published(workspace, "chinchilla-runs").sort_values("loss", kind="stable")
+    runs = runs if every else runs.iloc[:-WORST]
     return runs.assign(tokens=runs["flops"] / (6 * runs["parameters"])).reset_index(drop=True)
 
 
-def refit(workspace: Workspace, bootstrap: int) -> ParametricFit:
-    """Our fit of the parametric law to the digitised runs."""
-    runs = chinchilla_runs(workspace)
+def refit(workspace: Workspace, bootstrap: int, *, every: bool = False) -> ParametricFit:
+    """Our fit of the parametric law to the digitised runs, without the `WORST` or to `every` one."""
+    runs = chinchilla_runs(workspace, every=every)
     return fit_parametric(runs["parameters"], runs["tokens"], runs["loss"], bootstrap=bootstrap)
 
 
@@ -107,8 +109,9 @@ def crossing_table(workspace: Workspace) -> pd.DataFrame:
     """Where the larger model of each pair overtakes at equal hours, and where the smaller one is ahead again.
 
     `smaller_fraction`, `larger_fraction`: how far each is in its own schedule at the re-overtake. `_low`, `_high`: 95 %.
-    `lead_errors`: the weaker of the two leads (the larger model's in between, the smaller's after) in standard errors, and
-    `clear` whether noise is unlikely to have made it.
+    `lead_errors`: the weaker of the two leads (the larger model's in between, the smaller's after) in standard errors. Hours
+    are of leads of `LEAST_LEAD` and more; `clear` is whether the weaker has `CLEAR_LEAD`, which noise is unlikely to make,
+    and `reovertakes` whether there is a clear re-overtake.
     """
     rows = []
     runs = {(run["family"], run["model"]): run for run in records_of(published(workspace, "llama-runs"))}
@@ -120,7 +123,6 @@ def crossing_table(workspace: Workspace) -> pd.DataFrame:
             over = next((crossing for crossing in found if crossing.leader == "b"), None)
             back = next((crossing for crossing in found if crossing.leader == "a" and over and crossing.x > over.x), None)
             row: dict[str, Any] = {"family": family, "axis": axis, "smaller": smaller, "larger": larger}
-            row["reovertakes"] = back is not None
             for name, crossing in (("overtake", over), ("reovertake", back)):
                 row[f"{name}_hours"] = crossing.x if crossing else np.nan
                 row[f"{name}_low"] = crossing.low if crossing else np.nan
@@ -130,6 +132,7 @@ def crossing_table(workspace: Workspace) -> pd.DataFrame:
             leads = [crossing.significance for crossing in (over, back) if crossing]
             row["lead_errors"] = min(leads) if leads else np.nan
             row["clear"] = bool(leads) and min(leads) >= CLEAR_LEAD
+            row["reovertakes"] = back is not None and row["clear"]
             row["note"] = _crossing_note(row)
             rows.append(row)
     return pd.DataFrame(rows)
@@ -137,11 +140,41 @@ def crossing_table(workspace: Workspace) -> pd.DataFrame:
 
 def _crossing_note(row: dict[str, Any]) -> str:
     """The confound of a re-overtake in words: how far each model is in its own schedule then."""
-    if not row["reovertakes"]:
+    if np.isnan(row["reovertake_hours"]):
         return ""
     fractions = f"{row['smaller_fraction']:.2f} and {row['larger_fraction']:.2f}"
-    doubt = "" if row["clear"] else f", a lead of {row['lead_errors']:.1f} standard errors, which noise may make"
+    doubt = (
+        "" if row["clear"] else f", a lead of {row['lead_errors']:.1f} standard errors, which noise may make: not counted"
+    )
     return f"{row['smaller']} before {row['larger']} again at {fractions} of their schedules{doubt}"
+
+
+def reovertaking_counts(workspace: Workspace) -> pd.DataFrame:
+    """How many pairs of a family re-overtake, by the lead (standard errors) that either must have to count.
+
+    `share` is of all `pairs`. At the library's threshold `share_high` counts those too that noise may have made (leads of
+    `LEAST_LEAD`), `share_low` does not; elsewhere both are `share`.
+    """
+    rows: list[dict[str, Any]] = []
+    for family, axis in AXES:
+        curves = llama_curves(workspace, family, axis)
+        pairs = [[(curves[model]["hours"], curves[model]["loss"]) for model in pair] for pair in combinations(curves, 2)]
+        for threshold in LEADS:
+            count = sum(_reovertaken([of.leader for of in crossings(*pair, significance=threshold)]) for pair in pairs)
+            about = {"family": family, "axis": axis, "threshold": threshold, "pairs": len(pairs), "reovertakings": count}
+            share = count / len(pairs)
+            rows.append({**about, "share": share, "share_low": share, "share_high": share, "note": ""})
+        of_axis = rows[-len(LEADS) :]
+        default = of_axis[LEADS.index(CLEAR_LEAD)]
+        default["share_high"] = of_axis[LEADS.index(LEAST_LEAD)]["share"]
+        counts = ", ".join(f"{row['reovertakings']} at {row['threshold']:g}" for row in of_axis)
+        default["note"] = f"of {len(pairs)} pairs by the least lead in standard errors: {counts}"
+    return pd.DataFrame(rows)
+
+
+def _reovertaken(leaders: list[str]) -> bool:
+    """Whether the larger (b) takes the lead and the smaller (a) takes it back."""
+    return "b" in leaders and "a" in leaders[leaders.index("b") :]
 
 
 def hours_axis(workspace: Workspace) -> pd.DataFrame:
@@ -323,8 +356,8 @@ def _one(rows: pd.DataFrame, row: str, quantity: str) -> dict[str, Any]:
 def exponents(workspace: Workspace, bootstrap: int = 400) -> pd.DataFrame:
     """The exponent a of N_opt ~ C^a: by each approach in print, and by our code. `source`, `approach`, `a`, `low`, `high`.
 
-    Ours twice: from losses that Hoffmann et al.'s own law generates (their a again, whichever approach reads it), and from
-    the digitised runs.
+    Ours from losses that Hoffmann et al.'s own law generates (their a again, whichever approach reads it), from the
+    digitised runs without the `WORST`, and from all of them.
     """
     rows: list[dict[str, Any]] = []
     for table in ("exponents", "Porian"):
@@ -332,14 +365,18 @@ def exponents(workspace: Workspace, bootstrap: int = 400) -> pd.DataFrame:
             about = {"source": "Porian et al." if table == "Porian" else "published", "approach": row["row"]}
             rows.append({**about, "a": row["value"], "low": row["low"], "high": row["high"]})
     rows += _regenerated(published_laws(workspace)["Hoffmann et al., unrounded"])
-    runs, fit = chinchilla_runs(workspace), refit(workspace, bootstrap)
-    parabolas = fit_isoflop(runs["parameters"], runs["flops"], runs["loss"])
-    for approach, a, interval in (
-        ("approach 2", parabolas.a, parabolas.interval),
-        ("approach 3", fit.a, fit.intervals["a"]),
-    ):
-        rows.append({"source": "digitised runs", "approach": approach, "a": a, "low": interval[0], "high": interval[1]})
-    return pd.DataFrame(rows)
+    everything = len(chinchilla_runs(workspace, every=True))
+    for source, every in (("digitised runs", False), ("all digitised runs", True)):
+        runs, fit = chinchilla_runs(workspace, every=every), refit(workspace, bootstrap, every=every)
+        parabolas = fit_isoflop(runs["parameters"], runs["flops"], runs["loss"])
+        dropped = f"{len(runs)} of {everything}: without the {WORST} of the highest loss, as Besiroglu et al. 2024 fit them"
+        note = f"all {everything} runs" if every else dropped
+        for approach, a, (low, high) in (
+            ("approach 2", parabolas.a, parabolas.interval),
+            ("approach 3", fit.a, fit.intervals["a"]),
+        ):
+            rows.append({"source": source, "approach": approach, "a": a, "low": low, "high": high, "note": note})
+    return pd.DataFrame(rows).fillna({"note": ""})
 
 
 def _regenerated(law: Law) -> list[dict[str, Any]]:

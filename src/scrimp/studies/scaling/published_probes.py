@@ -21,6 +21,12 @@ def crossings(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.D
     return published.crossing_table(workspace)
 
 
+@probe("published-thresholds")
+def thresholds(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
+    """How many pairs re-overtake, by how clear a lead must be."""
+    return published.reovertaking_counts(workspace)
+
+
 @probe("published-losses")
 def losses(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Single readings of LLaMA's curves."""

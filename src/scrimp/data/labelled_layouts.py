@@ -1,0 +1,124 @@
+"""Labelled texts that packages hold, each from one source: mails, graded sentences, the Brown corpus, WordNet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from scrimp.data.archives import iter_members
+from scrimp.data.mails import mails
+from scrimp.data.text_clean import brown_text, cleaned
+from scrimp.data.text_filters import sentences_of
+from scrimp.data.vader import graded
+from scrimp.data.wordnet import SUPERSENSES, synsets
+from scrimp.seeding import derived_generator
+
+LETTERS = 600  # of a mail: no model here reads more
+BROWN = re.compile(r"package/(c[a-r]\d\d)")
+GENRES = {"press": "abc", "religion, skills, lore, letters": "defg", "government, science": "hj", "fiction": "klmnpr"}
+PASSAGE = 60  # words
+PASSAGES, SENTENCES = 20, 30  # of a document, at most
+
+
+class Example(NamedTuple):
+    """`document` is the name of the document that it is from, as tables of documents have it; `label` a class or a grade."""
+
+    document: str
+    text: str
+    other: str
+    label: float
+
+
+class Layout(NamedTuple):
+    examples: Callable[[Path], Iterator[Example]]
+    classes: list[str] | None  # None: a grade
+
+
+def spam(archive: Path) -> Iterator[Example]:
+    """A mail's subject and the beginning of its body: wanted (easy or hard to tell) or not."""
+    for mail in mails(archive):
+        text = f"{mail.subject}\n{mail.body}"[:LETTERS].strip()
+        if text:
+            yield Example(mail.document, text, "", float(mail.group.startswith("spam")))
+
+
+def grades(archive: Path) -> Iterator[Example]:
+    """A sentence of a film review and its mean grade, -4 to 4."""
+    for sentence in graded(archive):
+        if sentence.source == "films":
+            yield Example(sentence.document, sentence.text, "", sentence.grade)
+
+
+def _brown(archive: Path) -> Iterator[tuple[str, str]]:
+    for name, content in iter_members(archive, wanted=lambda name: BROWN.fullmatch(name) is not None):
+        found = BROWN.fullmatch(name)
+        assert found is not None  # the archive's reader let it through
+        yield found[1], cleaned(brown_text(content.decode("utf-8", "replace")))
+
+
+def genres(archive: Path) -> Iterator[Example]:
+    """A passage of sixty words and the part of the corpus that it is from; no text is in two splits."""
+    letters = {letter: float(number) for number, each in enumerate(GENRES.values()) for letter in each}
+    for name, text in _brown(archive):
+        words = text.split()
+        for first in range(0, min(len(words), PASSAGES * PASSAGE) - PASSAGE + 1, PASSAGE):
+            yield Example(f"brown/{name}", " ".join(words[first : first + PASSAGE]), "", letters[name[1]])
+
+
+def word_order(archive: Path) -> Iterator[Example]:
+    """A sentence of 6 to 25 words as printed (1), or with two neighbouring words exchanged (0): a test of syntax.
+
+    Made here; the first and the last word stay, and words that differ in nothing are not exchanged.
+    """
+    for name, text in _brown(archive):
+        count = 0
+        for number, sentence in enumerate(sentences_of(text)):
+            words = sentence.split()
+            places = [at for at in range(1, len(words) - 2) if words[at].lower() != words[at + 1].lower()]
+            if not 6 <= len(words) <= 25 or not places or count == SENTENCES:
+                continue
+            draw = derived_generator(0, number, f"word order of {name}")
+            as_printed = bool(draw.initial_seed() & 1)
+            if not as_printed:
+                at = places[(draw.initial_seed() >> 1) % len(places)]
+                words[at], words[at + 1] = words[at + 1], words[at]
+            count += 1
+            yield Example(f"brown/{name}", " ".join(words), "", float(as_printed))
+
+
+NOUNS = [name for name in SUPERSENSES if name.startswith("noun.")]
+
+
+def supersense(archive: Path) -> Iterator[Example]:
+    """A noun's definition, without the word and without examples, and its lexicographer file (of 26)."""
+    for synset in synsets(archive):
+        if synset.supersense in NOUNS and len(synset.definition) > 1:
+            yield Example(synset.document, synset.definition, "", float(NOUNS.index(synset.supersense)))
+
+
+def hypernyms(archive: Path) -> Iterator[Example]:
+    """Two nouns' definitions: is the second what is directly above the first (1), or above another noun (0)?
+
+    Seconds are as often right as wrong ones, so that they tell nothing alone. Made from WordNet's pointers.
+    """
+    nouns = {synset.document: synset for synset in synsets(archive) if synset.supersense in NOUNS}
+    pairs = [(name, noun.above[0]) for name, noun in nouns.items() if noun.above and noun.above[0] in nouns]
+    for number, (name, above) in enumerate(pairs):
+        draw = derived_generator(0, number, "hypernyms").initial_seed()
+        right = bool(draw & 1)
+        second = above if right else pairs[(draw >> 1) % len(pairs)][1]
+        if not right and second in nouns[name].above:
+            continue
+        yield Example(name, nouns[name].definition, nouns[second].definition, float(right))
+
+
+LAYOUTS: dict[str, Layout] = {
+    "spam": Layout(spam, ["wanted", "spam"]),
+    "grades": Layout(grades, None),
+    "genres": Layout(genres, list(GENRES)),
+    "word-order": Layout(word_order, ["exchanged", "as printed"]),
+    "supersense": Layout(supersense, NOUNS),
+    "hypernyms": Layout(hypernyms, ["not above", "above"]),
+}

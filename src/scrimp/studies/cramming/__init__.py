@@ -1,0 +1,1 @@
+"""Cramming: a masked language model in a fixed budget."""
