@@ -537,3 +537,25 @@ def test_an_unknown_name_with_nothing_like_it_gets_no_hint() -> None:
     assert unknown("arm", "zzz", {"b": 1, "a": 2}, "there") == "unknown arm 'zzz' in there: known: a, b"
     with pytest.raises(ScrimpError, match=r"^here: shift: Input should be greater than or equal to 0 \(got -1\)$"):
         parse_model({"shift": -1}, Augmentation, "here")
+
+
+def test_an_arm_and_a_workload_may_ask_for_fewer_seeds(tiny: Workspace) -> None:
+    path = tiny.study_folder("tiny") / "study.yaml"
+    content = yaml.safe_load(path.read_text())
+    scale = next(iter(content["scales"]))
+    sizes = content["scales"][scale]
+    sizes["seeds"] = [3, 4, 5]
+    workload = sizes["workloads"][next(iter(sizes["workloads"]))]
+    arm = workload["arms"][0]
+    before = Workspace(tiny.root).study("tiny").run_spec(scale, arm)
+    path.write_text(yaml.safe_dump(content))
+    assert Workspace(tiny.root).study("tiny").seeds(scale, arm) == [3, 4, 5]
+    workload["seeds"] = 2
+    path.write_text(yaml.safe_dump(content))
+    study = Workspace(tiny.root).study("tiny")
+    assert study.seeds(scale, arm) == [3, 4]
+    assert study.seeds(scale, arm, planned=[7, 8, 9]) == [7, 8]
+    assert study.run_spec(scale, arm) == before  # how many seeds there are changes none of the runs
+    content["arms"][arm]["seeds"] = 1
+    path.write_text(yaml.safe_dump(content))
+    assert Workspace(tiny.root).study("tiny").seeds(scale, arm) == [3]
