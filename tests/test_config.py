@@ -44,7 +44,9 @@ def copied(root: Path, study: str) -> Workspace:
 # ------------------------------------------------------------------------------------------------------- what is shipped
 def test_every_shipped_file_is_valid() -> None:
     check_config(SHIPPED)
-    assert set(SHIPPED.settings().studies) == set(SHIPPED.study_names()) == {"cramming", "infobatch", "jest", "scaling"}
+    # Cramming joins the default run when it has reference results.
+    assert set(SHIPPED.settings().studies) == {"infobatch", "jest", "scaling"}
+    assert set(SHIPPED.study_names()) == {"cramming", "infobatch", "jest", "scaling"}
     assert all(load_claims(SHIPPED, name) for name in SHIPPED.study_names())
 
 
@@ -58,7 +60,7 @@ def test_every_shipped_workload_names_a_model_that_can_be_built(study: str) -> N
     for name, options in specs:
         if name == "two-towers":
             build_two_towers(10, 0, yaml.safe_load(options))
-        elif name == "transformer":
+        elif name in ("transformer", "encoder"):
             sizes = yaml.safe_load(options)
             if sizes["width"] <= 512:  # the largest would fill the memory
                 build_transformer(10, sizes.pop("context", 16), 0, sizes)
@@ -195,10 +197,10 @@ def test_defaults_shape_no_run_and_an_arms_own_recipe_does() -> None:
 
 
 @pytest.mark.parametrize("study", SHIPPED.study_names())
-def test_every_ladder_and_claim_of_a_shipped_study_rests_on_arms_that_run(study: str) -> None:
+def test_every_baseline_sweep_of_a_shipped_study_is_trained_in_one_workload(study: str) -> None:
     config = SHIPPED.study(study)
     for name, scale in config.scales.items():
-        assert set(config.baseline_sweep) <= set(scale.workloads[scale.main].arms), name
+        assert any(set(config.baseline_sweep) <= set(workload.arms) for workload in scale.workloads.values()), name
         assert all(seed >= 0 for seed in scale.seeds)
         assert len(set(scale.seeds)) == len(scale.seeds)
 
@@ -223,7 +225,7 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         STUDY,
         lambda c: at(c, *COLOURS, "recipe").update(learning_rat=1),
         "tiny/study.yaml: scales.smoke.workloads.colours.recipe.learning_rat: unknown key; known here: augmentation, "
-        "batch_size, betas, ema_decay, gradient_clip, label_smoothing, learning_rate, micro_batch, momentum,",
+        "batch_size, betas, ema_decay, eps, gradient_clip, label_smoothing, learning_rate, micro_batch, momentum,",
     ),
     (
         "unknown key at the top",
@@ -337,7 +339,7 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown optimizer",
         STUDY,
         lambda c: at(c, *COLOURS, "recipe").update(optimizer="adam"),
-        "recipe.optimizer: Input should be 'sgd', 'adamw', 'lars' or 'lamb' (got 'adam')",
+        "recipe.optimizer: Input should be 'sgd', 'adamw', 'lars', 'lamb' or 'muon' (got 'adam')",
     ),
     (
         "unknown selector",

@@ -90,6 +90,7 @@ NEEDS_NO_WORKSPACE = {
     "scrimp kernels build",
     "scrimp kernels check",
     "scrimp kernels bench",
+    "scrimp scaling coverage",
     "scrimp scaling fit",
 }
 VERBS = dict(commands(typer.main.get_command(app)))

@@ -127,5 +127,8 @@ def test_the_shipped_sources_are_pinned() -> None:
         "stdlib-texts",
         "brown",
         "classic-books",
+        "wordnet-glosses",
+        "graded-sentences",
+        "mails",
     }
     assert datasets["texts"].needs == ["stdlib-texts", "brown"]

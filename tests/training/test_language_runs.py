@@ -23,8 +23,9 @@ from scrimp.models.language import build
 from scrimp.records import read_summary
 from scrimp.stages.run import run_arm as run_language_arm
 from scrimp.stages.tune import Trial, run_trial
+from scrimp.tasks import base
 from scrimp.tasks.causal_lm import mean_loss
-from scrimp.training import examples, session
+from scrimp.training import session
 from scrimp.training.place import Place
 
 CONSTANT = {"name": "constant", "warmup": 0, "warmup_steps": 3}
@@ -152,8 +153,8 @@ def test_a_killed_run_goes_on_and_ends_alike(words: Workspace, monkeypatch: pyte
             raise KeyboardInterrupt
         return candidates(*arguments)
 
-    candidates = examples.stream
-    monkeypatch.setattr(examples, "stream", stop_at_the_eighteenth)
+    candidates = base.stream
+    monkeypatch.setattr(base, "stream", stop_at_the_eighteenth)
     monkeypatch.setattr(session.time, "monotonic", iter(range(0, 100000, 30)).__next__)  # a checkpoint every step
     with pytest.raises(KeyboardInterrupt):
         run(words, "cool-x0.5")
@@ -177,8 +178,8 @@ def test_a_killed_trunk_whose_states_were_taken_away_makes_them_again(
             raise KeyboardInterrupt
         return candidates(*arguments)
 
-    candidates = examples.stream
-    monkeypatch.setattr(examples, "stream", stop_at_the_twentieth)
+    candidates = base.stream
+    monkeypatch.setattr(base, "stream", stop_at_the_twentieth)
     monkeypatch.setattr(session.time, "monotonic", iter(range(0, 100000, 30)).__next__)
     with pytest.raises(KeyboardInterrupt):
         run(words, "trunk-x1")
@@ -186,7 +187,7 @@ def test_a_killed_trunk_whose_states_were_taken_away_makes_them_again(
     states = words.cooldown_states("smoke", "words", "trunk-x1", 0)
     assert [path.name for path in states.iterdir()] == ["step-0000015.safetensors"]
     shutil.rmtree(states)
-    monkeypatch.setattr(examples, "stream", candidates)
+    monkeypatch.setattr(base, "stream", candidates)
     run(words, "trunk-x1")
     assert run(words, "cool-x0.5").metrics == run(words, "straight-x0.5").metrics
 

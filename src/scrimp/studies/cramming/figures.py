@@ -155,9 +155,10 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
     for prefix, color, marker in kinds:
         losses = variants(workspace, scale, "short", prefix)
         others = [name for name in losses.columns if name != SAME]
-        rows += [(str(name), list(losses[name] - losses[SAME]), color, marker) for name in others]
+        word = "width " if prefix == SIZE else ""
+        rows += [(f"{word}{name}", list(losses[name] - losses[SAME]), color, marker) for name in others]
     _rows(right, rows)
-    right.set(xlabel=f"{LOSS}, less that as crammed (95 %)")
+    right.set(xlabel="above the crammed shape, nats (95 %)")
     return drawn
 
 
@@ -213,7 +214,7 @@ def schedules(workspace: Workspace, scale: str) -> Figure:
     left.set(xlabel="share of the budget", ylabel="learning rate over its peak")
     middle.set(xlabel="share of the budget", ylabel=f"training {LOSS}")
     _rows(right, rows)
-    right.set(xlabel="masked loss above the triangle's, nats (95 %)")
+    right.set(xlabel="above the triangle, nats (95 %)")
     drawn.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return drawn
 
