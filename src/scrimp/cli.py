@@ -365,6 +365,7 @@ def kernels_bench(
             words.append(f"{1e3 * row['seconds']:.1f} ms ({1e3 * row['fastest']:.1f} to {1e3 * row['slowest']:.1f})")
             words.append(f"{row['memory'] / 2**20:.0f} MiB")
         extra = {
+            "cpu_seconds": "{:.3f} CPU s",
             "times_as_fast": "{:.1f} times as fast",
             "tflops": "{:.0f} TFLOP/s",
             "share_of_products": "{:.0%} of the products",

@@ -1,7 +1,9 @@
 """How fast the ops are on this machine, against what a user would write instead.
 
 On a CPU: a whole selection of JEST against Algorithm 1 as printed, written in torch; an epoch's pruning against the
-algorithm of InfoBatch's official code, written in numpy and lists. Peak memory is measured in a process of its own.
+algorithm of InfoBatch's official code, written in numpy and lists. The ways of doing one thing are timed in turn, in one
+process, so that a busy machine slows all of them alike, and compared by CPU seconds; each way's peak memory is measured
+in a process of its own.
 On a GPU: device events, several sets of inputs in turn, medians; against chunked torch, compiled torch, and the framework's
 bare matrix product of the same shape, whose speed is the ceiling.
 """
@@ -30,6 +32,7 @@ from scrimp.kernels.learnability import blocked, softplus
 
 Row = dict[str, Any]
 Select = Callable[..., Tensor]
+Ways = dict[str, Callable[[], Any]]  # of doing one thing; the first is what the others are held against
 CPU_SHAPE = (8192, 2048, 128, 16)  # super-batch, sub-batch, width, chunks
 GPU_SHAPES = [(65_536, 32_768), (163_840, 32_768), (327_680, 32_768)]
 IMAGENET = 1_281_167
@@ -102,30 +105,31 @@ def published(inputs: list[Tensor], size: int, chunks: int, generator: torch.Gen
 
 def cpu_selection(select: Select, shape: tuple[int, int, int, int]) -> list[Row]:
     """Seconds and memory of one selection on the CPU, by the published pseudo-code and by ours."""
-    dtypes = [torch.float32, *([torch.bfloat16] if has_fast_bf16(torch.device("cpu")) else [])]
-    variants = [("published pseudo-code", torch.float32), *(("ours", dtype) for dtype in dtypes)]
-    rows = []
-    for name, dtype in variants:
-        seconds, memory = _apart(_cpu_selection, select, name, dtype, shape)
-        what = f"selection, B = {shape[0]:,}, b = {shape[1]:,}, d = {shape[2]}, {shape[3]} chunks"
-        rows.append(_row("cpu", what, f"{name}, {str(dtype).removeprefix('torch.')}", seconds, memory))
-    return _against(rows)
-
-
-def _cpu_selection(
-    select: Select, name: str, dtype: torch.dtype, shape: tuple[int, int, int, int]
-) -> tuple[list[float], int]:
     count, size, width, chunks = shape
-    inputs = embeddings(count, width, dtype, torch.device("cpu"), 0)
+    what = f"selection, B = {count:,}, b = {size:,}, d = {width}, {chunks} chunks"
+    return _on_cpu(what, functools.partial(_selection_ways, select, shape), repeats=5)
+
+
+def _selection_ways(select: Select, shape: tuple[int, int, int, int]) -> Ways:
+    count, size, width, chunks = shape
+    generator = torch.Generator().manual_seed(0)
+    inputs = embeddings(count, width, torch.float32, torch.device("cpu"), 0)
+    ways: Ways = {
+        "published pseudo-code, float32": functools.partial(published, inputs, size, chunks, generator),
+        "ours, float32": _our_selection(select, inputs, size, chunks, generator),
+    }
+    if has_fast_bf16(torch.device("cpu")):
+        halved = [inputs[0].bfloat16(), *inputs[1:]]
+        ways["ours, bfloat16"] = _our_selection(select, halved, size, chunks, generator)
+    return ways
+
+
+def _our_selection(
+    select: Select, inputs: list[Tensor], size: int, chunks: int, generator: torch.Generator
+) -> Callable[[], Tensor]:
     rows, scale, bias, _ = inputs
     models = [(rows[2 * m], rows[2 * m + 1], float(scale[2 * m]), float(bias[2 * m])) for m in range(2)]
-    generator = torch.Generator().manual_seed(0)
-
-    def ours() -> Tensor:
-        return select(models[0], models[1], size, chunks, generator=generator)
-
-    run = functools.partial(published, inputs, size, chunks, generator) if name == "published pseudo-code" else ours
-    return _timed(run, 3 if name == "published pseudo-code" else 7)
+    return functools.partial(select, models[0], models[1], size, chunks, generator=generator)
 
 
 # ---------------------------------------------------------------------------------------------------------------- pruning
@@ -144,19 +148,16 @@ def official_pruning(scores: np.ndarray, ratio: float, generator: np.random.Gene
 
 def cpu_pruning(count: int) -> list[Row]:
     """Seconds and memory of one epoch's pruning on the CPU."""
-    rows = []
-    for name in ("official algorithm", "ours"):
-        seconds, memory = _apart(_cpu_pruning, name, count)
-        rows.append(_row("cpu", f"pruning, N = {count:,}", name, seconds, memory))
-    return _against(rows)
+    return _on_cpu(f"pruning, N = {count:,}", functools.partial(_pruning_ways, count), repeats=7)
 
 
-def _cpu_pruning(name: str, count: int) -> tuple[list[float], int]:
+def _pruning_ways(count: int) -> Ways:
     scores = torch.rand(count, generator=torch.Generator().manual_seed(0)).square()
-    if name == "ours":
-        return _timed(lambda: prune_and_rescale(scores, 0.5, 1), 15)
     generator = np.random.default_rng(0)
-    return _timed(lambda: official_pruning(scores.numpy(), 0.5, generator), 7)
+    return {
+        "official algorithm": functools.partial(official_pruning, scores.numpy(), 0.5, generator),
+        "ours": functools.partial(prune_and_rescale, scores, 0.5, 1),
+    }
 
 
 # -------------------------------------------------------------------------------------------------------------------- GPU
@@ -245,20 +246,46 @@ def _timed_on_gpu(
 
 
 # ---------------------------------------------------------------------------------------------------------------- timing
-def _timed(run: Callable[[], Any], repeats: int) -> tuple[list[float], int]:
-    """Seconds of each repeat after one to warm up, and by how many bytes the process grew."""
+def _on_cpu(what: str, make: Callable[[], Ways], repeats: int) -> list[Row]:
+    """A row for each way that `make` makes: wall and CPU seconds of a run (medians), and memory."""
+    ways = make()
+    wall, cpu = _in_turn(ways, repeats)
+    rows = []
+    for name in ways:
+        row = _row("cpu", what, name, wall[name], _apart(_memory, make, name))
+        rows.append({**row, "cpu_seconds": statistics.median(cpu[name])})
+    first = rows[0]
+    for row in rows:
+        row["times_as_fast"] = first["cpu_seconds"] / row["cpu_seconds"]
+        row["memory_share"] = row["memory"] / max(1, first["memory"])
+    return rows
+
+
+def _in_turn(ways: Ways, repeats: int) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Wall and CPU seconds of every run of each way; a turn runs every way once, the first turn warms up."""
+    wall: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(repeats + 1):
+        for name, run in ways.items():
+            begin, begin_cpu = time.perf_counter(), time.process_time()
+            run()
+            if turn > 0:
+                wall[name].append(time.perf_counter() - begin)
+                cpu[name].append(time.process_time() - begin_cpu)
+    return wall, cpu
+
+
+def _memory(make: Callable[[], Ways], name: str) -> int:
+    """By how many bytes the process grows while it runs one way twice; its inputs were there before."""
+    run = make()[name]
     gc.collect()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    run()
-    seconds = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
+    for _ in range(2):
         run()
-        seconds.append(time.perf_counter() - begin)
-    return seconds, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
 
 
-def _apart(function: Callable[..., tuple[list[float], int]], *arguments: Any) -> tuple[list[float], int]:
+def _apart(function: Callable[..., int], *arguments: Any) -> int:
     """In a fresh process: the largest resident set of this one may be older than what is measured."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, arguments)
@@ -274,15 +301,6 @@ def _row(device: str, what: str, way: str, seconds: list[float], memory: int) ->
         "slowest": max(seconds),
         "memory": memory,
     }
-
-
-def _against(rows: list[Row]) -> list[Row]:
-    """How many times as fast as the first, and which part of its memory."""
-    first = rows[0]
-    return [
-        {**row, "times_as_fast": first["seconds"] / row["seconds"], "memory_share": row["memory"] / max(1, first["memory"])}
-        for row in rows
-    ]
 
 
 def _name(device: torch.device) -> str:

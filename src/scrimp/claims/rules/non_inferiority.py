@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import PositiveFloat
 
+from scrimp.claims.rules.paired import Paired
 from scrimp.claims.verdicts import Band, Verdict, exclusion, found_words, no_interval, number_words, side, why_none
-from scrimp.config.claims import Claim, Direction, Rule
+from scrimp.config.claims import Claim, Direction
 
 if TYPE_CHECKING:
-    from scrimp.claims.evidence import Evidence
-    from scrimp.claims.power import Truth
     from scrimp.claims.statistics import Interval
-    from scrimp.runs import Runs
 
 
-class NonInferiority(Rule):
+class NonInferiority(Paired):
     kind: Literal["non-inferiority"]
-    method: str
-    baseline: str
     margin: PositiveFloat
-
-    def measure(self, claim: Claim, runs: Runs) -> Evidence:
-        from scrimp.claims.evidence import signed_sum
-
-        return signed_sum(claim.metric, [(self.method, 1), (self.baseline, -1)], self.method, runs)
-
-    @property
-    def plantable(self) -> bool:
-        return True
-
-    def plant(self, claim: Claim, number: float, truth: Truth, runs: Runs) -> Truth:
-        method, baseline = runs.arm(self.method), runs.arm(self.baseline)
-        return replace(truth, quality={**truth.quality, method: truth.quality[baseline] + number})
 
     def decide(self, interval: Interval, claim: Claim) -> Verdict:
         return non_inferiority_verdict(interval, claim.published, self.margin, claim.direction)
@@ -44,8 +26,8 @@ class NonInferiority(Rule):
         sign, beyond, short = side(claim.direction)
         limit = number_words(-sign * self.margin)
         return (
-            f"Paired difference of {claim.metric}, {self.method} minus {self.baseline}: supported if its 95 % interval "
-            f"lies wholly {beyond} {limit}, contradicted if wholly {short}, otherwise inconclusive."
+            f"{self.quantity(claim)}: supported if its 95 % interval lies wholly {beyond} {limit}, "
+            f"contradicted if wholly {short}, otherwise inconclusive."
         )
 
     def search(self, claim: Claim) -> tuple[float, float]:
