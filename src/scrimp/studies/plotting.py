@@ -54,10 +54,10 @@ def error_bar(axes: Axes, x: float, values: list[float], color: str, label: str 
     axes.errorbar([x], [interval.mean], yerr=spread, fmt=marker, color=color, markersize=6, capsize=3, label=label, zorder=3)
 
 
-def log_axis(axes: Axes) -> None:
-    """A logarithmic x axis with ticks at 1, 2 and 5 times powers of ten, written with engineering prefixes."""
+def log_axis(axes: Axes, ticks: tuple[int, ...] = (1, 2, 5)) -> None:
+    """A logarithmic x axis with `ticks` at these times powers of ten, written with engineering prefixes."""
     axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=ticks))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -323,7 +323,7 @@ def _draw_law(axes: Axes, diagonal: pd.DataFrame) -> None:
     )
     carried = 100 * law.loc[law["super_batch"] == largest, "share"]
     axes.scatter([PUBLISHED_SIZE] * len(carried), carried, marker="x", s=24, color="#555555", label="carried to 65,536")
-    log_axis(axes)
+    log_axis(axes, ticks=(1,))
     axes.set(xlabel="candidates", ylabel="variance on the diagonal, %", ylim=(0, 103))
     axes.legend(fontsize=8, loc="lower left")
 
