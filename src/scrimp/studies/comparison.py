@@ -54,6 +54,21 @@ class Comparison:
         """The axis of a meter, without what references cost where that is amortised."""
         return meter + AMORTISED if self.amortised else meter
 
+    @property
+    def time(self) -> str:
+        """The meter that time is read on: what a CPU computed, where runs are on one and all of them counted it."""
+        on_cpu = not self.config.scale(self.read.scale).gpus
+        counted = all(run.meters.cpu_seconds for by_seed in self.runs.values() for run in by_seed.values())
+        return "cpu_seconds" if on_cpu and counted else "seconds"
+
+    def cost_names(self, choosing: str = "selection", examples: str = "") -> dict[str, str]:
+        """Three costs by meter, as axes name them; what choosing takes is part of them."""
+        return {
+            "examples": f"examples trained on{examples}",
+            "flops": f"FLOPs, {choosing} included",
+            self.time: f"{METER_NAMES[self.time]}, {choosing} included",
+        }
+
     def measured_by(self, metric: str) -> Comparison:
         """The same runs by another metric."""
         return replace(self, metric=metric)
@@ -98,14 +113,14 @@ class Comparison:
         seeds = [seed for seed in sorted(self.runs[arm]) if all(seed in self.runs[other] for other in sweep)]
         return self.read.speedups(arm, seeds, self.metric, self.axis(meter), sweep)
 
-    def speedup_columns(self, arm: str, meters: tuple[str, ...] = ("flops", "seconds")) -> dict[str, float]:
-        """Speedups along some costs with their intervals, where a sweep is trained in the arm's workload."""
+    def speedup_columns(self, arm: str, meters: tuple[str, ...] = ("flops",)) -> dict[str, float]:
+        """Speedups along some costs and in time with their intervals, where a sweep is trained in the arm's workload."""
         name, _, workload = arm.partition(MAIN_SEPARATOR)
         sweep = [f"{other}{MAIN_SEPARATOR}{workload}" if workload else other for other in self.config.baseline_sweep]
         if name in self.config.baseline_sweep or not all(other in self.runs for other in sweep):
             return {}
         columns: dict[str, float] = {}
-        for meter in meters:
+        for meter in (*meters, self.time):
             _, interval = self.speedups(arm, meter, sweep)
             columns |= {f"speedup_{meter}": interval.mean}
             columns |= {f"speedup_{meter}_low": interval.low, f"speedup_{meter}_high": interval.high}
@@ -154,17 +169,16 @@ def draw_differences(axes: Axes, of: Comparison, pairs: list[tuple[str, str, str
     axes.axvline(0, color="#000000", lw=1)
 
 
-def curves_figure(
-    of: Comparison, arms: list[str], names: dict[str, str], quality: str, styles: dict[str, str], **legend: Any
-) -> Figure:
-    """The published way of reading: the metric while training, over examples and seconds; bands reach over the seeds.
+def curves_figure(of: Comparison, arms: list[str], quality: str, styles: dict[str, str], **legend: Any) -> Figure:
+    """The published way of reading: the metric while training, over examples and wall seconds; bands reach over the seeds.
 
-    `names` are the axes' by meter, `quality` the metric's, `styles` lines of arms that are not drawn solid.
+    `quality` is the metric's name, `styles` lines of arms that are not drawn solid.
     """
     shown = [arm for arm in arms if arm in of.runs]
     table = of.curves(shown)
     drawn, axes = canvas(columns=2, width=9, height=4)
-    for panel, meter in zip(axes, ("examples", "seconds"), strict=True):
+    names = {"examples": "examples trained on", "seconds": "wall seconds, selection included"}
+    for panel, (meter, name) in zip(axes, names.items(), strict=True):
         for arm in shown:
             of_arm = table[table["arm"] == arm].copy()
             of_arm["visit"] = of_arm.groupby("seed").cumcount()
@@ -173,7 +187,7 @@ def curves_figure(
             color, style = of.color(arm), styles.get(arm, "-")
             panel.plot(mean[meter], mean["value"], ls=style, color=color, label=of.label(arm), marker="o", ms=3)
             panel.fill_between(mean[meter], spread["min"], spread["max"], color=color, alpha=0.15, linewidth=0)
-        panel.set_xlabel(names[meter])
+        panel.set_xlabel(name)
         panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes[0].set_ylabel(quality)
     axes[0].legend(**legend)
@@ -184,10 +198,13 @@ def speedups_figure(
     of: Comparison,
     baseline: str,
     limits: tuple[float, float] = SPEEDUP_LIMITS,
-    meters: tuple[str, ...] = ("flops", "seconds"),
+    meters: tuple[str, ...] = ("flops",),
 ) -> Figure:
-    """The speedup of every method against the sweep, beside the number that reading two curves would give."""
-    shown = of.methods
+    """The speedup of every method against the sweep, on some costs and in time.
+
+    Beside it stands the number that reading two curves would give, where the curves have the cost (CPU time they have not).
+    """
+    shown, meters = of.methods, (*meters, of.time)
     if len(of.sweep) < 2:
         raise ScrimpError(
             f"{of.config.where}: speedups need runs of two arms of the baseline sweep, but {of.read.scale} has "
@@ -199,6 +216,8 @@ def speedups_figure(
         for row, arm in enumerate(shown):
             by_seed, interval = of.speedups(arm, meter)
             _draw_speedup(panel, row, [s.value for s in by_seed], (interval.low, interval.high), of.color(arm), limits)
+            if meter not in CURVE_AXIS:
+                continue
             read = of.read_two_curves(arm, baseline, meter)
             # A curve that never reaches the baseline's end gives a bound, not a speedup.
             style = {**PUBLISHED, "marker": "<"} if any(s.censored == "below" for s in read) else PUBLISHED

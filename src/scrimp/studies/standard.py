@@ -15,11 +15,6 @@ from scrimp.runs import Runs
 from scrimp.studies.comparison import Comparison, curves_figure, draw_sweep, speedups_figure
 from scrimp.studies.plotting import canvas, error_bar
 
-COSTS = {
-    "examples": "examples trained on, selection's included",
-    "flops": "FLOPs, selection included",
-    "seconds": "seconds, selection included",
-}
 MARKERS = "osD^vP*Xh<>8pd"
 
 
@@ -49,8 +44,8 @@ def speedups(workspace: Workspace, study: str, scale: str) -> Figure:
 def quality_cost(workspace: Workspace, study: str, scale: str) -> Figure:
     """Quality against three costs: the sweep as a line, every method as one point with its interval."""
     of = compared(workspace, study, scale)
-    drawn, axes = canvas(columns=len(COSTS), width=12, height=5.6)
-    for panel, (meter, name) in zip(axes, COSTS.items(), strict=True):
+    drawn, axes = canvas(columns=3, width=12, height=5.6)
+    for panel, (meter, name) in zip(axes, of.cost_names().items(), strict=True):
         draw_sweep(panel, of, meter, "the plain recipe, each point fully decayed")
         for number, arm in enumerate(of.methods):
             cost, marker = float(np.mean(of.costs(arm, meter))), MARKERS[number % len(MARKERS)]
@@ -65,7 +60,7 @@ def curves(workspace: Workspace, study: str, scale: str) -> Figure:
     """The metric while training, of the full recipe and of every method."""
     of = compared(workspace, study, scale)
     shown = list(dict.fromkeys([baseline_of(of), *of.methods]))
-    return curves_figure(of, shown, COSTS, of.metric, {}, fontsize=9)
+    return curves_figure(of, shown, of.metric, {}, fontsize=9)
 
 
 def arms(workspace: Workspace, study: str, scale: str) -> pd.DataFrame:
@@ -76,7 +71,7 @@ def arms(workspace: Workspace, study: str, scale: str) -> pd.DataFrame:
         quality = mean_interval(of.qualities(arm))
         row = {"arm": arm, "label": of.config.resolve(scale, arm)[0].label, "seeds": len(of.runs[arm])}
         row |= {of.metric: quality.mean, "low": quality.low, "high": quality.high}
-        row |= {meter: float(np.mean(of.costs(arm, meter))) for meter in ("updates", *COSTS)}
+        row |= {meter: float(np.mean(of.costs(arm, meter))) for meter in ("updates", *of.cost_names())}
         rows.append({**row, **of.speedup_columns(arm)})
     return pd.DataFrame(rows)
 

@@ -17,11 +17,6 @@ from scrimp.studies.plotting import PALETTE, PUBLISHED, canvas, error_bar
 STUDY = "infobatch"
 SPEEDUPS = (0.4, 2.5)  # shown
 ACCURACY = "test_accuracy"
-AXES_NAMES = {
-    "examples": "examples trained on, proxies included",
-    "flops": "FLOPs, proxies included",
-    "seconds": "seconds, selection and proxies included",
-}
 
 
 def _load(workspace: Workspace, scale: str) -> Comparison:
@@ -41,7 +36,8 @@ def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
     of = _load(workspace, scale)
     drawn, axes = canvas(columns=3, width=12, height=5.6)
     markers = "osD^vP*Xh<>8pd"
-    for panel, (meter, name) in zip(axes, AXES_NAMES.items(), strict=True):
+    names = of.cost_names("selection and proxies", ", proxies included")
+    for panel, (meter, name) in zip(axes, names.items(), strict=True):
         draw_sweep(panel, of, meter, "full data, each point fully decayed")
         for number, arm in enumerate(of.methods):
             cost = float(np.mean(of.costs(arm, meter)))
@@ -59,7 +55,7 @@ def curves(workspace: Workspace, scale: str) -> Figure:
     """The published way of reading: accuracy while training. The rates decay at different points: do not compare mid-way."""
     arms = ["full", "infobatch-50", "rs2-50", "ucb-50"]
     of = _load(workspace, scale)
-    return curves_figure(of, arms, AXES_NAMES, "test accuracy, %", {}, loc="lower right", fontsize=9)
+    return curves_figure(of, arms, "test accuracy, %", {}, loc="lower right", fontsize=9)
 
 
 @figure("accuracy-ratio")
@@ -252,7 +248,7 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
         accuracy = mean_interval([run.metrics["test_accuracy"] for run in by_seed.values()])
         row = {"arm": arm, "label": of.config.resolve(scale, arm)[0].label, "seeds": len(by_seed)}
         row |= {"accuracy_%": accuracy.mean, "low": accuracy.low, "high": accuracy.high}
-        for axis, unit in (("examples", 1), ("flops", 1e12), ("seconds", 1)):
+        for axis, unit in (("examples", 1), ("flops", 1e12), (of.time, 1)):
             values = [getattr(run.meters, axis) / unit for run in by_seed.values()]
             row[axis if unit == 1 else "tflop"] = float(np.mean(values))
         row |= of.speedup_columns(arm)

@@ -30,6 +30,7 @@ PARTS = {  # of the average, which is of designers whom nothing was trained on
     "test_unseen_i2t_r5": "recall at 5, image to text",
     "test_unseen_t2i_r5": "recall at 5, text to image",
 }
+COMPARED = ("jest-80-plus", "jest-80", "independent-80", "rho-80", "easy-reference-80", "flexi-jest-80")
 LIMITS = (0.08, 40.0)  # of speedups: the report's reach to 13
 COLORS = {
     "uniform": "#666666",
@@ -39,11 +40,6 @@ COLORS = {
     "easy-reference": "#009E73",
     "hard-learner": "#CC79A7",
     "flexi": "#6A3D9A",
-}
-AXES_NAMES = {
-    "examples": "examples trained on",
-    "flops": "FLOPs, scoring included",
-    "seconds": "seconds, selection included",
 }
 
 
@@ -75,13 +71,13 @@ def _published(workspace: Workspace, figure_name: str, series: str) -> pd.DataFr
 # ----------------------------------------------------------------------------------------------------------------- runs
 @figure("accuracy-cost")
 def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
-    """Recall against three costs: the sweep as a line, every method as one point; JEST++'s speedup is marked."""
+    """Recall against three costs: the sweep as a line, the main methods as points; JEST++'s speedup is marked."""
     of, full = _load(workspace, scale), _load(workspace, scale, amortised=False)
     drawn, axes = canvas(columns=3, width=12, height=6.2)
     markers = "osD^vP*Xh<>8pd"
-    for panel, (meter, name) in zip(axes, AXES_NAMES.items(), strict=True):
+    for panel, (meter, name) in zip(axes, of.cost_names("scoring").items(), strict=True):
         draw_sweep(panel, of, meter, "uniform, each point fully decayed")
-        for number, arm in enumerate(of.methods):
+        for number, arm in enumerate(arm for arm in COMPARED if arm in of.runs):
             cost = float(np.mean(of.costs(arm, meter)))
             marker = markers[number % len(markers)]
             error_bar(panel, cost, of.qualities(arm), of.color(arm), of.label(arm), marker)
@@ -111,7 +107,7 @@ def _mark_speedup(axes: Axes, of: Comparison, arm: str, meter: str) -> None:
 @figure("speedups")
 def speedups(workspace: Workspace, scale: str) -> Figure:
     """The speedup of every method against the sweep, beside the number that reading two curves would give."""
-    return speedups_figure(_load(workspace, scale), "uniform", LIMITS, ("examples", "flops", "seconds"))
+    return speedups_figure(_load(workspace, scale), "uniform", LIMITS, ("examples", "flops"))
 
 
 @figure("curves")
@@ -119,7 +115,7 @@ def curves(workspace: Workspace, scale: str) -> Figure:
     """The published way of reading: recall while training."""
     arms = ["uniform", "uniform-x4", "jest-80", "jest-80-plus", "flexi-jest-80"]
     of = _load(workspace, scale)
-    return curves_figure(of, arms, AXES_NAMES, "recall at 5, %", {"uniform-x4": "--", "jest-80-plus": ":"}, fontsize=8)
+    return curves_figure(of, arms, "recall at 5, %", {"uniform-x4": "--", "jest-80-plus": ":"}, fontsize=8)
 
 
 @figure("quality-parts")
@@ -239,7 +235,7 @@ def flexi(workspace: Workspace, scale: str) -> Figure:
         if arm in of.runs:
             color = COLORS["jest"] if arm == "jest-80-plus" else COLORS["flexi"]
             error_bar(axes[0], float(np.mean(of.costs(arm, "flops"))), of.qualities(arm), color, of.label(arm), marker)
-    axes[0].set(xlabel=AXES_NAMES["flops"], ylabel="recall at 5, %")
+    axes[0].set(xlabel=of.cost_names("scoring")["flops"], ylabel="recall at 5, %")
     axes[0].set_title(f"measured, scale {scale}", fontsize=11)
     axes[0].legend(fontsize=8)
     table = pd.read_csv(workspace.root / "config" / "published" / "jest-table1.csv").dropna(subset=["coco_t2i_r1"])
@@ -401,7 +397,7 @@ def _shortened(caption: str, width: int = 22) -> str:
 # --------------------------------------------------------------------------------------------------------------- tables
 @table("arms")
 def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
-    """Every arm: what it reaches, its costs (the reference left out; seconds a step), and speedups with intervals."""
+    """Every arm: what it reaches, its costs (the reference left out; time a step), and speedups with intervals."""
     of = _load(workspace, scale)
     rows = []
     for arm, by_seed in of.runs.items():
@@ -410,10 +406,10 @@ def arms_table(workspace: Workspace, scale: str) -> pd.DataFrame:
         row |= {"r5_%": recall.mean, "low": recall.low, "high": recall.high}
         for metric in (AVERAGE, "test_r1", "test_r10", "test_mrr", "test_emoji_r5"):
             row[metric] = float(np.mean([run.metrics.get(metric, np.nan) for run in by_seed.values()]))
-        for axis, unit, name in (("updates", 1, "updates"), ("flops", 1e12, "tflop"), ("seconds", 1, "seconds")):
+        for axis, unit, name in (("updates", 1, "updates"), ("flops", 1e12, "tflop"), (of.time, 1, of.time)):
             row[name] = float(np.mean(of.costs(arm, axis))) / unit
-        row["seconds_a_step"] = row["seconds"] / row["updates"]
-        row |= of.speedup_columns(arm, ("examples", "flops", "seconds"))
+        row[f"{of.time}_a_step"] = row[of.time] / row["updates"]
+        row |= of.speedup_columns(arm, ("examples", "flops"))
         rows.append(row)
     return pd.DataFrame(rows)
 
