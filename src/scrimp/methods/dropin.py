@@ -114,8 +114,22 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         done = 1.0 if epoch.is_complete(self._processes) else share
         return min(1.0, (epoch.number + done) / self.epochs)
 
+    @property
+    def next_epoch(self) -> int:
+        """The number of the epoch that the next iteration is of: the running one until it is complete."""
+        epoch = self._epoch
+        return 0 if epoch is None else epoch.number + int(epoch.is_complete(self._processes))
+
+    @property
+    def restored(self) -> int:
+        """How many examples of the epoch at hand a restored state had behind it; the sampler's length leaves them out."""
+        epoch = self._epoch
+        if epoch is None or (epoch.is_complete(self._processes) and not epoch.iterations):
+            return 0
+        return len(epoch.order) - len(epoch.left)
+
     def expected_steps(self, batch_size: int, drop_last: bool = False) -> int:
-        """How many updates of `batch_size` examples a process all epochs are expected to take, for a trainer that has to know.
+        """How many updates of `batch_size` examples a process all epochs are expected to take, for who has to know.
 
         An estimate where the plans depend on losses: InfoBatch counts with the share of the losses known now that are
         below the threshold, with half before there are any. For a learning rate `fraction` is exact.
@@ -152,8 +166,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         size = self.selector.size
         if state["size"] != size:
             raise ValueError(
-                f"the state is of {state['size']:,} examples, and the dataset has {size:,}: restore it with the dataset that "
-                "it was saved with, or start anew"
+                f"the state is of {state['size']:,} examples, and the dataset has {size:,}: restore it with the dataset "
+                "that it was saved with, or start anew"
             )
         self.selector.load_state_dict(state["selector"])
         self._epoch, self._next, self._begun = None, None, False
@@ -162,6 +176,13 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             self._epoch = PlannedEpoch(state["epoch"], size, order, weights, seen)
             self._epoch.largest_batch = state["largest_batch"]
             self._epoch.drawn = state["over"]
+
+    def finish_epoch(self) -> None:
+        """Say that the running loop is over: for a trainer that counts its batches and holds the iterator on."""
+        epoch = self._epoch
+        if epoch is not None:
+            epoch.iterations.clear()
+            epoch.drawn = epoch.drawn or epoch.missing(self._processes) < epoch.largest_batch
 
     # ------------------------------------------------------------------------------------------------------- iterations
     def _begin(self, whole: bool) -> PlannedEpoch:
@@ -201,7 +222,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             warn_once(
                 self._warned,
                 "epochs",
-                f"epoch {epoch.number} of {self.epochs} begins: a schedule that follows `epochs` has ended; say how many are run",
+                f"epoch {epoch.number} of {self.epochs} begins: what follows `epochs` has ended; say how many are run",
             )
         self._epoch, self._next = epoch, None
         return epoch
@@ -302,8 +323,8 @@ class _Iteration(Iterator[int]):
             raise StopIteration
         if self._epoch is not self._data._epoch and self._epoch is not self._data._next:
             raise RuntimeError(
-                f"the iteration of epoch {self._epoch.number} goes on, but a later one was trained on meanwhile: let go of one "
-                "iteration of the loader before the other is used"
+                f"the iteration of epoch {self._epoch.number} goes on, but a later one was trained on meanwhile: let go of "
+                "one iteration of the loader before the other is used"
             )
         if self._drawn % 4096 == 0:
             self._chunk = self._order[self._drawn : self._drawn + 4096].tolist()

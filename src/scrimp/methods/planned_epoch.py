@@ -18,13 +18,13 @@ from scrimp.methods.processes import Processes
 
 NO_ITERATION = (
     "update was called, but no iteration of data.sampler has begun: the loader has a sampler of its own, and nothing "
-    "would ever be pruned. Give it `DataLoader(data, sampler=data.sampler, ...)` without shuffle=True, and let a trainer that "
-    "makes its own loader use that sampler (scrimp.integrations has adapters for Hugging Face, Lightning and Accelerate)"
+    "would ever be pruned. Give it `DataLoader(data, sampler=data.sampler, ...)` without shuffle=True, and let a trainer "
+    "that makes its own loader use that sampler (scrimp.integrations has adapters for Hugging Face, Lightning, Accelerate)"
 )
 SHARDED_AGAIN = (
     "another component splits data.sampler's examples over the processes once more, so that most of them are never seen. "
-    "Switch that off: Lightning takes Trainer(use_distributed_sampler=False); for Accelerate and the Hugging Face Trainer use "
-    "the adapters in scrimp.integrations, or give the loader sampler=data.plain_sampler, which leaves splitting to them"
+    "Switch that off: Lightning takes Trainer(use_distributed_sampler=False); for Accelerate and the Hugging Face Trainer "
+    "use the adapters in scrimp.integrations, or give the loader sampler=data.plain_sampler, which leaves splitting to them"
 )
 SKIPPED_TWICE = (
     "the first batch after load_state_dict is not the first of what was left of the epoch: the trainer skips what "
