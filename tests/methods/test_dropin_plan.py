@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -280,6 +282,65 @@ def test_the_plain_sampler_gives_the_whole_plan_to_every_process(monkeypatch: py
     assert len(data.sampler) == 50
     assert len(data.plain_sampler) == 100
     assert list(data.sampler) == list(data.plain_sampler)[1::2]
+
+
+class Threads(Processes):
+    """Two threads that exchange as two processes do; `meetings` counts how often."""
+
+    def __init__(self, rank: int, slots: list[Any], barrier: threading.Barrier) -> None:
+        self._rank, self.slots, self.barrier, self.meetings = rank, slots, barrier, 0
+
+    world = property(lambda self: 2)  # type: ignore[assignment]
+    rank = property(lambda self: self._rank)  # type: ignore[assignment]
+
+    def gathered(self, index: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+        self.meetings += 1
+        self.slots[self._rank] = (index, losses)
+        self.barrier.wait(60)
+        parts = list(self.slots)
+        self.barrier.wait(60)
+        indices, values = zip(*parts, strict=True)
+        return torch.cat(indices), torch.cat(values), [len(at) for at in indices]
+
+
+def two_threads(exchange: str, **options: Any) -> list[dict[str, Any]]:
+    """Four epochs of a hundred examples by two ranks, whose losses change from epoch to epoch; what each ended with."""
+    slots, barrier = [None, None], threading.Barrier(2)
+
+    def work(rank: int) -> dict[str, Any]:
+        data = hundred(epochs=4, exchange=exchange)
+        data._processes = Threads(rank, slots, barrier)
+        loader, plans, fractions = DataLoader(data, batch_size=7, sampler=data.sampler, **options), [], []
+        for epoch in range(4):
+            for _, index in loader:
+                data.update(losses_of(index) * (epoch + 1), index)
+                fractions.append(data.fraction)
+            plans.append(sorted(data.state_dict()["order"].tolist()))
+        scores = data.selector.state_dict()["scores"].tolist()
+        return {"plans": plans, "scores": scores, "fractions": fractions, "meetings": data._processes.meetings}
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(work, range(2)))
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_losses_exchanged_at_an_epochs_end_choose_as_those_exchanged_at_every_update(drop_last: bool) -> None:
+    often, seldom = two_threads("update", drop_last=drop_last), two_threads("epoch", drop_last=drop_last)
+    for each in (*often, *seldom):
+        assert each["plans"] == often[0]["plans"]
+        assert each["scores"] == pytest.approx(often[0]["scores"], nan_ok=True)
+        assert each["fractions"] == sorted(each["fractions"])
+        assert each["fractions"][-1] == pytest.approx(1, abs=0.006)  # drop_last leaves 2 of 100 behind
+    assert seldom[0]["fractions"] == pytest.approx(often[0]["fractions"], abs=0.02)
+    # 50 examples of a rank in batches of 7, then 30, 30 and 50: 8 + 5 + 5 + 8 updates, or 7 + 4 + 4 + 7 whole ones.
+    assert often[0]["meetings"] == (22 if drop_last else 26)
+    # Where less than a batch is left, after the batch that is left, and in each of the four states.
+    assert seldom[0]["meetings"] == (8 if drop_last else 12)
+
+
+def test_an_unknown_exchange_is_named() -> None:
+    with pytest.raises(ValueError, match="unknown exchange 'never'; known: update, epoch"):
+        hundred(exchange="never")
 
 
 # ------------------------------------------------------------------------------------------------ lengths and fractions

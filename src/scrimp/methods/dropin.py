@@ -13,20 +13,22 @@ epoch's plan (`planned_epoch.py`), so that a loader or a trainer that goes its o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import Any, Generic, Literal, TypeVar
+from collections.abc import Sequence
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler, IterableDataset, Sampler
+from torch.utils.data import Dataset, IterableDataset
 
 from scrimp.methods.base import EpochSelector, derived_generator, share_of
 from scrimp.methods.infobatch import InfoBatchSelector, below_threshold
 from scrimp.methods.planned_epoch import NO_ITERATION, PlannedEpoch, warn_once
 from scrimp.methods.processes import Processes
+from scrimp.methods.selected_sampler import PlainSampler, SelectedSampler
 
 Item = TypeVar("Item", covariant=True)
+Exchange = Literal["update", "epoch"]
 
 
 class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
@@ -36,6 +38,9 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
     every process gets its own part of one common plan, and losses are exchanged in `update`, so all prune alike;
     `process_group` names the processes that share the data where others share a model's parts. `plain_sampler` gives
     every process the whole plan, for a trainer that splits it itself. Other attributes are the wrapped dataset's.
+
+    `exchange="epoch"` exchanges losses when less than a batch is left of an epoch: then all processes have batches of one
+    size, begin the same iterations, and call `state_dict` together.
 
     Raises TypeError for a dataset without a length, ValueError for one that is not of the selector's size.
     """
@@ -47,9 +52,12 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         epochs: int,
         seed: int = 0,
         process_group: dist.ProcessGroup | None = None,
+        exchange: Exchange = "update",
     ) -> None:
         if epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {epochs}")
+        if exchange not in get_args(Exchange):
+            raise ValueError(f"unknown exchange {exchange!r}; known: {', '.join(get_args(Exchange))}")
         self.dataset = dataset
         self.selector = selector
         self.epochs = epochs
@@ -57,6 +65,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self.sampler = SelectedSampler(self)
         self.plain_sampler = PlainSampler(self)
         self._processes = Processes(process_group)
+        self._exchange = exchange
+        self._waiting: list[tuple[Tensor, Tensor]] = []  # indices and losses that the others have not heard of
         self._epoch: PlannedEpoch | None = None  # the one that is running, or ran last
         self._next: PlannedEpoch | None = None  # one that was begun inside it; the first update tells whether it is a peek
         self._iterations = 0  # how many were started
@@ -89,12 +99,15 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         mine = index.detach().long()
         if not self._begun or self._epoch is None:
             raise RuntimeError(NO_ITERATION)
-        at, values, sizes = self._processes.gathered(mine, losses.detach().float())
-        at = at.cpu()
-        if not self._epoch.repeats(at):
-            self._settle(mine.cpu())
-            self._epoch.note(at, sizes)
-            self.selector.observe(at, values)
+        if self._exchange == "update" or self._processes.world == 1:
+            at, values, sizes = self._processes.gathered(mine, losses.detach().float())
+            at = at.cpu()
+            if not self._epoch.repeats(at):
+                self._settle(mine.cpu())
+                self._epoch.note(at, sizes)
+                self.selector.observe(at, values)
+        elif not self._epoch.repeats(mine.cpu()):
+            self._keep(mine.cpu(), losses.detach().float())
         epoch = self._epoch
         epoch.weight_of = epoch.weight_of.to(losses.device)  # moves once an epoch, so that no step waits for the host
         return (losses.float() * epoch.weight_of[mine.to(losses.device)]).mean()
@@ -110,7 +123,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         if epoch is None:
             return 0.0
         restored = len(epoch.order) - len(epoch.left)
-        share = (restored + epoch.visited) / max(1, len(epoch.order))
+        untold = (self._processes.world - 1) * sum(len(at) for at, _ in self._waiting)  # by the others, who go in step
+        share = (restored + epoch.visited + untold) / max(1, len(epoch.order))
         done = 1.0 if epoch.is_complete(self._processes) else share
         return min(1.0, (epoch.number + done) / self.epochs)
 
@@ -142,7 +156,11 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         return steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on identically, mid-epoch too: tensors and plain numbers. Any process may save it."""
+        """Everything needed to go on identically, mid-epoch too: tensors and plain numbers, the same in all processes.
+
+        Any process may save it by itself, but with `exchange="epoch"`: then all call this together.
+        """
+        self._tell()
         state: dict[str, Any] = {"selector": self.selector.state_dict(), "size": self.selector.size, "epoch": -1}
         epoch = self._epoch
         if epoch is not None:
@@ -171,6 +189,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             )
         self.selector.load_state_dict(state["selector"])
         self._epoch, self._next, self._begun = None, None, False
+        self._waiting.clear()
         if state["epoch"] >= 0:
             order, weights, seen = (state[name].clone() for name in ("order", "weights", "seen"))
             self._epoch = PlannedEpoch(state["epoch"], size, order, weights, seen)
@@ -193,6 +212,19 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         """
         self._begun = True
         epoch = self._epoch
+        if self._exchange == "epoch" and self._processes.world > 1:
+            if whole:
+                raise RuntimeError(
+                    'exchange="epoch" goes with data.sampler: of data.plain_sampler no process knows its part'
+                )
+            if epoch is not None and epoch.iterations and epoch.updates > 0 and not epoch.is_complete(self._processes):
+                raise RuntimeError(
+                    'exchange="epoch" allows no second iteration inside an epoch, of which others do not know'
+                )
+            if self._waiting:
+                self._tell()
+            if epoch is not None and epoch.updates > 0 and not epoch.iterations:
+                return self._advance(self._plan(epoch.number + 1))
         if epoch is None:
             epoch = self._epoch = self._plan(0)
         elif epoch.is_complete(self._processes) or not (epoch.iterations or epoch.drawn or epoch.updates == 0):
@@ -201,6 +233,29 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             epoch = self._next = self._next or self._plan(epoch.number + 1)
         epoch.whole, epoch.drawn = whole, False
         return epoch
+
+    def _keep(self, index: Tensor, losses: Tensor) -> None:
+        """Note a batch of this process alone; near the epoch's end tell the others."""
+        epoch = self._epoch
+        assert epoch is not None
+        epoch.note(index, [len(index)])
+        epoch.largest_batch = max(epoch.largest_batch, len(index) * self._processes.world)
+        self._waiting.append((index, losses))
+        if epoch.ends_with(len(index), self._processes):
+            self._tell()
+
+    def _tell(self) -> None:
+        """Exchange what is waiting; all processes call this together."""
+        if self._exchange == "update" or self._processes.world == 1 or self._epoch is None:
+            return
+        nothing = torch.empty(0, device=self._epoch.weight_of.device)
+        index = torch.cat([at for at, _ in self._waiting]) if self._waiting else nothing.long()
+        losses = torch.cat([values for _, values in self._waiting]) if self._waiting else nothing
+        at, values, _ = self._processes.gathered(index, losses)
+        at = at.cpu()
+        self._epoch.note_others(at)
+        self.selector.observe(at, values)
+        self._waiting.clear()
 
     def _settle(self, index: Tensor) -> None:
         """Decide, where an iteration began inside an epoch, which of both a batch (int64 [b]) of this process is from."""
@@ -264,79 +319,6 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             )
 
 
-class PlainSampler(Sampler[int]):
-    """Yields an epoch's plan in every process, for a trainer that splits it; `len` is the true length of the epoch at hand.
-
-    That is the running epoch's inside the loop, and the coming one's outside. Workers draw ahead of the loop: with them
-    it is the coming one's from the last batch on, so take `len(loader)` before the loop.
-    """
-
-    whole = True
-
-    def __init__(self, data: SelectedData[Any]) -> None:
-        self.data = data
-
-    def __iter__(self) -> Iterator[int]:
-        epoch = self.data._begin(self.whole)
-        return _Iteration(self.data, epoch, self._mine(epoch.order[epoch.left]))
-
-    def __len__(self) -> int:
-        return len(self._mine(self.data._upcoming()))
-
-    def _mine(self, order: Tensor) -> Tensor:
-        return order if self.whole else self.data._processes.part(order)
-
-
-class SelectedSampler(PlainSampler, DistributedSampler[int]):
-    """The same, of this process's part alone. By its type it says that it splits by itself: Lightning asks for that."""
-
-    whole = False
-
-    @property
-    def num_replicas(self) -> int:
-        return self.data._processes.world
-
-    @property
-    def rank(self) -> int:
-        return self.data._processes.rank
-
-    def set_epoch(self, epoch: int) -> None:
-        """Does nothing: an iteration starts the epoch that is next, by which a restored state goes on too."""
-
-
-class _Iteration(Iterator[int]):
-    """Ends when the loop lets go of it, not with its last index, which is drawn before the last batch is trained on."""
-
-    def __init__(self, data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> None:
-        self._data = data
-        self._epoch = epoch
-        self._order = order
-        self._drawn = 0
-        self._chunk: list[int] = []  # a part of the order as Python's numbers, which take five times as many bytes
-        data._iterations += 1
-        self._number = data._iterations
-        epoch.iterations.add(self._number)
-
-    def __next__(self) -> int:
-        if self._drawn == len(self._order):
-            self._epoch.drawn = True
-            raise StopIteration
-        if self._epoch is not self._data._epoch and self._epoch is not self._data._next:
-            raise RuntimeError(
-                f"the iteration of epoch {self._epoch.number} goes on, but a later one was trained on meanwhile: let go of "
-                "one iteration of the loader before the other is used"
-            )
-        if self._drawn % 4096 == 0:
-            self._chunk = self._order[self._drawn : self._drawn + 4096].tolist()
-        self._drawn += 1
-        if self._drawn == len(self._order):
-            self._epoch.drawn = True
-        return self._chunk[(self._drawn - 1) % 4096]
-
-    def __del__(self) -> None:
-        self._epoch.iterations.discard(self._number)
-
-
 class InfoBatch(SelectedData[Item]):
     """InfoBatch (Qin et al., ICLR 2024) around a map-style dataset: see scrimp/methods/infobatch.py for the method.
 
@@ -357,6 +339,7 @@ class InfoBatch(SelectedData[Item]):
         threshold: Literal["mean"] | float = "mean",
         seed: int = 0,
         process_group: dist.ProcessGroup | None = None,
+        exchange: Exchange = "update",
     ) -> None:
         size = len(dataset) if hasattr(dataset, "__len__") else 0
         if delta < 1 and epochs > 1:
@@ -364,7 +347,7 @@ class InfoBatch(SelectedData[Item]):
         selector = InfoBatchSelector(
             size, seed, ratio=ratio, delta=delta, rescale=rescale, anneal=anneal, threshold=threshold
         )
-        super().__init__(dataset, selector, epochs, seed, process_group)
+        super().__init__(dataset, selector, epochs, seed, process_group, exchange)
 
     def _expected_share(self, epoch: int) -> float:
         assert isinstance(self.selector, InfoBatchSelector)

@@ -26,6 +26,7 @@ SHARDED_AGAIN = (
     "Switch that off: Lightning takes Trainer(use_distributed_sampler=False); for Accelerate and the Hugging Face Trainer "
     "use the adapters in scrimp.integrations, or give the loader sampler=data.plain_sampler, which leaves splitting to them"
 )
+OTHER_PLANS = "the processes have different plans: give all of them the same seed, and the same state when resuming"
 SKIPPED_TWICE = (
     "the first batch after load_state_dict is not the first of what was left of the epoch: the trainer skips what "
     "load_state_dict had skipped already. Switch its own skipping off (Hugging Face: ignore_data_skip=True; Accelerate: "
@@ -89,7 +90,7 @@ class PlannedEpoch:
 
     def goes_on_with(self, index: Tensor, processes: Processes) -> bool:
         """Whether a batch (int64 [b]) of this process is just what comes next in its part of the plan."""
-        begin = self._done[processes.rank] if self._done else 0
+        begin = self._done[min(processes.rank, len(self._done) - 1)] if self._done else 0  # one where each notes its own
         mine = self.order[self.left] if self.whole else processes.part(self.order[self.left])
         return torch.equal(mine[begin : begin + len(index)], index)
 
@@ -98,6 +99,8 @@ class PlannedEpoch:
 
         Raises RuntimeError where it is not what the plan has next, naming the remedy; nothing is marked then.
         """
+        if len(index) == 0:
+            return
         if bool(((index < 0) | (index >= len(self.place))).any()):
             raise RuntimeError(f"index {int(index.max())} is none of the dataset's {len(self.place):,} examples")
         place = self.place[index].long()
@@ -105,18 +108,31 @@ class PlannedEpoch:
             stray = int(index[place < 0][0])
             raise RuntimeError(
                 f"example {stray} is not in the plan of epoch {self.number}: the batch comes from another sampler than "
-                "data.sampler, from an iteration that is over, or the processes have different plans (give all of them the "
-                "same seed, and the same state when resuming)"
+                f"data.sampler, from an iteration that is over, or {OTHER_PLANS}"
             )
         at = torch.searchsorted(self.left, place)  # among what was left
         self._check_repeats(index, place, at)
         self._check_order(at, sizes)
         self._done = [done + size for done, size in zip(self._done or [0] * len(sizes), sizes, strict=True)]
-        self.visited += int((~self.seen[place.unique()]).sum())
-        self.seen[place] = True
+        self._mark(place)
         self.updates += 1
         self.largest_batch = max(self.largest_batch, len(index))
         self._last = index
+
+    def ends_with(self, batch: int, processes: Processes) -> bool:
+        """Whether less than a batch is left of this process's part, where each process notes its own alone."""
+        return len(self.left) // processes.world - sum(self._done) < batch
+
+    def note_others(self, index: Tensor) -> None:
+        """Mark what all processes updated (int64 [n] on the CPU) since their last exchange."""
+        place = self.place[index].long()
+        if bool((place < 0).any()):
+            raise RuntimeError(OTHER_PLANS)
+        self._mark(place)
+
+    def _mark(self, place: Tensor) -> None:
+        self.visited += int((~self.seen[place.unique()]).sum())
+        self.seen[place] = True
 
     def _check_repeats(self, index: Tensor, place: Tensor, at: Tensor) -> None:
         again = self.seen[place]
@@ -145,7 +161,7 @@ class PlannedEpoch:
             return
         parts = [torch.div(mine - rank, world, rounding_mode="floor") for rank, mine in enumerate(at.split(sizes))]
         steps = {int(step) for part in parts for step in part.diff().unique()}
-        strided = len(steps) == 1 and min(steps) > 1  # as a DistributedSampler around ours takes them
+        strided = steps == {world}  # as a DistributedSampler around ours takes them
         turns = [(self.updates * world + rank) * size for rank, size in enumerate(sizes)]  # as Accelerate deals batches
         self._dealt = self._dealt and steps == {1} and [int(part[0]) for part in parts] == turns
         if strided or (self._dealt and self.updates == 1):

@@ -44,6 +44,8 @@ class Processes:
         counts = [torch.zeros(1, dtype=torch.int64, device=losses.device) for _ in range(self.world)]
         dist.all_gather(counts, torch.tensor([len(index)], device=losses.device), group=self.group)
         sizes = [int(count) for count in counts]
+        if max(sizes) == 0:
+            return index, losses, sizes
         both = []
         for values in (index, losses):
             padded = values.new_zeros(max(sizes))
