@@ -46,7 +46,7 @@ def files_of(folder: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
     def passed(reason: str, path: Path) -> None:
         left_out[reason].append(path.relative_to(folder.parent).as_posix())
 
-    files = []
+    files: list[tuple[str, Path]] = []
     for class_folder in sorted(folder.iterdir()):
         if class_folder.name.startswith("."):
             passed("hidden", class_folder)

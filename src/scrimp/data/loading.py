@@ -207,7 +207,7 @@ def as_rgb(encoded: bytes) -> Image.Image:
     Transparent pictures are laid on white. Greys of 16 bits are scaled to 8. ValueError for wider numbers, whose range
     no one states. Of several frames the first counts.
     """
-    image = Image.open(io.BytesIO(encoded), formats=FORMATS)
+    image: Image.Image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     image.load()  # here, where what is wrong with it can be told
     if image.mode == "RGB" and "transparency" not in image.info:
         return image  # converting would copy
@@ -218,7 +218,7 @@ def as_rgb(encoded: bytes) -> Image.Image:
         raise ValueError(f"its pixels are numbers of 32 bits (mode {image.mode}): save it with 8 or 16 bits a channel")
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        if image.getchannel("A").getextrema()[0] < 255:
+        if int(np.asarray(image)[..., 3].min()) < 255:
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
