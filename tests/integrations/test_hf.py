@@ -89,9 +89,9 @@ def test_losses_of_a_language_model_are_means_over_a_sequences_own_tokens(tmp_pa
     trainer = SelectedTrainer(model, arguments(tmp_path), train_dataset=InfoBatch(rows, epochs=EPOCHS))  # type: ignore[arg-type]
     (batch, *_) = trainer.get_train_dataloader()
     inputs = {name: torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels")}
-    losses = trainer.example_losses(model(**inputs), inputs)
+    losses = trainer.example_losses(model(**inputs), inputs).detach()
     # The library's own loss of a sequence alone is the mean over its tokens.
-    own = [float(model(input_ids=row["input_ids"][None], labels=row["labels"][None]).loss) for row in rows]
+    own = [float(model(input_ids=row["input_ids"][None], labels=row["labels"][None]).loss.detach()) for row in rows]
     assert losses.tolist() == pytest.approx(own, rel=1e-5)
     assert sorted(batch) == ["example_index", "input_ids", "labels"]
     loss = trainer.compute_loss(model, dict(batch))
