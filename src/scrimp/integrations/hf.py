@@ -1,0 +1,158 @@
+"""InfoBatch, or another selector, under the Hugging Face Trainer.
+
+    data = InfoBatch(train_set, epochs=3)                                                               # 1
+    trainer = SelectedTrainer(model, TrainingArguments(folder, num_train_epochs=3), train_dataset=data)  # 2
+    trainer.train()                                                                                     # 3
+
+Sampler, collation, per-example losses, the learning rate's end and resuming inside an epoch are taken care of. Losses that
+`example_losses` does not know are given by a subclass; other Trainers take `SelectedTrainerMixin` as their first base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import Trainer, TrainerCallback
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from scrimp.methods.dropin import SelectedData
+
+INDEX = "example_index"  # the key of a batch's indices
+STATE = "selected_data.pt"  # the file beside a checkpoint's
+
+
+class SelectedTrainerMixin:
+    """What a Trainer has to do otherwise where its `train_dataset` is a SelectedData.
+
+    Raises TypeError for another training set, ValueError for arguments that end training elsewhere than the data's epochs.
+    """
+
+    train_dataset: SelectedData[Any]
+    args: Any
+    model: Any
+    accelerator: Any
+    lr_scheduler: Any
+    data_collator: Any
+    loss_is_scaled_for_ga: bool | None
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        data = self.train_dataset
+        if not isinstance(data, SelectedData):
+            raise TypeError(f"{type(self).__name__} wants train_dataset=InfoBatch(...), got {type(data).__name__}")
+        if self.args.max_steps > 0 or self.args.num_train_epochs != data.epochs:
+            raise ValueError(
+                f"the data has epochs={data.epochs}: give TrainingArguments num_train_epochs={data.epochs} and no max_steps"
+                ", since pruned epochs take fewer steps and the learning rate ends with the last of them"
+            )
+        self.loss_is_scaled_for_ga = False  # update gives a batch's mean
+        self.add_callback(_SaveState(data))  # type: ignore[attr-defined]
+
+    def example_losses(self, outputs: Any, inputs: dict[str, Any]) -> Tensor:
+        """The loss of every example of a batch: float [B].
+
+        Classification, regression and multi-label go by the labels' type and the model's `problem_type`; token models give
+        each sequence the mean over its own labelled tokens. Raises ValueError for outputs without `logits`.
+        """
+        if "logits" not in outputs or "labels" not in inputs:
+            raise ValueError(
+                "the model gives no `logits`, or the batch has no `labels`: override example_losses in a subclass"
+            )
+        logits, labels = outputs["logits"].float(), inputs["labels"]
+        if logits.ndim == 3:
+            if self._is_causal():
+                logits, labels = logits[:, :-1], labels[:, 1:]
+            losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # 0 where the label is -100
+            return losses.sum(dim=1) / (labels != -100).sum(dim=1).clamp(min=1)
+        if not labels.is_floating_point():
+            return F.cross_entropy(logits, labels, reduction="none")
+        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
+        rule = F.binary_cross_entropy_with_logits if problem == "multi_label_classification" else F.mse_loss
+        return rule(logits.flatten(1), labels.view(len(labels), -1), reduction="none").mean(dim=1)
+
+    def compute_loss(
+        self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        index = inputs.pop(INDEX, None)
+        if index is None:  # an evaluation
+            return super().compute_loss(  # type: ignore[misc]
+                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+            )
+        outputs = model(**inputs)
+        loss = self.train_dataset.update(self.example_losses(outputs, inputs), index)
+        return (loss, outputs) if return_outputs else loss
+
+    def get_train_dataloader(self) -> Any:
+        collate = self.data_collator
+        columns = self._get_collator_with_removed_columns(collate, description="training")  # type: ignore[attr-defined]
+        self.data_collator = _WithIndex(columns)
+        try:
+            return super().get_train_dataloader()  # type: ignore[misc]
+        finally:
+            self.data_collator = collate
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The schedule asked for, as a function of the data's fraction: it ends with the last epoch, however short."""
+        own = self.lr_scheduler is not None
+        scheduler = super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
+        if not own:
+            if not hasattr(scheduler, "lr_lambdas"):
+                raise ValueError(
+                    f"lr_scheduler_type={self.args.lr_scheduler_type} is no function of the steps: take another"
+                )
+            scheduler.lr_lambdas = [self._by_fraction(shape, num_training_steps) for shape in scheduler.lr_lambdas]
+        return scheduler
+
+    def _by_fraction(self, shape: Callable[[float], float], steps: int) -> Callable[[int], float]:
+        return lambda step: shape(self.train_dataset.fraction * steps)
+
+    def _is_causal(self) -> bool:
+        model = self.accelerator.unwrap_model(self.model)
+        return type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+
+    # What follows is called by Trainer.train and has no public counterpart.
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        return self.train_dataset.plain_sampler  # Accelerate, which the Trainer uses, splits its batches
+
+    def _init_training_state(self, max_steps: int, steps: int, epochs: int, checkpoint: str | None, trial: Any) -> Any:
+        begun = super()._init_training_state(max_steps, steps, epochs, checkpoint, trial)  # type: ignore[misc]
+        if checkpoint is None:
+            return begun
+        self.train_dataset.load_state_dict(torch.load(Path(checkpoint) / STATE, weights_only=True))
+        return self.train_dataset.next_epoch, 0  # nothing is to be skipped
+
+    def _run_epoch(self, **options: Any) -> None:
+        batches = len(options["train_dataloader"])
+        options["steps_in_epoch"] = batches
+        options["num_update_steps_per_epoch"] = -(-batches // self.args.gradient_accumulation_steps)
+        super()._run_epoch(**options)  # type: ignore[misc]
+
+
+class SelectedTrainer(SelectedTrainerMixin, Trainer):
+    """A Trainer whose `train_dataset` is a SelectedData, such as InfoBatch."""
+
+
+class _WithIndex:
+    """A collate function for items of a SelectedData: what `collate` makes of them, and their indices."""
+
+    def __init__(self, collate: Callable[[list[Any]], Any]) -> None:
+        self.collate = collate
+
+    def __call__(self, rows: list[tuple[Any, int]]) -> dict[str, Any]:
+        return {**self.collate([item for item, _ in rows]), INDEX: torch.tensor([index for _, index in rows])}
+
+
+class _SaveState(TrainerCallback):
+    """Puts the data's state beside every checkpoint; all processes have the same."""
+
+    def __init__(self, data: SelectedData[Any]) -> None:
+        self.data = data
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if state.is_world_process_zero:
+            torch.save(self.data.state_dict(), Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE)

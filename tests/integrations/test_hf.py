@@ -1,0 +1,98 @@
+"""The Hugging Face Trainer with a SelectedData: in one process by hand, and in two, killed inside an epoch and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from integration_worlds import BATCH, EPOCHS, STOP, Watched, check_resumed, check_whole, linear, together
+from torch import nn
+
+from scrimp import InfoBatch
+
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+pytestmark = pytest.mark.slow
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+        return {"logits": self.layer(x)}
+
+
+def arguments(folder: Path, **options: Any) -> Any:
+    return transformers.TrainingArguments(
+        str(folder / "out"),
+        per_device_train_batch_size=BATCH,
+        learning_rate=0.1,
+        use_cpu=True,
+        report_to=[],
+        disable_tqdm=True,
+        save_strategy="no",
+        logging_strategy="no",
+        **{"num_train_epochs": EPOCHS, **options},
+    )
+
+
+def train(folder: Path, rank: int, killed: bool = False, checkpoint: str | None = None) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    class Kill(transformers.TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if state.global_step == STOP:
+                control.should_save = control.should_training_stop = True
+
+    data = Watched(keys=True)
+    trainer = SelectedTrainer(Net(), arguments(folder), train_dataset=data, callbacks=[Kill()] if killed else [])
+    trainer.train(resume_from_checkpoint=checkpoint)
+    weights = [value.tolist() for value in trainer.model.parameters()]
+    rate = trainer.lr_scheduler.get_last_lr()
+    data.record(folder / f"{rank}.json", weights=weights, rate=rate, epoch=trainer.state.epoch)
+
+
+def test_two_processes_and_resuming_inside_an_epoch(tmp_path: Path) -> None:
+    for name in ("whole", "killed", "resumed"):
+        (tmp_path / name).mkdir()
+    whole = together(train, tmp_path / "whole")
+    check_whole(whole)
+    assert set(whole[0]["rate"]) == {0.0}  # linear decay ends with the last epoch, though it was pruned on the way
+    assert whole[0]["epoch"] == EPOCHS
+    first = together(train, tmp_path / "killed", True)
+    checkpoint = str(tmp_path / "killed" / "out" / f"checkpoint-{STOP}")
+    rest = together(train, tmp_path / "resumed", False, checkpoint)
+    check_resumed(whole, first, rest)
+
+
+def test_arguments_that_would_end_elsewhere_are_refused(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    for options in ({"num_train_epochs": 5}, {"max_steps": 10}):
+        with pytest.raises(ValueError, match="give TrainingArguments num_train_epochs=3 and no max_steps"):
+            SelectedTrainer(Net(), arguments(tmp_path, **options), train_dataset=Watched(keys=True))
+    with pytest.raises(TypeError, match="train_dataset=InfoBatch"):
+        SelectedTrainer(Net(), arguments(tmp_path), train_dataset=Watched(keys=True).dataset)
+
+
+def test_losses_of_a_language_model_are_means_over_a_sequences_own_tokens(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    config = transformers.GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2)
+    model = transformers.GPT2LMHeadModel(config).eval()
+    rows = [{"input_ids": torch.arange(6), "labels": torch.arange(6)} for _ in range(4)]
+    rows[1]["labels"] = torch.tensor([0, 1, 2, -100, -100, -100])
+    trainer = SelectedTrainer(model, arguments(tmp_path), train_dataset=InfoBatch(rows, epochs=EPOCHS))  # type: ignore[arg-type]
+    (batch, *_) = trainer.get_train_dataloader()
+    inputs = {name: torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels")}
+    losses = trainer.example_losses(model(**inputs), inputs).detach()
+    # The library's own loss of a sequence alone is the mean over its tokens.
+    own = [float(model(input_ids=row["input_ids"][None], labels=row["labels"][None]).loss.detach()) for row in rows]
+    assert losses.tolist() == pytest.approx(own, rel=1e-5)
+    assert sorted(batch) == ["example_index", "input_ids", "labels"]
+    loss = trainer.compute_loss(model, dict(batch))
+    assert float(loss) == pytest.approx(sum(own[at] for at in batch["example_index"].tolist()) / 3, rel=1e-5)

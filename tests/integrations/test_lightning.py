@@ -1,0 +1,80 @@
+"""Lightning with a SelectedData, in two processes with its defaults, killed inside an epoch and resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from integration_worlds import BATCH, EPOCHS, STOP, Watched, check_resumed, check_whole, linear, together
+from torch.nn import functional as F
+
+pytest.importorskip("lightning")
+pytestmark = pytest.mark.slow
+
+
+def train(folder: Path, rank: int, killed: bool = False, checkpoint: str | None = None) -> None:
+    import lightning as L
+    from torch.optim.lr_scheduler import LambdaLR
+
+    from scrimp.integrations.lightning import SelectedDataCallback, SelectedLoader
+
+    data = Watched()
+    loader = SelectedLoader(data, batch_size=BATCH)
+
+    class Module(L.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = linear()
+
+        def training_step(self, batch: Any, _: int) -> torch.Tensor:
+            (x, labels), index = batch
+            return data.update(F.cross_entropy(self.layer(x), labels, reduction="none"), index)
+
+        def on_train_batch_end(self, *_: Any) -> None:
+            if killed and len(data.seen) == STOP:
+                self.trainer.save_checkpoint(str(folder / "state.ckpt"))
+                self.trainer.should_stop = True
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), lr=0.1)
+            schedule = LambdaLR(optimizer, lambda _: 1 - data.fraction)
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    module = Module()
+    trainer = L.Trainer(
+        accelerator="cpu",
+        strategy="ddp",
+        devices=2,
+        max_epochs=EPOCHS,
+        callbacks=[SelectedDataCallback(loader)],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True if checkpoint else None)
+    weights, rate = [value.tolist() for value in module.parameters()], trainer.optimizers[0].param_groups[0]["lr"]
+    data.record(folder / f"{rank}.json", weights=weights, rate=rate)
+
+
+def test_two_processes_and_resuming_inside_an_epoch(tmp_path: Path) -> None:
+    for name in ("whole", "killed", "resumed"):
+        (tmp_path / name).mkdir()
+    whole = together(train, tmp_path / "whole")
+    check_whole(whole)
+    assert whole[0]["rate"] == 0
+    first = together(train, tmp_path / "killed", True)
+    rest = together(train, tmp_path / "resumed", False, str(tmp_path / "killed" / "state.ckpt"))
+    check_resumed(whole, first, rest)
+
+
+def test_other_epochs_than_the_datas_are_refused() -> None:
+    import lightning as L
+
+    from scrimp.integrations.lightning import SelectedDataCallback, SelectedLoader
+
+    trainer = L.Trainer(max_epochs=7, logger=False, enable_checkpointing=False, accelerator="cpu")
+    with pytest.raises(ValueError, match=r"max_epochs=7.*epochs=3"):
+        SelectedDataCallback(SelectedLoader(Watched(), BATCH)).setup(trainer, L.LightningModule(), "fit")
