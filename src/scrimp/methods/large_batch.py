@@ -28,7 +28,9 @@ Scaling = Literal["none", "linear", "sqrt"]
 class Params(Closed):
     times: float = Field(ge=1, description="the batch over the recipe's")
     scaling: Scaling = "none"
-    momentum: tuple[float, float] | None = Field(None, description="linear: the momentum the rate was tuned for, and the new")
+    momentum: tuple[float, float] | None = Field(
+        None, description="linear: the momentum the rate was tuned for, and the new"
+    )
     warmup: float = Field(0.0, ge=0, lt=1, description="share of the budget over which the rate rises to the scaled one")
 
     @validate_model(mode="after")
@@ -54,9 +56,9 @@ def warmed(fraction: float, scaled: float, warmup: float) -> float:
 class LargeBatch(Method):
     """The recipe's batch times `times`, and its rate as the rule says; alone in a loop of one's own:
 
-        large = LargeBatch(0, times=32, scaling="sqrt", warmup=0.05)
-        batch_size = large.batch_size(0.0, 128)
-        rate = 0.1 * large.learning_rate(step_share, 1.0)
+    large = LargeBatch(0, times=32, scaling="sqrt", warmup=0.05)
+    batch_size = large.batch_size(0.0, 128)
+    rate = 0.1 * large.learning_rate(step_share, 1.0)
     """
 
     Params = Params

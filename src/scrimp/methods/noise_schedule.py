@@ -43,18 +43,22 @@ class Params(Closed):
 
 
 def falls(fraction: float, at: Sequence[float], shape: Literal["steps", "smooth"] = "steps") -> float:
-    """How many falls lie behind when `fraction` in [0, 1] of the budget is spent: a whole number, or of `smooth` a real one."""
+    """How many falls lie behind when `fraction` in [0, 1] of the budget is spent: real for `smooth`."""
     return len(at) * fraction if shape == "smooth" else float(sum(share <= fraction + 1e-12 for share in at))
 
 
-def share_out(passed: float, factor: float, growths: float | None = None, largest: float | None = None) -> tuple[float, float]:
+def share_out(
+    passed: float, factor: float, growths: float | None = None, largest: float | None = None
+) -> tuple[float, float]:
     """The batch and the learning rate, each over what it starts from, after so many falls of the noise by `factor`.
 
     rate / batch is factor ** -passed, whatever is chosen: the noise scale does not depend on who takes its fall. Raises
     ValueError where noise would not fall, or the batch would have to shrink.
     """
     if factor <= 1 or passed < 0 or (growths is not None and growths < 0) or (largest is not None and largest < 1):
-        raise ValueError(f"want factor > 1, passed >= 0, growths >= 0, largest >= 1; got {factor}, {passed}, {growths}, {largest}")
+        raise ValueError(
+            f"want factor > 1, passed >= 0, growths >= 0, largest >= 1; got {factor}, {passed}, {growths}, {largest}"
+        )
     batch = factor ** min(passed, math.inf if growths is None else growths)
     if largest is not None:
         batch = min(batch, largest)
@@ -76,9 +80,9 @@ def largest_batch(examples: int) -> int:
 class NoiseSchedule(Method):
     """Batch and rate as `share_out` says; alone in a loop of one's own, ask it for both before a step:
 
-        schedule = NoiseSchedule(0, at=[0.3, 0.6, 0.8], factor=5)
-        batch_size = schedule.batch_size(step_share, 128)
-        rate = 0.1 * schedule.learning_rate(step_share, 1.0)
+    schedule = NoiseSchedule(0, at=[0.3, 0.6, 0.8], factor=5)
+    batch_size = schedule.batch_size(step_share, 128)
+    rate = 0.1 * schedule.learning_rate(step_share, 1.0)
     """
 
     Params = Params
