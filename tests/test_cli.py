@@ -42,6 +42,7 @@ def test_the_listing_is_json_with_the_agreed_keys(
         "infobatch",
         "jest",
         "scaling",
+        "sparse",
         "tiny",
     }  # the built-in ones, too
     content = {key: [row for row in rows if row.get("study", "tiny") == "tiny"] for key, rows in content.items()}

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from made_up_runs import made_up
 
-from scrimp.config import MAIN_SEPARATOR, Workspace
+from scrimp.config import Arm, Workspace
 from scrimp.measure.code import package_root
-from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
 from scrimp.studies.loading import offered
 from scrimp.studies.outputs import draw_figures
 
-PROJECT = package_root().parents[1]
 PROBES = offered(package_root() / "studies" / "batch", "probe")
 # Points of accuracy against the small batch, which reaches 80.
 APART = {
@@ -28,45 +26,24 @@ APART = {
     "large-ghost": -2.0,
     "large-longer": 0.0,
 }
-NOTHING: dict[str, Any] = {
-    name: 0 for name in Meters.model_fields if name not in ("updates", "examples", "peak_memory_bytes", "energy_joules")
-}
+
+
+def run_of(arm: Arm, name: str, seed: int) -> tuple[dict[str, Any], float, pd.DataFrame]:
+    """Accuracy rises on a straight line; three thousand examples take a second."""
+    examples = round(43_347 * arm.horizon.amount)
+    updates = examples // {"grow": 88, "large": 1024}.get(name.partition("-")[0], 32)
+    final = 80 + APART.get(name, 0.0) + 0.1 * seed * (1 if name == "decay" else 1.1)
+    at = np.arange(1, 7)
+    curve = pd.DataFrame({"step": updates * at // 6, "examples": examples * at // 6, "value": final * at / 6})
+    if name == "grow":  # before the end it lies half a point above decay
+        curve.loc[:4, "value"] = (80 + 0.1 * seed) * at[:5] / 6 + 0.5
+    costs = {"seconds": examples / 3000, "cpu_seconds": examples / 3000, "flops": 1.0 * examples}
+    return {**costs, "updates": updates, "examples": examples}, final, curve.assign(flops=1.0, seconds=1.0 * at)
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """Every run of the shipped study at mini, trained by nobody: curves rise on straight lines."""
-    root = tmp_path_factory.mktemp("batch")
-    shutil.copytree(PROJECT / "config", root / "config")
-    workspace = Workspace(root)
-    config = workspace.study("batch")
-    for arm_id in config.arm_ids("mini"):
-        arm, _ = config.resolve("mini", arm_id)
-        name = arm_id.partition(MAIN_SEPARATOR)[0]
-        examples = round(43_347 * arm.horizon.amount)
-        updates = examples // {"grow": 88, "large": 1024}.get(name.partition("-")[0], 32)
-        for seed in config.seeds("mini", arm_id):
-            final = 80 + APART.get(name, 0.0) + 0.1 * seed * (1 if name == "decay" else 1.1)
-            at = np.arange(1, 7)
-            rows = pd.DataFrame({"step": updates * at // 6, "examples": examples * at // 6, "value": final * at / 6})
-            if name == "grow":  # before the end it lies half a point above decay
-                rows.loc[:4, "value"] = (80 + 0.1 * seed) * at[:5] / 6 + 0.5
-            rows = rows.assign(flops=1.0, seconds=1.0 * at, metric="test_accuracy")
-            meters = {**NOTHING, "seconds": examples / 3000, "cpu_seconds": examples / 3000, "flops": 1.0 * examples}
-            summary = Summary(
-                study="batch",
-                arm=arm_id,
-                seed=seed,
-                scale="mini",
-                config=config.run_spec("mini", arm_id),
-                config_digest="c",
-                command="none",
-                meters=Meters(**meters, updates=updates, examples=examples, peak_memory_bytes=None, energy_joules=None),
-                metrics={"test_accuracy": final},
-            )
-            rows = rows.assign(study="batch", arm=arm_id, seed=seed, scale="mini")[CURVE_COLUMNS]
-            write_run(workspace.run_folder("mini", "batch", arm_id, seed), rows, summary, {})
-    return workspace
+    return made_up(tmp_path_factory.mktemp("batch"), "batch", run_of)
 
 
 def probe(workspace: Workspace, name: str, **options: Any) -> pd.DataFrame:

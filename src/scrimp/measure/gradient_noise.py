@@ -81,8 +81,9 @@ def _ratios(noise: NDArray[np.float64], signal: NDArray[np.float64]) -> NDArray[
 def squared_norms(model: nn.Module, losses: Callable[[slice], Tensor], count: int, small: int) -> SquaredNorms:
     """Norms of the mean gradient of `count` examples and of its parts of `small`; gradients of the model are left alone.
 
-    `losses(part)` gives the losses [b] of a part of the batch under the model. Use evaluation mode where a batch norm would
-    mix examples. Raises ValueError where `count` is not several times `small`.
+    `losses(part)` gives the losses [b] of a part of the batch under the model. A batch norm in training mode normalises each
+    part by itself: the noise is then that of ghost batches of `small`. Raises ValueError where `count` is not several times
+    `small`.
     """
     if small < 1 or count < 2 * small or count % small:
         raise ValueError(f"a batch of {count} does not fall into two or more parts of {small}")

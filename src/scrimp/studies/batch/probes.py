@@ -32,8 +32,6 @@ from scrimp.training.optimizers import build_optimizer, set_learning_rate
 
 from .points import REMEDIES, STUDY, accuracies, accuracy_curves, published
 
-LOSS_OVER = 2048  # examples that the training loss is averaged over, where a target is looked for
-
 
 # ------------------------------------------------------------------------------------------------------------- published
 @probe("published-runs")
@@ -126,8 +124,8 @@ def along(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataF
     """One arm's training looked at: a row a seed and a point, evenly spread in log t.
 
     `distance` of the weights from where they began; `noise_scale` (B_simple) with its interval from `batches` batches of
-    `large` examples in parts of `small`, batch norm in evaluation mode, without augmentation; the batch that growth would
-    have there. `advantage`, on the last row of each seed alone, is how much straighter distance lies over log t than over
+    `large` examples in parts of `small`, each normalised by itself, without augmentation; the batch that growth would have
+    there. `advantage`, on the last row of each seed alone, is how much straighter distance lies over log t than over
     the root of t before the rate first falls; `noise_growth` there the logarithm of the last noise scale over the first.
     """
     task, workload = _loaded(workspace, scale)
@@ -182,9 +180,12 @@ def _laws(seen: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def _norms(task: Task, model: nn.Module, options: dict[str, Any], seed: int, step: int) -> list[SquaredNorms]:
-    """Squared norms at the model's present weights, from batches that no other point draws."""
+    """Squared norms at the model's present weights, from batches that no other point draws; its buffers stay as they are.
+
+    Batch norm works as in training, on each part: its running statistics lag behind while weights move fast.
+    """
     large, draws = options["large"], derived_generator(seed, step, "gradient-noise")
-    model.eval()
+    buffers = {name: value.clone() for name, value in model.named_buffers()}
     found = []
     for _ in range(options["batches"]):
         images, labels = task.batch("train", torch.randperm(task.examples, generator=draws)[:large])
@@ -196,7 +197,9 @@ def _norms(task: Task, model: nn.Module, options: dict[str, Any], seed: int, ste
                 options["small"],
             )
         )
-    model.train()
+    with torch.no_grad():
+        for name, value in model.named_buffers():
+            value.copy_(buffers[name])
     return found
 
 
@@ -204,7 +207,7 @@ def _norms(task: Task, model: nn.Module, options: dict[str, Any], seed: int, ste
 def hyperbola(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Updates and examples to a training loss of `target`, a row a batch size and seed, at the better of `scalings`.
 
-    The rate is constant, scaled from the recipe's; the loss is its mean over the last 2,048 examples or last step. A batch
+    The rate is constant, scaled from the recipe's; the loss is its mean over the last `window` examples. A batch
     size that misses the target within `passes` over the data has missing steps. The fit over all rows stands in the
     columns `critical` (with `_low`, `_high`), `least_steps` and `r_squared`, on the row `last`.
     """
@@ -236,7 +239,7 @@ def _steps_to(task: Task, workload: Workload, batch: int, scaling: Any, seed: in
     recipe = workload.recipe
     optimizer = build_optimizer(model, recipe)
     set_learning_rate(optimizer, recipe.learning_rate * scaled_rate(batch / recipe.batch_size, scaling))
-    over, losses = max(1, round(LOSS_OVER / batch)), []
+    over, losses = max(1, round(options["window"] / batch)), []
     limit = math.ceil(options["passes"] * task.examples / batch)
     for step in range(limit):
         visits = task.visits([stream(task.examples, step * batch, batch, seed)], seed, step)
