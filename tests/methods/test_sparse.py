@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from test_methods_combined import trained as trained_squares
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -95,6 +96,13 @@ def test_keeping_everything_is_the_dense_model() -> None:
     for ours, theirs in zip(sparse.parameters(), dense.parameters(), strict=True):
         torch.testing.assert_close(ours.grad, theirs.grad)
     assert list(sparse.state_dict()) == list(dense.state_dict())
+
+
+def test_padding_by_another_rule_is_refused() -> None:
+    for options in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
+        model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 3, **options))  # type: ignore[arg-type]
+        with pytest.raises(ScrimpError, match="1: SWAT pads a convolution with zeros"):
+            use_swat(model, 0.5, 0.5)
 
 
 def test_thresholds_are_reused() -> None:
@@ -219,3 +227,15 @@ def test_rigl_goes_on_from_its_state() -> None:
     again.load_state_dict(method.state_dict())
     assert again.steps == 6
     assert all(torch.equal(again.masks[name], mask) for name, mask in method.masks.items())
+
+
+# ------------------------------------------------------------------------------------------------------------- in the loop
+def test_sparse_methods_train_and_spend_what_they_need() -> None:
+    """A map of 1 to 16, dense: 2 x 16 FLOPs forward and for its weights. One of 16 to 1: of 3 x 2 x 16 the kept parts."""
+    for spec, needed in (
+        ({"name": "swat", "weights": 0.25, "activations": 0.5}, 2 * 0.25 + 0.5),
+        ({"name": "rigl", "weights": 0.25, "every": None}, 3 * 0.25),
+    ):
+        fitted, _ = trained_squares(spec, epochs=4)
+        assert fitted.cost.total.flops == pytest.approx(4 * 96 * (2 * 32 + needed * 32))
+        assert fitted.metrics["test_loss"] < 10

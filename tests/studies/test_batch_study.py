@@ -30,7 +30,7 @@ APART = {
 
 def run_of(arm: Arm, name: str, seed: int) -> tuple[dict[str, Any], float, pd.DataFrame]:
     """Accuracy rises on a straight line; three thousand examples take a second."""
-    examples = round(43_347 * arm.horizon.amount)
+    examples = round(36_122 * arm.horizon.amount)
     updates = examples // {"grow": 88, "large": 1024}.get(name.partition("-")[0], 32)
     final = 80 + APART.get(name, 0.0) + 0.1 * seed * (1 if name == "decay" else 1.1)
     at = np.arange(1, 7)

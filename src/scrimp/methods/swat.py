@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from scrimp.config.base import Closed
+from scrimp.errors import ScrimpError
 from scrimp.kernels.topk import topk_mask
 from scrimp.methods.base import Method
 from scrimp.methods.sparse_layers import Budget, LayerFlops, kept_counts, thinned_layers
@@ -193,14 +194,16 @@ class _Swat(nn.Module):
 def use_swat(model: nn.Module, weights: float, activations: float, **options: Any) -> dict[str, _Thinned]:
     """Thin every layer of `model` but the first while it trains; parameters and their names stay as they are.
 
-    Returns the layers' states by name. Raises ScrimpError for a model without two layers, or with padding by another rule
-    than zeros.
+    Returns the layers' states by name. Raises ScrimpError for a model without two layers, or with a convolution that pads
+    otherwise than by a number of zeros.
     """
     params = Params(weights=weights, activations=activations, **options)
     layers = thinned_layers(model)
     counts = kept_counts(params.budget, [layer.weight for layer in layers.values()], params.weights)
     states = {}
     for (name, layer), count in zip(layers.items(), counts, strict=True):
+        if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
+            raise ScrimpError(f"{name}: SWAT pads a convolution with zeros by a number of places: give it `padding=1` or so")
         state = _Thinned(layer, params, count)
         # The class changes, not the object: its parameters may be in an optimizer already, its name in a checkpoint.
         layer.__class__ = type(f"Swat{type(layer).__name__}", (_Swat, type(layer)), {})
@@ -258,8 +261,11 @@ class Swat(Method):
             if f"{name}/numbers" not in state:
                 continue
             thinned.count, thinned.age = (int(number) for number in state[f"{name}/numbers"])
-            thinned.thresholds = [state[f"{name}/threshold{n}"] for n in range(2) if f"{name}/threshold{n}" in state]
-            thinned.average = state.get(f"{name}/average")
+            near = thinned.layer.weight.device
+            limits = [state.get(f"{name}/threshold{n}") for n in range(2)]
+            thinned.thresholds = [limit.to(near) for limit in limits if limit is not None]
+            average = state.get(f"{name}/average")
+            thinned.average = None if average is None else average.to(near)
 
 
 METHOD = Swat

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import pandas as pd
@@ -17,6 +18,7 @@ from scrimp.methods.swat import Swat
 from scrimp.models import vision
 from scrimp.studies import probe
 from scrimp.tasks import load_task
+from scrimp.tasks.base import Batch, Task
 
 STUDY = "sparse"
 KEPT = 0.2  # of weights and activations, at the published speedup
@@ -62,6 +64,10 @@ def _layers(model: nn.Module, batch: int) -> list[Layer]:
     return found
 
 
+def _loss(task: Task, model: nn.Module, batch: Batch) -> Tensor:
+    return task.losses(model, batch).mean()
+
+
 @probe("memory")
 def memory(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Bytes that autograd keeps for the backward pass of one step on `batch` examples, a row for dense and each SWAT arm.
@@ -79,7 +85,7 @@ def memory(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Data
         model = task.model(0).train()
         methods = Methods.of(study.arm_in(name, workload).methods, task.examples, workload.recipe.batch_size, 0)
         methods.adapt(model)
-        total = kept_bytes(model, lambda model=model: task.losses(model, batch).mean())
+        total = kept_bytes(model, functools.partial(_loss, task, model, batch))
         method = methods.named.get("swat")
         if isinstance(method, Swat):
             weights = sum(state.weight_bytes for state in method.states.values())
