@@ -63,7 +63,8 @@ def _style(arm: str) -> tuple[str, str]:
 def curves(workspace: Workspace, scale: str) -> Figure:
     """Accuracy over examples and over updates, of decay, hybrid and growth; bands reach over the seeds."""
     of = _load(workspace, scale)
-    shown = [arm for arm in ("decay", "hybrid", "grow", "grow-initial", "grow-momentum", "large") if arm in of.runs]
+    wanted: list[str] = ["decay", "hybrid", "grow", "grow-initial", "grow-momentum", "large"]
+    shown = [arm for arm in wanted if arm in of.runs]
     rows = accuracy_curves(workspace, scale, shown)
     drawn, axes = canvas(columns=2, width=10, height=4.6)
     for arm in shown:

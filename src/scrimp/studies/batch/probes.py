@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from typing import Any
@@ -25,7 +26,7 @@ from scrimp.methods.noise_schedule import falls, noise_scale, share_out
 from scrimp.seeding import derived_generator, stream
 from scrimp.studies import probe
 from scrimp.tasks import load_task
-from scrimp.tasks.base import Task
+from scrimp.tasks.base import Batch, Task, sliced
 from scrimp.training.budget import Budget
 from scrimp.training.loop import train
 from scrimp.training.optimizers import build_optimizer, set_learning_rate
@@ -42,13 +43,12 @@ def published_runs(workspace: Workspace, scale: str, options: dict[str, Any]) ->
     """
     table = published(workspace, "runs")
     rows = []
-    for run in table.itertuples():
+    runs: Any = table.itertuples()
+    for run in runs:
         at = [int(epoch) / run.epochs for epoch in str(run.falls).split()]
         largest = None if math.isnan(run.largest) else run.largest / run.batch
-        sizes = [
-            run.batch * share_out(falls(epoch / run.epochs, at), run.factor, run.growths, largest)[0]
-            for epoch in range(run.epochs)
-        ]
+        passed = [falls(epoch / run.epochs, at) for epoch in range(run.epochs)]
+        sizes = [run.batch * share_out(past, run.factor, run.growths, largest)[0] for past in passed]
         noise = noise_scale(run.rate, run.examples, run.batch, run.momentum)
         rows.append({"run": run.run, "counted": sum(run.examples / size for size in sizes), "noise": noise})
     counted = pd.DataFrame(rows)
@@ -188,19 +188,18 @@ def _norms(task: Task, model: nn.Module, options: dict[str, Any], seed: int, ste
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     found = []
     for _ in range(options["batches"]):
-        images, labels = task.batch("train", torch.randperm(task.examples, generator=draws)[:large])
-        found.append(
-            squared_norms(
-                model,
-                lambda part, images=images, labels=labels: task.losses(model, (images[part], labels[part])),
-                len(labels) - len(labels) % options["small"],
-                options["small"],
-            )
-        )
+        chosen = torch.randperm(task.examples, generator=draws)[:large]
+        losses = functools.partial(_losses_of, task, model, task.batch("train", chosen))
+        whole = len(chosen) - len(chosen) % options["small"]
+        found.append(squared_norms(model, losses, whole, options["small"]))
     with torch.no_grad():
         for name, value in model.named_buffers():
             value.copy_(buffers[name])
     return found
+
+
+def _losses_of(task: Task, model: nn.Module, batch: Batch, part: slice) -> Tensor:
+    return task.losses(model, sliced(batch, part))
 
 
 @probe("hyperbola")
@@ -224,7 +223,7 @@ def hyperbola(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.D
     columns = ["critical", "critical_low", "critical_high", "least_steps", "r_squared"]
     note = ""
     try:
-        fit = fit_hyperbola(reached["batch"], reached["steps"])
+        fit = fit_hyperbola(reached["batch"].tolist(), reached["steps"].tolist())
         values = [fit.critical, fit.low, fit.high, fit.least_steps, fit.r_squared]
     except ValueError as error:
         values, note = [float("nan")] * len(columns), str(error)
@@ -277,8 +276,8 @@ def serving(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Dat
         arrivals = poisson_arrivals(load / alone, options["requests"], 0)
         for most in options["largest"]:
             for wait in options["waits_ms"]:
-                draws = np.random.default_rng(0)
-                served = serve(arrivals, lambda first, count, draws=draws: _drawn(times, count, draws), most, wait / 1000)
+                service = functools.partial(_drawn, times, np.random.default_rng(0))
+                served = serve(arrivals, service, most, wait / 1000)
                 rows.append(
                     {
                         "load": load,
@@ -310,8 +309,8 @@ def _forward_seconds(task: Task, model: nn.Module, size: int, repeats: int) -> l
     return found[1:]
 
 
-def _drawn(times: dict[int, list[float]], count: int, draws: np.random.Generator) -> float:
-    """Seconds of a batch of `count`: between a time of the next smaller power of two and one of the next larger."""
+def _drawn(times: dict[int, list[float]], draws: np.random.Generator, first: int, count: int) -> float:
+    """Seconds of a batch of `count`, whichever its `first` request: between a time of the next smaller power of two and one of the next larger."""
     below = 1 << (count.bit_length() - 1)
     low = times[below][draws.integers(len(times[below]))]
     if below == count or 2 * below not in times:
