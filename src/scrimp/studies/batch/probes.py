@@ -310,7 +310,7 @@ def _forward_seconds(task: Task, model: nn.Module, size: int, repeats: int) -> l
 
 
 def _drawn(times: dict[int, list[float]], draws: np.random.Generator, first: int, count: int) -> float:
-    """Seconds of a batch of `count`, whichever its `first` request: between a time of the next smaller power of two and one of the next larger."""
+    """Seconds of a batch of `count`, whichever its `first` request: between times of the powers of two around it."""
     below = 1 << (count.bit_length() - 1)
     low = times[below][draws.integers(len(times[below]))]
     if below == count or 2 * below not in times:
