@@ -100,7 +100,7 @@ def optimizers(workspace: Workspace, scale: str) -> Figure:
     drawn, (axes,) = canvas(width=7, height=0.55 * len(pairs) + 1.6)
     draw_differences(axes, of, pairs)
     axes.scatter([runs["growth"] - runs["decay"]], [0], **PUBLISHED, s=40, zorder=4, label="published, CIFAR-10, WRN-16-4")
-    axes.set_xlabel("growth minus decay, accuracy points (points: seeds; bar: 95 % interval)")
+    axes.set_xlabel("growth minus decay, points of accuracy\n(dots: seeds; bar: 95 % interval)")
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     return drawn
 
@@ -116,15 +116,15 @@ def gap(workspace: Workspace, scale: str) -> Figure:
     rows = [row for row, arm in enumerate(shown) if arm in PUBLISHED_GAP]
     apart = [table[of_arm] - table[small] for of_arm, small in (PUBLISHED_GAP[shown[row]] for row in rows)]
     axes.scatter(apart, rows, **PUBLISHED, s=40, zorder=4, label="published, each of its paper's small batch")
-    axes.set_xlabel("test accuracy minus the small batch's, points (points: seeds; bar: 95 % interval)")
+    axes.set_xlabel("test accuracy minus the small batch's, points\n(dots: seeds; bar: 95 % interval)")
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     return drawn
 
 
 @figure("speedups")
 def speedups(workspace: Workspace, scale: str) -> Figure:
-    """Speedups against the sweep along updates, examples and seconds."""
-    return speedups_figure(_load(workspace, scale), "decay", (0.1, 20.0), ("updates", "examples", "seconds"))
+    """Speedups against the sweep along updates and examples."""
+    return speedups_figure(_load(workspace, scale), "decay", (0.1, 20.0), ("updates", "examples"))
 
 
 @figure("cost")

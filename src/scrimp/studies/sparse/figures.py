@@ -37,7 +37,7 @@ def budgets(workspace: Workspace, scale: str) -> Figure:
     known = dict(zip(arms, table["accuracy"] - DENSE_PUBLISHED, strict=True))
     rows = [row for row, arm in enumerate(shown) if arm in known]
     axes.scatter([known[shown[row]] for row in rows], rows, **PUBLISHED, s=40, zorder=4, label="published, ImageNet")
-    axes.set_xlabel("test accuracy minus dense, points (points: seeds; bar: 95 % interval)")
+    axes.set_xlabel("test accuracy minus dense, points\n(dots: seeds; bar: 95 % interval)")
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     return drawn
 
