@@ -37,10 +37,12 @@ def test_the_listing_is_json_with_the_agreed_keys(
     assert set(content) == {"studies", "arms", "claims", "datasets", "scales", "tasks", "methods", "metrics", "kernels"}
     assert {s["id"]: s["paper"] for s in content["studies"]}["tiny"] == "none"
     assert {s["id"] for s in content["studies"]} == {
+        "batch",
         "cramming",
         "infobatch",
         "jest",
         "scaling",
+        "sparse",
         "tiny",
     }  # the built-in ones, too
     content = {key: [row for row in rows if row.get("study", "tiny") == "tiny"] for key, rows in content.items()}

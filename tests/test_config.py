@@ -44,9 +44,9 @@ def copied(root: Path, study: str) -> Workspace:
 # ------------------------------------------------------------------------------------------------------- what is shipped
 def test_every_shipped_file_is_valid() -> None:
     check_config(SHIPPED)
-    # Cramming joins the default run when it has reference results.
+    # Batch, cramming and sparse join the default run when they have reference results.
     assert set(SHIPPED.settings().studies) == {"infobatch", "jest", "scaling"}
-    assert set(SHIPPED.study_names()) == {"cramming", "infobatch", "jest", "scaling"}
+    assert set(SHIPPED.study_names()) == {"batch", "cramming", "infobatch", "jest", "scaling", "sparse"}
     assert all(load_claims(SHIPPED, name) for name in SHIPPED.study_names())
 
 

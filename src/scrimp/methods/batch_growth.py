@@ -20,6 +20,9 @@ from pydantic import Field, PositiveFloat
 from scrimp.config.base import Closed
 from scrimp.methods.base import Method
 
+# The power of the batch's growth that the learning rate is multiplied by.
+COUPLINGS = {"same": 0.0, "linear": 1.0, "sqrt": 0.5}
+
 
 class Params(Closed):
     start: PositiveFloat = Field(1.0, description="times the recipe's batch size at the beginning")
@@ -64,8 +67,7 @@ class BatchGrowth(Method):
         return max(1, round(size * self._growth(fraction)))
 
     def learning_rate(self, fraction: float, factor: float) -> float:
-        power = {"same": 0.0, "linear": 1.0, "sqrt": 0.5}[self.params.learning_rate]
-        return factor * self._growth(fraction) ** power
+        return factor * self._growth(fraction) ** COUPLINGS[self.params.learning_rate]
 
 
 METHOD = BatchGrowth

@@ -1,0 +1,94 @@
+"""What sparse training shares: which layers are thinned, how much of each is kept, and the FLOPs that this needs.
+
+Budgets: `uniform` keeps the same share everywhere; `erk` keeps weights in proportion to the sum of a layer's dimensions
+(Erdos-Renyi kernel; Evci et al. 2020, arXiv 1911.11134, section 3), so that small layers stay denser; `momentum` in
+proportion to the summed magnitude of a layer's averaged gradients (after Dettmers & Zettlemoyer 2019, arXiv 1907.04840).
+The first layer, which reads the input, stays dense, as is usual.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from scrimp.errors import ScrimpError
+
+Budget = Literal["uniform", "erk", "momentum"]
+
+
+def thinned_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
+    """Convolutions and linear maps by name, but for the first; raises ScrimpError for a model without two of them."""
+    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    if len(layers) < 2:
+        raise ScrimpError(f"{type(model).__name__} has {len(layers)} convolutions and linear maps: the first stays dense")
+    return dict(list(layers.items())[1:])
+
+
+def proportional(scores: Sequence[float], sizes: Sequence[int], density: float) -> list[int]:
+    """How many weights each layer keeps: `density` of all together, in proportion to `scores`, and no more than it has.
+
+    What a full layer cannot take goes to the others in proportion. Scores of zero get nothing while others can take it.
+    """
+    if not 0 < density <= 1:
+        raise ValueError(f"density must be above 0 and at most 1, got {density}")
+    left, full = density * sum(sizes), set[int]()
+    while True:
+        open_layers = [number for number in range(len(sizes)) if number not in full]
+        total = sum(scores[number] for number in open_layers)
+        room = left - sum(sizes[number] for number in full)
+        if not open_layers:
+            return list(sizes)
+        shares = {n: room * (scores[n] / total if total > 0 else 1 / len(open_layers)) for n in open_layers}
+        over = {number for number, share in shares.items() if share > sizes[number] * (1 + 1e-9)}
+        if not over:
+            return [sizes[n] if n in full else max(1, round(shares[n])) for n in range(len(sizes))]
+        full |= over
+
+
+def kept_counts(
+    budget: Budget, weights: Sequence[Tensor], density: float, momenta: Sequence[float] | None = None
+) -> list[int]:
+    """How many weights of each layer are kept; `momenta`, for that budget, are sums of gradients' magnitudes by layer."""
+    sizes = [weight.numel() for weight in weights]
+    if budget == "erk":
+        return proportional([float(sum(weight.shape)) for weight in weights], sizes, density)
+    if budget == "momentum" and momenta is not None:
+        return proportional(momenta, sizes, density)
+    return proportional([float(size) for size in sizes], sizes, density)
+
+
+class LayerFlops:
+    """FLOPs of each layer's forward pass on one example, read off the first pass of a model.
+
+    `share(needed)` is what a training step needs over what a dense one does: `needed(name)` is the number of forward passes'
+    worth of FLOPs of a thinned layer, of which a dense layer takes 3, and the first, which passes no gradient on, 2.
+    Products that no layer holds, such as attention's, are counted as thinned like the rest.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.flops: dict[str, float] = {}
+        self.first = ""
+        for name, layer in model.named_modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                self.first = self.first or name
+                layer.register_forward_hook(self._noted(name))
+
+    def _noted(self, name: str) -> Callable[..., None]:
+        def note(layer: Any, inputs: Any, output: Tensor) -> None:
+            if name not in self.flops:
+                spread = output.shape[2:] if isinstance(layer, nn.Conv2d) else output.shape[1:-1]
+                self.flops[name] = 2.0 * layer.weight.numel() * math.prod(spread)
+
+        return note
+
+    def share(self, needed: Callable[[str], float], thinned: Sequence[str]) -> float:
+        """1 until a pass was seen."""
+        if not self.flops:
+            return 1.0
+        dense = {name: flops * (2 if name == self.first else 3) for name, flops in self.flops.items()}
+        names = set(thinned)
+        spent = sum(self.flops[name] * needed(name) if name in names else whole for name, whole in dense.items())
+        return spent / sum(dense.values())
