@@ -17,6 +17,7 @@ from rich.table import Column, Table
 
 from scrimp import scaling_cli
 from scrimp.config import Workspace
+from scrimp.config.base import LARGEST_SEED
 from scrimp.errors import ScrimpError
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def shard(
 def run(
     study: Study,
     arm: Annotated[str, typer.Argument(help="ARM, or ARM@WORKLOAD outside the main workload")],
-    seed: Annotated[int, typer.Option(help="initial weights, order, augmentation and selection follow from it")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="initial weights, order, augmentation and selection follow from it")] = 0,
     scale: Scale = None,
     device: Device = None,
 ) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from scrimp.claims.loading import load_claims
 from scrimp.claims.rules import rule_modules
-from scrimp.config import Workspace
+from scrimp.config import Settings, Workspace, parse_model
+from scrimp.config.base import NAME
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, sha256_of
 from scrimp.listing import check_config
@@ -27,6 +28,8 @@ try:
         if isinstance(config["studies"], list)
         else config["studies"].split(",")
     )
+    # What `--config` put in the place of what the file says is held to the same.
+    parse_model({**config, "studies": STUDIES}, Settings, "the configuration")
     check_config(WORKSPACE, SCALE, STUDIES)
 except ScrimpError as error:
     raise WorkflowError(str(error))
@@ -43,13 +46,13 @@ LOCK = lock_digest(WORKSPACE.root)
 
 
 wildcard_constraints:
-    study=r"[a-z0-9-]+",
-    scale=r"[a-z]+",
-    arm=r"[^/]+",
+    study=NAME,
+    scale=NAME,
+    arm=rf"{NAME}(?:@{NAME})?",
     seed=r"\d+",
-    dataset=r"[a-z0-9-]+",
-    probe=r"[a-z0-9-]+",
-    reference=r"[a-z0-9+-]+",
+    dataset=NAME,
+    probe=NAME,
+    reference=NAME,
 
 
 def run_outputs(study):

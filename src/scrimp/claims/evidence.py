@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import PlainSerializer
+from pydantic import ConfigDict, PlainSerializer
 
 from scrimp.claims.statistics import Censored, Interval, mean_interval
 from scrimp.config.base import Closed, unknown
@@ -22,6 +22,8 @@ Number = Annotated[float, PlainSerializer(lambda v: v if math.isfinite(v) else s
 
 class Observation(Closed):
     """One value of the sample behind an interval; `arm` is the arm it speaks of (for a probe's number: the probe)."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     arm: str
     seed: int | None

@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict
+
 from scrimp.claims.evidence import Evidence, Number, Observation
 from scrimp.claims.loading import check_claims
 from scrimp.claims.verdicts import VerdictName, check_claim, rule_text
@@ -31,6 +33,8 @@ class ClaimResult(Closed):
     set, some points are bounds and `measured`, their mean, is one too: at least (above), at most (below).
     `commands` made the inputs, or would make those that are missing.
     """
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     claim: str
     number: str
