@@ -171,7 +171,9 @@ def test_damaged_pixels_are_an_error_that_names_the_file_and_the_remedy(tmp_path
     load_classification(folder)
     kept = next(folder.glob("pixels-*.npy"))
     kept.write_bytes(kept.read_bytes()[:-7])
-    with pytest.raises(ScrimpError, match=rf"{kept.name} is damaged .*; delete it and run the same command again"):
+    with pytest.raises(
+        ScrimpError, match=rf"{kept.name} is missing or damaged .*; delete it and run the same command again"
+    ):
         load_classification(folder)
     kept.unlink()
     assert load_classification(folder)[0]["test"].pixels[0, 0, 0, 0] == 20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from scrimp.config import Augmentation
-from scrimp.data.shards import read_images, read_manifest, read_samples
+from scrimp.data.digests import cached
+from scrimp.data.shards import again, check_shards, home, read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
-from scrimp.files import replacing
 from scrimp.seeding import derived_generator
 
 FORMATS = ("JPEG", "PNG", "WEBP")  # whatever a file is called: some of Pillow's readers run other programs
@@ -138,14 +137,12 @@ def load_pixels(folder: Path, samples: pd.DataFrame) -> Tensor:
     the data does.
     """
     cache = folder / f"pixels-{read_manifest(folder)['samples_sha256'][:16]}.npy"
-    if cache.exists():
-        return _mapped(cache)
-    pixels = _decoded(folder, samples)
-    if not os.access(folder, os.W_OK):
-        return torch.from_numpy(pixels)
-    with replacing(cache) as temporary, temporary.open("wb") as file:
-        np.save(file, pixels)
-    return _mapped(cache)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, _decoded(folder, samples))
+
+    return _mapped(cache) if cached(cache, write) else torch.from_numpy(_decoded(folder, samples))
 
 
 def _mapped(cache: Path) -> Tensor:
@@ -156,6 +153,7 @@ def _mapped(cache: Path) -> Tensor:
 
 
 def _decoded(folder: Path, samples: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    check_shards(folder, samples)
     pixels = np.empty(0, dtype=np.uint8)
     encoded = read_images(folder, samples)
     for row, (image, shard, index) in enumerate(zip(encoded, samples["shard"], samples["index"], strict=True)):
@@ -175,10 +173,8 @@ def decode(encoded: bytes, shard: Path, index: int) -> Image.Image:
     try:
         return as_rgb(encoded)
     except CORRUPT as error:
-        raise ScrimpError(
-            f"image {index} in {shard} is corrupt ({error}); delete {shard.resolve().parent} "
-            f"and run `scrimp shard {shard.parent.name}` again"
-        ) from error
+        path = home(shard)
+        raise ScrimpError(f"image {index} in {path} is corrupt ({error}); {again(path.parent)}") from error
 
 
 def as_rgb(encoded: bytes) -> Image.Image:

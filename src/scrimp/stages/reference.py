@@ -110,6 +110,7 @@ def train_reference(
             "config": resolved,
             "cost": asdict(fitted.cost.total + embedding),
             "digest": sha256_of(folder / "model.safetensors"),
+            "embeddings_digest": sha256_of(folder / "embeddings.safetensors"),
             "metrics": fitted.metrics,
             "scale": known.scale,
             "bias": known.bias,

@@ -127,7 +127,7 @@ class Cooldowns:
         state = (state_file(folder, self.steps_before(arm)), made_by.checkpoint_key("", self.device))
         if load_checkpoint(*state) is None:
             raise ScrimpError(
-                f"{self.key.arm} goes on from {state[0]}, which is missing or out of date: `{made_by.command}`"
+                f"{self.key.arm} goes on from {state[0]}, which is missing, damaged or out of date: `{made_by.command}`"
             )
         return state
 

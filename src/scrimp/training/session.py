@@ -164,7 +164,7 @@ class Session:
         if state is None and start is not None:
             state = load_checkpoint(*start)
             if state is None:
-                raise ScrimpError(f"{start[0]} is not there, or was left by another run than the one this cooldown is of")
+                raise ScrimpError(f"{start[0]} is not there, is damaged, or was left by another run than the one this cooldown is of")
         if state is None:
             return
         tensors, progress = state
