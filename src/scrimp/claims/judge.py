@@ -72,7 +72,7 @@ def judge(workspace: Workspace, study: StudyConfig, scale: str, claims: list[Cla
     Raises ScrimpError for an unknown scale or workload and for a claim whose numbers contradict each other.
     """
     check_claims(study, claims)
-    runs = by_arm_and_seed(current_summaries(workspace, study, scale))
+    runs = by_arm_and_seed(current_summaries(workspace, study, scale, diverged=True))
     return [judge_claim(claim, workspace, study, scale, runs) for claim in claims]
 
 
@@ -121,7 +121,7 @@ def _judged(claim: Claim, rule: Rule, evidence: Evidence) -> dict[str, Any]:
     name, reason = rule.decide(interval, claim)
     sides = sorted({point.censored for point in evidence.points if point.censored is not None})
     return {
-        "measured": interval.mean,
+        "measured": None if math.isnan(interval.mean) else interval.mean,
         "low": None if math.isnan(interval.low) else interval.low,
         "high": None if math.isnan(interval.high) else interval.high,
         "n": interval.n,
