@@ -18,7 +18,7 @@ from rich.table import Column, Table
 from scrimp import scaling_cli
 from scrimp.config import Workspace
 from scrimp.config.base import LARGEST_SEED
-from scrimp.errors import ScrimpError
+from scrimp.errors import ScrimpError, trouble
 
 if TYPE_CHECKING:
     from scrimp.kernels.check import Outcome
@@ -404,6 +404,11 @@ def main() -> None:
         app()
     except ScrimpError as error:
         errors.print(f"error: {error}", soft_wrap=True, markup=False)
+        sys.exit(2)
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (told := trouble(error)) is None:
+            raise
+        errors.print(f"error: {told}", soft_wrap=True, markup=False)
         sys.exit(2)
 
 

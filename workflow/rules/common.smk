@@ -3,6 +3,7 @@
 # `params: code` is the digest of the modules that its stage imports, and `params: config` the slice of the
 # configuration that it reads: a change re-runs just what it can change.
 
+import contextlib
 import functools
 import os
 import re
@@ -13,7 +14,7 @@ from scrimp.claims.rules import rule_modules
 from scrimp.config import Settings, Workspace, parse_model
 from scrimp.config.base import NAME
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of, sha256_of
+from scrimp.files import digest_of, held, sha256_of
 from scrimp.listing import check_config
 from scrimp.measure.code import code_digest, lock_digest, package_root
 from scrimp.stages import training_code
@@ -43,6 +44,17 @@ TOLD = {
 }
 DATASETS = WORKSPACE.datasets()
 LOCK = lock_digest(WORKSPACE.root)
+HELD = contextlib.ExitStack()  # until this process ends
+
+
+def hold_the_folder():
+    """Keep other workflows out: one would delete, as outputs to be made again, what this one's runs have left so far."""
+    if not workflow.is_main_process:
+        return  # a job of it, on a cluster
+    try:
+        HELD.enter_context(held(Path("results/.workflow.lock")))
+    except ScrimpError as error:
+        raise WorkflowError(str(error))
 
 
 wildcard_constraints:
