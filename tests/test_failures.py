@@ -15,6 +15,7 @@ from scrimp.config import Workspace
 from scrimp.errors import ScrimpError, trouble
 from scrimp.files import held, read_json
 from scrimp.records import read_curves, read_summary, read_table
+from scrimp.stages.run import run_arm
 from scrimp.tracking import must_be_free, ui
 
 LACKS = [
@@ -88,6 +89,13 @@ def test_results_that_cannot_be_written_to_are_told_before_the_work(tmp_path: Pa
     told = r"cannot write in .*results/checkpoints: .*; mend the folder's permissions"
     with pytest.raises(ScrimpError, match=told), held(tmp_path / "results" / "checkpoints" / "run.lock"):
         pytest.fail("held")
+
+
+def test_a_second_run_of_one_arm_and_seed_leaves_with_a_word(tiny: Workspace) -> None:
+    lock = tiny.checkpoint("smoke", "tiny", "full", 0).with_suffix(".lock")
+    with held(lock), pytest.raises(ScrimpError, match=r"another process is at the same work .*: wait for it, or stop it"):
+        run_arm(tiny, "tiny", "full", 0, "smoke")
+    assert not tiny.run_folder("smoke", "tiny", "full", 0).exists()
 
 
 def test_a_port_that_is_taken_is_told(tiny: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

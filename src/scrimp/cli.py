@@ -266,7 +266,7 @@ def track(scale: Scale = None, studies: Studies = None) -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="of this machine")] = 5000) -> None:
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="of this machine")] = 5000) -> None:
     """Open the MLflow UI on all tracked runs."""
     from scrimp.tracking import ui as open_ui
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -115,6 +117,22 @@ def test_what_killed_processes_left_is_swept(tmp_path: Path) -> None:
         (temporary / "a").touch()
     assert not (tmp_path / ".set.1.tmp").exists()
     assert (folder / "a").exists()
+
+
+def test_two_that_want_one_cache_take_turns(tmp_path: Path) -> None:
+    written: list[Path] = []
+
+    def write(path: Path) -> None:
+        written.append(path)
+        time.sleep(0.2)
+        path.write_bytes(b"whole")
+
+    both = [threading.Thread(target=cached, args=(tmp_path / "pixels.npy", write)) for _ in range(2)]
+    for each in both:
+        each.start()
+    for each in both:
+        each.join()
+    assert len(written) == 1
 
 
 def test_a_cache_without_its_digest_is_made_anew(tmp_path: Path) -> None:

@@ -60,5 +60,5 @@ def _digest(flat: dict[str, Tensor], progress: str) -> str:
     for name in sorted(flat):
         value = flat[name]
         digest.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
-        digest.update(value.reshape(-1).view(torch.uint8).numpy())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
