@@ -186,7 +186,7 @@ class Runs:
             return never, geometric_interval(never)
         sweeps = [self.line(sweep, seed, metric, axis) for seed in ended]
         for seed, (costs, _) in zip(ended, sweeps, strict=True):
-            if len(costs) < 2:
+            if len(costs) < 2 and len(costs) < len(sweep):
                 raise NotRunError(f"of seed {seed} all but {len(costs)} of the sweep's runs diverged: that is no sweep")
         ends = [(self.cost(arm, seed, axis), self.quality(arm, seed, metric)) for seed in ended]
         step = resolution([quality for (_, line), (_, end) in zip(sweeps, ends, strict=True) for quality in (*line, end)])
