@@ -14,6 +14,10 @@ include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
 
 
+onstart:
+    hold_the_folder()
+
+
 rule all:
     default_target: True
     input:

@@ -1,10 +1,13 @@
-"""A study's folder, written from plain data: for tests that make up studies of their own."""
+"""A study's folder, written from plain data, and a dataset's table, changed: for tests that make up their own."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import yaml
 
 
@@ -27,3 +30,11 @@ def write_study(root: Path, content: dict[str, Any]) -> Path:
     if path not in told["studies"]:
         settings.write_text(yaml.safe_dump({**told, "studies": [*told["studies"], path]}), encoding="utf-8")
     return folder
+
+
+def rewrite_table(folder: Path, table: pd.DataFrame) -> None:
+    """Put another table into a dataset's folder, whose manifest then speaks of it."""
+    table.to_parquet(folder / "samples.parquet", index=False)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256((folder / "samples.parquet").read_bytes()).hexdigest()
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "samples_sha256": digest}))

@@ -171,7 +171,22 @@ def test_help_and_lists_answer_without_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stderr.strip() == "False"
-    for verb in ("fetch", "shard", "run", "probe", "claims", "figures", "report", "track", "ui", "list", "check"):
+    verbs = [
+        "fetch",
+        "shard",
+        "run",
+        "probe",
+        "claims",
+        "figures",
+        "report",
+        "track",
+        "ui",
+        "status",
+        "compare",
+        "list",
+        "check",
+    ]
+    for verb in verbs:
         assert f" {verb} " in done.stdout
 
 

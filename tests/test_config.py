@@ -483,7 +483,7 @@ def test_a_missing_file_says_what_its_folder_has(tiny: Workspace) -> None:
 
 def test_keys_that_hold_anchors_are_dropped(tiny: Workspace) -> None:
     path = tiny.root / "config" / "config.yaml"
-    path.write_text("x-shared: &scale smoke\nscale: *scale\nstudies: []\n")
+    path.write_text("x-shared: &scale smoke\nscale: *scale\nstudies: [tiny]\n")
     assert tiny.settings().scale == "smoke"
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -286,9 +288,36 @@ def test_the_store_of_another_mlflow_is_named(workspace: Workspace) -> None:
         track(workspace, "smoke", ["jest"])
 
 
+def test_a_locked_database_is_to_be_waited_for(workspace: Workspace) -> None:
+    track(workspace, "smoke", ["jest"])
+    database = workspace.root / "results" / "mlflow" / "mlflow.db"
+    with sqlite3.connect(database) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(ScrimpError, match=r"mlflow\.db is in use by another process: wait") as told:
+            track(workspace, "smoke", ["jest"])
+        assert "delete" not in str(told.value)
+
+
 def test_importing_tracking_does_not_import_mlflow() -> None:
     script = "import sys, scrimp.tracking; sys.exit('mlflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_the_ui_opens_on_the_runs_in_columns_that_matter(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    track(workspace, "smoke", ["jest"])
+    monkeypatch.setattr(os, "execv", lambda *_: None)
+    capsys.readouterr()
+    ui(workspace, 5123)
+    number = read_json(workspace.root / "results" / "mlflow" / "experiments.json")["jest"]
+    page = f"http://127.0.0.1:5123/#/experiments/{number}/runs?viewStateShareKey=scrimp"
+    assert f"jest: {page}" in capsys.readouterr().out.splitlines()
+    experiment = tracking._open_store(workspace.root / "results" / "mlflow").get_experiment(number)
+    columns = json.loads(experiment.tags["mlflow.sharedViewState.scrimp"])["selectedColumns"]
+    assert columns == ["tags.`scrimp.arm`", "tags.`scrimp.seed`"] + [
+        f"metrics.`meters/{name}`" for name in ("flops", "examples", "seconds")
+    ]
 
 
 def test_the_ui_is_mlflows_on_this_store(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

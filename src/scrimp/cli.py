@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.box import SIMPLE
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.live import Live
 from rich.table import Column, Table
 
 from scrimp import scaling_cli
 from scrimp.config import Workspace
-from scrimp.errors import ScrimpError
+from scrimp.config.base import LARGEST_SEED
+from scrimp.errors import ScrimpError, trouble
+from scrimp.progress import shown
 
 if TYPE_CHECKING:
     from scrimp.kernels.check import Outcome
@@ -112,7 +113,9 @@ def shard(
 def run(
     study: Study,
     arm: Annotated[str, typer.Argument(help="ARM, or ARM@WORKLOAD outside the main workload")],
-    seed: Annotated[int, typer.Option(help="initial weights, order, augmentation and selection follow from it")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="initial weights, order, augmentation and selection follow from it")
+    ] = 0,
     scale: Scale = None,
     device: Device = None,
 ) -> None:
@@ -120,7 +123,7 @@ def run(
     from scrimp.stages.run import run_arm
 
     workspace, study = _opened(study)
-    with _progress(f"{arm} seed {seed}") as advance:
+    with shown(f"{arm} seed {seed}") as advance:
         print(run_arm(workspace, study, arm, seed, _scale(workspace, scale), device or workspace.settings().device, advance))
 
 
@@ -135,7 +138,7 @@ def reference(
     from scrimp.stages.reference import train_reference
 
     workspace, study = _opened(study)
-    with _progress(f"reference {name}") as advance:
+    with shown(f"reference {name}") as advance:
         where = device or workspace.settings().device
         print(train_reference(workspace, study, name, _scale(workspace, scale), where, advance))
 
@@ -155,7 +158,7 @@ def tune(study: Study, scale: Scale = None) -> None:
     from scrimp.stages.tune import tune_study
 
     workspace, study = _opened(study)
-    with _progress("tuning") as advance:
+    with shown("tuning") as advance:
         print(tune_study(workspace, study, _scale(workspace, scale), advance))
 
 
@@ -263,11 +266,53 @@ def track(scale: Scale = None, studies: Studies = None) -> None:
 
 
 @app.command()
-def ui(port: Annotated[int, typer.Option(help="of this machine")] = 5000) -> None:
+def ui(port: Annotated[int, typer.Option(min=1, max=65535, help="of this machine")] = 5000) -> None:
     """Open the MLflow UI on all tracked runs."""
     from scrimp.tracking import ui as open_ui
 
     open_ui(_workspace(), port)
+
+
+Json = Annotated[bool, typer.Option("--json", help="for scripts")]
+
+
+@app.command()
+def status(
+    scale: Scale = None,
+    studies: Studies = None,
+    watch: Annotated[bool, typer.Option("--watch", help="again every ten seconds, until all is done")] = False,
+    as_json: Json = False,
+) -> None:
+    """Sum up a scale's runs: done, at work and how fast, failed and why, FLOPs spent of those planned, time left."""
+    from scrimp import status as found
+
+    workspace = _workspace()
+    chosen, names = _scale(workspace, scale), workspace.studies(studies or None)
+    if as_json:
+        print(json.dumps(found.as_json(workspace, chosen, names), indent=1))
+        return
+    with Live(console=Console(), auto_refresh=False, transient=False) as live:
+        while True:
+            jobs = found.survey(workspace, chosen, names)
+            live.update(found.view(jobs, chosen), refresh=True)
+            if not watch or found.finished(jobs):
+                return
+            time.sleep(10)
+
+
+@app.command()
+def compare(
+    one: Annotated[Path, typer.Argument(help="a folder of results: of a scale, of reference results, or of one study")],
+    other: Annotated[Path, typer.Argument(help="another one")],
+    as_json: Json = False,
+) -> None:
+    """Put the verdicts of two folders of results side by side: which are the same, which moved."""
+    from scrimp import compare as compared
+
+    if as_json:
+        print(json.dumps(compared.as_json(one, other), indent=1))
+    else:
+        Console().print(compared.view(one, other))
 
 
 @app.command(name="list")
@@ -290,9 +335,6 @@ def check() -> None:
     check_config(_workspace())
     check_code(_workspace())
     print("config is valid")
-
-
-Json = Annotated[bool, typer.Option("--json", help="for scripts")]
 
 
 @kernels.command(name="build")
@@ -380,30 +422,17 @@ def kernels_bench(
         print(json.dumps({"cpu": cpu_model(), "rows": rows}, indent=1))
 
 
-@contextmanager
-def _progress(what: str) -> Iterator[Callable[[str, float], None]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=errors, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(what, total=1.0)
-
-        def advance(stage: str, fraction: float) -> None:
-            progress.update(task, completed=fraction, description=f"{what}: {stage}")
-
-        yield advance
-
-
 def main() -> None:
     """The `scrimp` command: errors meant for the user are printed without a traceback and exit with status 2."""
     try:
         app()
     except ScrimpError as error:
         errors.print(f"error: {error}", soft_wrap=True, markup=False)
+        sys.exit(2)
+    except (OSError, MemoryError, RuntimeError) as error:
+        if (told := trouble(error)) is None:
+            raise
+        errors.print(f"error: {told}", soft_wrap=True, markup=False)
         sys.exit(2)
 
 

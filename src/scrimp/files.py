@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -38,12 +40,42 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def held(path: Path) -> Iterator[None]:
     """Hold the lock file `path` for a `with` block; ScrimpError if another process does. A killed process lets go of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
     try:
-        with FileLock(path, timeout=0):
-            yield
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
     except Timeout as error:
         raise ScrimpError(f"another process is at the same work (it holds {path}): wait for it, or stop it") from error
+    except OSError as error:
+        raise ScrimpError(f"cannot write in {path.parent}: {error.strerror}; mend the folder's permissions") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def holding(lock: Path) -> Iterator[None]:
+    """Hold the lock file `lock`, waiting for whichever process has it; the system frees it when a process dies."""
+    waiting = FileLock(lock)
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        waiting.acquire()
+    except OSError as error:
+        raise ScrimpError(f"cannot write in {lock.parent}: {error.strerror}; mend the folder's permissions") from error
+    try:
+        yield
+    finally:
+        waiting.release()
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes left of `path` half-written: only for who holds the lock that its writers hold."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,7 +95,9 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ScrimpError(f"{path} does not exist; make it with the stage before this one") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ScrimpError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
+    except (ValueError, RecursionError) as error:
         raise ScrimpError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from error
 
 

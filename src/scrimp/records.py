@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from scrimp.config import Closed, StudyConfig, Workspace
+from scrimp.config import Closed, StudyConfig, Workspace, parse_model
+from scrimp.errors import ScrimpError
 from scrimp.files import read_json, replacing, write_json
 
 CURVE_COLUMNS = ["study", "arm", "seed", "scale", "step", "examples", "flops", "seconds", "metric", "value"]
@@ -43,11 +44,25 @@ class Meters(Closed):
     peak_memory_bytes: int | None
     energy_joules: float | None
 
+    @classmethod
+    def nothing(cls) -> Meters:
+        """Of a run that did not begin."""
+        return cls(**dict.fromkeys(cls.model_fields, 0) | {"peak_memory_bytes": None, "energy_joules": None})
+
+
+class Diverged(Closed):
+    """The end of a run whose numbers ceased to be finite: after which update, at which learning rate, and what did."""
+
+    step: int
+    learning_rate: float
+    what: str
+
 
 class Summary(Closed):
     """One run: its key, what it was told, what it spent, what it reached (`metrics`, accuracies in percent).
 
-    `facts` are sizes that follow from the configuration, counted by named conventions: parameters, tokens.
+    `facts` are sizes that follow from the configuration, counted by named conventions: parameters, tokens. A run that
+    diverged has no metrics.
     """
 
     study: str
@@ -60,6 +75,7 @@ class Summary(Closed):
     meters: Meters
     metrics: dict[str, float]
     facts: dict[str, float] = {}  # noqa: RUF012 - pydantic copies it
+    diverged: Diverged | None = None
 
     @property
     def key(self) -> str:
@@ -77,7 +93,16 @@ def write_run(folder: Path, curve: pd.DataFrame, summary: Summary, provenance: d
 
 
 def read_summary(folder: Path) -> Summary:
-    return Summary.model_validate(read_json(folder / "summary.json"))
+    return parse_model(read_json(folder / "summary.json"), Summary, str(folder / "summary.json"))
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """A parquet file of results; one that is missing or torn is an error that names it."""
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        why = str(error).splitlines()[0]
+        raise ScrimpError(f"{path} is missing or damaged ({why}); delete it and run its stage again") from error
 
 
 def run_folders(workspace: Workspace, scale: str, study: str) -> list[Path]:
@@ -91,20 +116,26 @@ def read_summaries(workspace: Workspace, scale: str, study: str) -> list[Summary
     return [read_summary(folder) for folder in run_folders(workspace, scale, study)]
 
 
-def current_summaries(workspace: Workspace, config: StudyConfig, scale: str) -> list[Summary]:
+def current_summaries(workspace: Workspace, config: StudyConfig, scale: str, diverged: bool = False) -> list[Summary]:
     """Summaries of the finished runs of the arms that a study has at a scale, trained as its file says now.
 
-    A run of an earlier configuration is left out: it is as good as missing until it is run again.
+    A run of an earlier configuration is left out: it is as good as missing until it is run again. Runs that `diverged` are
+    for who counts misses: the judge. Figures and tables of numbers do without them.
     """
     specs = {arm: config.run_spec(scale, arm) for arm in config.arm_ids(scale)}
-    return [run for run in read_summaries(workspace, scale, config.study) if specs.get(run.arm) == run.config]
+    return [
+        run
+        for run in read_summaries(workspace, scale, config.study)
+        if specs.get(run.arm) == run.config and (diverged or run.diverged is None)
+    ]
 
 
 def read_curves(workspace: Workspace, scale: str, study: str, arms: list[str] | None = None) -> pd.DataFrame:
     """All curves of a study as one long table (columns: CURVE_COLUMNS)."""
-    frames = [
-        pd.read_parquet(folder / "curve.parquet")
+    tables = [
+        read_table(folder / "curve.parquet")
         for folder in run_folders(workspace, scale, study)
         if arms is None or folder.parent.name in arms
     ]
+    frames = [table for table in tables if len(table)]  # without rows: of a run that diverged before its first
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=CURVE_COLUMNS)

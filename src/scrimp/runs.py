@@ -5,13 +5,14 @@ Judge, figures, tables and page take their numbers from here, so that a figure n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from scrimp.claims.statistics import Interval, Speedup, curve_speedup, resolution, sweep_interval
+from scrimp.claims.statistics import Interval, Speedup, curve_speedup, geometric_interval, resolution, sweep_interval
 from scrimp.config.claims import AMORTISED, Axis
 from scrimp.config.study import MAIN_SEPARATOR, StudyConfig, arm_id
 from scrimp.config.workspace import Workspace
@@ -103,14 +104,29 @@ class Runs:
             commands = [self.run_command(arm, seed) for arm, seed in missing]
             remedy = f"; make it with `{commands[0]}`" if commands else ""
             raise NotRunError(f"{what} at scale {self.scale}{remedy}", commands)
+        notes = [
+            f"{arm} seed {seed} diverged at step {end.step}: a miss"
+            for arm in arms
+            for seed in shared
+            if (end := self.runs[arm][seed].diverged) is not None
+        ]
         left_out = sorted({seed for _, seed in missing})
         if not left_out:
-            return shared, []
+            return shared, notes
         lacking = ", ".join(sorted({arm for arm, _ in missing}))
-        return shared, [f"without seed {', '.join(map(str, left_out))} (no finished run of {lacking})"]
+        return shared, [f"without seed {', '.join(map(str, left_out))} (no finished run of {lacking})", *notes]
+
+    def diverged(self, arm: str, seed: int) -> bool:
+        """Whether a run has no quality and reaches none at any cost; only the judge is shown such."""
+        return self.runs[arm][seed].diverged is not None
 
     def quality(self, arm: str, seed: int, metric: str) -> float:
-        """A run's final `metric`, in the metric's unit; raises NotRunError if the run does not record it."""
+        """A run's final `metric`, in the metric's unit; raises NotRunError if the run does not record it.
+
+        Of a run that diverged it is infinitely bad.
+        """
+        if self.diverged(arm, seed):
+            return -math.inf if better_side(metric) == "higher" else math.inf
         metrics = self.runs[arm][seed].metrics
         if metric not in metrics:
             raise NotRunError(f"{arm} does not record {metric}; it records {', '.join(sorted(metrics)) or 'nothing'}")
@@ -118,10 +134,16 @@ class Runs:
 
     def resolution(self, arms: Sequence[str], seeds: Sequence[int], metric: str) -> float:
         """The step that the qualities of some runs lie on: one test example, for an accuracy."""
-        return resolution([self.quality(arm, seed, metric) for arm in arms for seed in seeds])
+        found = [self.quality(arm, seed, metric) for arm in arms for seed in seeds]
+        return resolution([quality for quality in found if math.isfinite(quality)] or [0.0])
 
     def cost(self, arm: str, seed: int, axis: Axis) -> float:
-        """What a run spent on an axis; raises NotRunError if it was not measured (null, or nothing counted)."""
+        """What a run spent on an axis, infinitely much where it diverged.
+
+        Raises NotRunError if it was not measured (null, or nothing counted).
+        """
+        if self.diverged(arm, seed):
+            return math.inf
         spent: float | None = getattr(self.runs[arm][seed].meters, base_axis(axis))
         if spent is None or not spent - self.left_out(arm, seed, axis) > 0:
             raise NotRunError(f"{axis} of {arm} (seed {seed}) was not measured")
@@ -147,17 +169,35 @@ class Runs:
 
     # --- what is derived ---
     def line(self, arms: Sequence[str], seed: int, metric: str, axis: Axis) -> tuple[list[float], list[float]]:
-        """Costs and qualities of some arms' runs of one seed: a sweep, if the arms are its."""
+        """Costs and qualities of some arms' runs of one seed, those that diverged left out: a sweep, if the arms are its."""
+        arms = [arm for arm in arms if not self.diverged(arm, seed)]
         return [self.cost(arm, seed, axis) for arm in arms], [self.quality(arm, seed, metric) for arm in arms]
 
     def speedups(
         self, arm: str, seeds: Sequence[int], metric: str, axis: Axis, sweep: Sequence[str]
     ) -> tuple[list[Speedup], Interval]:
-        """By seed: the sweep's cost at the arm's quality over the arm's cost; and the interval of these."""
-        sweeps = [self.line(sweep, seed, metric, axis) for seed in seeds]
-        ends = [(self.cost(arm, seed, axis), self.quality(arm, seed, metric)) for seed in seeds]
+        """By seed: the sweep's cost at the arm's quality over the arm's cost; and the interval of these.
+
+        A run that diverged costs infinitely much: its speedup is 0, and the interval reaches down to it.
+        """
+        ended = [seed for seed in seeds if not self.diverged(arm, seed)]
+        if not ended:
+            never = [Speedup(0.0)] * len(seeds)
+            return never, geometric_interval(never)
+        sweeps = [self.line(sweep, seed, metric, axis) for seed in ended]
+        for seed, (costs, _) in zip(ended, sweeps, strict=True):
+            if len(costs) < 2 and len(costs) < len(sweep):
+                raise NotRunError(f"of seed {seed} all but {len(costs)} of the sweep's runs diverged: that is no sweep")
+        ends = [(self.cost(arm, seed, axis), self.quality(arm, seed, metric)) for seed in ended]
         step = resolution([quality for (_, line), (_, end) in zip(sweeps, ends, strict=True) for quality in (*line, end)])
-        return sweep_interval(sweeps, ends, better_side(metric), step)
+        found, interval = sweep_interval(sweeps, ends, better_side(metric), step)
+        if len(ended) == len(seeds):
+            return found, interval
+        by_seed = dict(zip(ended, found, strict=True))
+        speedups = [by_seed.get(seed, Speedup(0.0)) for seed in seeds]
+        missed = geometric_interval(speedups)
+        high = float(np.fmax(missed.high, interval.high))
+        return speedups, Interval(missed.mean, missed.low, high, len(seeds), sized=interval.sized)
 
     def differences(self, method: str, baseline: str, seeds: Sequence[int], metric: str) -> list[float]:
         """By seed: the method's quality minus the baseline's."""
@@ -185,11 +225,14 @@ class Runs:
     def speedups_by_curves(self, method: str, baseline: str, seeds: Sequence[int], metric: str, axis: Axis) -> list[Speedup]:
         """By seed, the published way: where each of two curves first reaches the baseline's end."""
         table, better = self.curves([method, baseline]), better_side(metric)
-        return [
-            curve_speedup(
-                self.curve(table, baseline, seed, metric, axis),
-                self.curve(table, method, seed, metric, axis),
-                better=better,
-            )
-            for seed in seeds
-        ]
+
+        def of(seed: int) -> Speedup:
+            misses = self.diverged(method, seed), self.diverged(baseline, seed)
+            if all(misses):
+                raise NotRunError(f"{method} and {baseline} both diverged with seed {seed}: there is no target")
+            if any(misses):
+                return Speedup(0.0 if misses[0] else math.inf)
+            plain, other = (self.curve(table, arm, seed, metric, axis) for arm in (baseline, method))
+            return curve_speedup(plain, other, better=better)
+
+        return [of(seed) for seed in seeds]

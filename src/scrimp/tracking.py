@@ -17,26 +17,39 @@ import logging
 import os
 import re
 import shutil
+import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from scrimp.config import Workspace
-from scrimp.data.sources import holding
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of, read_json, write_json
-from scrimp.records import Meters, Summary, read_summary, run_folders
+from scrimp.files import digest_of, holding, read_json, write_json
+from scrimp.records import Meters, Summary, read_summary, read_table, run_folders
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
+EXPERIMENTS = "experiments.json"  # beside the store: which experiment holds a study's runs
+VIEW = "scrimp"  # the name of the columns that are shown
+OPEN_WHEN_READY = """
+import socket, sys, time, webbrowser
+for _ in range(240):
+    try:
+        socket.create_connection(("127.0.0.1", int(sys.argv[1]))).close()
+        webbrowser.open(sys.argv[2])
+        break
+    except OSError:
+        time.sleep(0.5)
+"""
 RUN_FILES = ("summary.json", "provenance.json", "curve.parquet")
 PARENT_TAG = "mlflow.parentRunId"
 ARTIFACT_SCHEME = "mlflow-artifacts:/"
@@ -57,7 +70,8 @@ def track(workspace: Workspace, scale: str, studies: list[str]) -> None:
     `{experiment_id, run_id}`. Raises `ScrimpError` for unreadable run files or a store of another MLflow version.
     """
     root = _root(workspace)
-    with holding(root / ".lock"):  # MLflow breaks when two processes make a store at once
+    # MLflow breaks when two processes make a store at once.
+    with holding(root / ".lock"), _told(root):
         client = _open_store(root)
         shown = {study: list(_shown(workspace, scale, study)) for study in studies}
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -65,18 +79,57 @@ def track(workspace: Workspace, scale: str, studies: list[str]) -> None:
             task = progress.add_task(f"tracking {scale}", total=sum(len(runs) for runs in shown.values()))
             for study, runs in shown.items():
                 _bring_in_line(client, root, scale, study, runs, lambda: progress.advance(task))
+                _choose_columns(client, study, runs)
+        experiments = {
+            experiment.name.removeprefix("scrimp/"): experiment.experiment_id
+            for experiment in sorted(
+                client.search_experiments(filter_string="name LIKE 'scrimp/%'"), key=lambda each: each.name
+            )
+        }
+        write_json(root / EXPERIMENTS, experiments)
         write_json(workspace.results(scale) / "tracked.json", _tracked(client, scale))
 
 
 def ui(workspace: Workspace, port: int = 5000) -> None:
-    """Become MLflow's UI on the store, at 127.0.0.1:`port`; does not return. A missing store is a `ScrimpError`."""
+    """Become MLflow's UI on the store, at 127.0.0.1:`port`; does not return.
+
+    Prints where each study's runs are, and opens the first in a browser where there is one: MLflow's own first page is
+    another. A missing store and a port that is taken are `ScrimpError`s.
+    """
     root = _root(workspace)
     if not (root / "mlflow.db").exists():
         raise ScrimpError(f"{root / 'mlflow.db'} does not exist: make it with `scrimp track` first")
+    must_be_free(port)
+    pages = {name: f"http://127.0.0.1:{port}/{path}" for name, path in _pages(root).items()}
+    for name, address in pages.items():
+        print(f"{name}: {address}", flush=True)
+    if pages and sys.stdout.isatty() and (sys.platform == "darwin" or {"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ)):
+        opener = [sys.executable, "-c", OPEN_WHEN_READY, str(port), next(iter(pages.values()))]
+        subprocess.Popen(opener, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     _quieten()
     options = ["--backend-store-uri", _store_uri(root), "--artifacts-destination", str(root / "artifacts")]
     # `-m` with the running Python: an `mlflow` on PATH may belong to another environment.
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui", *options, "--workers", "1", "--port", str(port)])
+
+
+def _pages(root: Path) -> dict[str, str]:
+    """By study, the part of the UI that lists its runs in the columns that `track` has chosen."""
+    path = root / EXPERIMENTS
+    told = read_json(path) if path.exists() else {}
+    return {study: f"#/experiments/{number}/runs?viewStateShareKey={VIEW}" for study, number in told.items()}
+
+
+def must_be_free(port: int) -> None:
+    """Raise ScrimpError where another program listens at a port of this machine."""
+    with socket.socket() as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise ScrimpError(
+                f"port {port} of this machine cannot be had ({error.strerror}): stop what listens there, or take another, "
+                f"`scrimp ui --port {port + 1}`"
+            ) from error
 
 
 # ------------------------------------------------------------------------------------------------ what the files show
@@ -163,6 +216,18 @@ def _experiment(client: MlflowClient, study: str, make: bool) -> str | None:
     return experiment.experiment_id
 
 
+def _choose_columns(client: MlflowClient, study: str, runs: list[_Shown]) -> None:
+    """Have the UI show of a study's runs what was trained, what it reached, what it cost: a view that it keeps as a tag."""
+    experiment_id = _experiment(client, study, make=False)
+    folder = next((shown.folder for shown in runs if shown.folder is not None), None)
+    if experiment_id is None or folder is None:
+        return
+    tests = [name for name in read_summary(folder).metrics if name.startswith("test")]
+    metrics = [*(f"final/{name}" for name in tests[:2]), "meters/flops", "meters/examples", "meters/seconds"]
+    columns = [f"tags.`scrimp.{name}`" for name in ("arm", "seed")] + [f"metrics.`{_name(name)}`" for name in metrics]
+    client.set_experiment_tag(experiment_id, f"mlflow.sharedViewState.{VIEW}", json.dumps({"selectedColumns": columns}))
+
+
 def _create(client: MlflowClient, root: Path, experiment_id: str, shown: _Shown, tags: dict[str, str]) -> Run:
     """Make a run with its content. The digest comes last: it says that the run is whole."""
     summary = None if shown.folder is None else read_summary(shown.folder)
@@ -174,7 +239,8 @@ def _create(client: MlflowClient, root: Path, experiment_id: str, shown: _Shown,
         target = _artifacts(root, run) / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    client.set_terminated(run.info.run_id, end_time=ended)
+    status = "FAILED" if summary is not None and summary.diverged is not None else "FINISHED"
+    client.set_terminated(run.info.run_id, status=status, end_time=ended)
     client.set_tag(run.info.run_id, "scrimp.digest", shown.digest)
     return run
 
@@ -192,11 +258,13 @@ def _fill(client: MlflowClient, run: Run, shown: _Shown, summary: Summary) -> No
         "scrimp.config_digest": summary.config_digest,
         "provenance": read_json(shown.files["provenance.json"]),
     }
+    if summary.diverged is not None:
+        about["scrimp.diverged"] = f"step {summary.diverged.step}: {summary.diverged.what}"
     tags = [RunTag(key, value[:TAG_LENGTH]) for key, value in _flat(about).items()]
     params = [Param(key, value[:PARAM_LENGTH]) for key, value in _flat(summary.config).items()]
     last = {f"final/{name}": value for name, value in summary.metrics.items()}
     last |= {f"meters/{name}": value for name, value in summary.meters.model_dump().items() if value is not None}
-    curve = pd.read_parquet(shown.files["curve.parquet"]).fillna({"seconds": 0.0})
+    curve = read_table(shown.files["curve.parquet"]).fillna({"seconds": 0.0})
     points = [curve[column].tolist() for column in ("metric", "value", "seconds", "step")]
     metrics = [Metric(_name(key), float(value), ended, 0) for key, value in last.items()]
     metrics += [
@@ -244,20 +312,37 @@ def _open_store(root: Path) -> MlflowClient:
     """A client of the store, which is made if missing."""
     _quieten()
     from mlflow import MlflowClient
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
     if not (root / "mlflow.db").exists():
         shutil.rmtree(root / "artifacts", ignore_errors=True)  # they belong to runs of a database that is gone
+    client = MlflowClient(tracking_uri=_store_uri(root))
+    client.search_experiments(max_results=1)  # opens the database
+    return client
+
+
+@contextmanager
+def _told(root: Path) -> Iterator[None]:
+    """What MLflow and its database complain of, as one sentence with what to do."""
+    _quieten()
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
     try:
-        client = MlflowClient(tracking_uri=_store_uri(root))
-        client.search_experiments(max_results=1)  # opens the database
+        yield
     except (MlflowException, SQLAlchemyError) as error:
+        path, why = root / "mlflow.db", str(error).splitlines()[0]
+        if "locked" in why:
+            raise ScrimpError(
+                f"{path} is in use by another process: wait until it is done, then run the same command"
+            ) from error
+        if "readonly" in why or "disk is full" in why or "unable to open" in why:
+            raise ScrimpError(
+                f"cannot write {path} ({why}): free some space or mend its permissions, then run the same command again"
+            ) from error
         raise ScrimpError(
-            f"{root / 'mlflow.db'} cannot be used by the installed MLflow ({str(error).splitlines()[0]}); "
+            f"{path} cannot be used by the installed MLflow ({why}); "
             f"it is only a view: delete {root} and run the same command again"
         ) from error
-    return client
 
 
 def _root(workspace: Workspace) -> Path:

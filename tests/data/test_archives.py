@@ -5,11 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 import tarfile
+import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scrimp.data.archives import iter_members
+from scrimp.data.archives import iter_members, iter_places
 from scrimp.errors import ScrimpError
 
 CONTENT = {"set/a.txt": b"alpha", "set/b.bin": bytes(range(256)) * 8, "set/c.txt": b"x" * 1024}
@@ -51,6 +53,22 @@ def test_names_longer_than_a_header_and_a_leading_dot(tmp_path: Path) -> None:
     long = "set/" + "n" * 300 + ".txt"
     archive = write_tar(tmp_path / "a.tar", members={long: b"1", "./set/d.txt": b"2"})
     assert [name for name, _ in iter_members(archive)] == [long, "set/d.txt"]
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("read", [iter_members, iter_places])
+def test_a_header_of_a_gigabyte_is_refused_before_it_is_read(tmp_path: Path, kind: bytes, read: Any) -> None:
+    header = tarfile.TarInfo("./@LongLink")
+    header.type, header.size = kind, 2**30
+    path = tmp_path / "a.tar"
+    path.write_bytes(header.tobuf(tarfile.GNU_FORMAT))
+    with path.open("r+b") as file:
+        file.truncate(2**30 + 2048)  # a hole, which takes no space
+    tracemalloc.start()
+    with pytest.raises(ScrimpError, match=r"a header of 1,073,741,824 bytes, of which 1,048,576 are allowed"):
+        list(read(path))
+    assert tracemalloc.get_traced_memory()[1] < 2**23
+    tracemalloc.stop()
 
 
 def test_an_archive_of_nothing_is_fine(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -171,7 +172,9 @@ def test_damaged_pixels_are_an_error_that_names_the_file_and_the_remedy(tmp_path
     load_classification(folder)
     kept = next(folder.glob("pixels-*.npy"))
     kept.write_bytes(kept.read_bytes()[:-7])
-    with pytest.raises(ScrimpError, match=rf"{kept.name} is damaged .*; delete it and run the same command again"):
+    with pytest.raises(
+        ScrimpError, match=rf"{kept.name} is missing or damaged .*; delete it and run the same command again"
+    ):
         load_classification(folder)
     kept.unlink()
     assert load_classification(folder)[0]["test"].pixels[0, 0, 0, 0] == 20
@@ -179,7 +182,7 @@ def test_damaged_pixels_are_an_error_that_names_the_file_and_the_remedy(tmp_path
 
 def test_a_folder_that_cannot_be_written_to_is_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shards_of(tmp_path / "shaded", [10, 20])
-    monkeypatch.setattr(loading.os, "access", lambda *_: False)
+    monkeypatch.setattr(os, "access", lambda *_: False)
     assert load_classification(folder)[0]["test"].pixels[0, 0, 0, 0] == 20
     assert not list(folder.glob("pixels-*.npy"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -148,7 +149,8 @@ def test_a_view_may_have_no_pair_of_a_split(built: PairsWorld) -> None:
     samples[kept].to_parquet(built.root / "pairs" / "samples.parquet", index=False)
     np.save(built.root / "pairs" / "tokens.npy", tokens[kept])
     manifest = read_manifest(built.root / "pairs")
-    about = {key: manifest[key] for key in ("tokens", "base")}
+    digest = hashlib.sha256((built.root / "pairs" / "tokens.npy").read_bytes()).hexdigest()
+    about = {"tokens": {**manifest["tokens"], "tokens_sha256": digest}, "base": manifest["base"]}
     write_manifest(built.root / "pairs", "pairs", "digest", [], **about)
     splits = load_pairs(built.root / "pairs").splits
     assert len(splits["validation"]) == 0

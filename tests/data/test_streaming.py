@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -73,6 +74,27 @@ def test_a_whole_crop_keeps_the_picture_and_a_flip_mirrors_it() -> None:
     assert np.array_equal(kept, np.asarray(ramp))
     mirrored = np.asarray(randomly_cropped(ramp, 64, Augmentation(flip=True), torch.full((5,), 0.1)))
     assert np.array_equal(mirrored, np.asarray(ramp)[:, ::-1])
+
+
+def test_links_pipes_and_folders_called_as_pictures_are_left_out_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("not for the shards")
+    for split in ("train", "val"):
+        folder = tmp_path / "own" / split / "red"
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(folder / "a.png")
+        (folder / "link.jpg").symlink_to(secret)
+        (folder / "folder.jpg").mkdir()
+        os.mkfifo(folder / "pipe.jpg")  # reading it would wait for ever
+    (tmp_path / "own" / "train" / "elsewhere").symlink_to(tmp_path)
+    with building(tmp_path / "shards") as folder:
+        details = image_folder.build(tmp_path / "own", SOURCE, ShardWriter(folder))
+    assert details["counts"] == {"train": 1, "test": 1}
+    assert details["classes"] == ["red"]
+    assert details["left_out"] == {"a link to a folder": 1, "a link to a file": 2, "no regular file": 4}
+    assert "left out 2 x a link to a file, 1 x a link to a folder, 4 x no regular file" in capsys.readouterr().err
 
 
 def test_a_missing_split_says_what_is_wanted(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from scrimp.data.shards import building, write_manifest
+from scrimp.data.shards import building, read_manifest, write_manifest
 from scrimp.data.text import Text, ids, load_text, window_count, windows
 from scrimp.data.text_packing import SCHEMA, PackedWriter
 from scrimp.errors import ScrimpError
@@ -85,7 +86,29 @@ def test_a_damaged_file_of_tokens_is_named(tmp_path: Path) -> None:
     load_text(folder)
     (cache,) = folder.glob("tokens-*.npy")
     cache.write_bytes(b"nothing")
-    with pytest.raises(ScrimpError, match=r"tokens-\w+\.npy is damaged .*; delete it"):
+    with pytest.raises(ScrimpError, match=r"tokens-\w+\.npy is missing or damaged .*; delete it"):
+        load_text(folder)
+
+
+def test_a_flipped_bit_of_the_tokens_is_found(tmp_path: Path) -> None:
+    folder = written(tmp_path / "set")
+    load_text(folder)
+    (cache,) = folder.glob("tokens-*.npy")
+    content = bytearray(cache.read_bytes())
+    content[-1] ^= 1
+    cache.write_bytes(content)
+    with pytest.raises(ScrimpError, match=r"tokens-\w+\.npy is missing or damaged .*; delete it"):
+        load_text(folder)
+
+
+def test_a_text_view_of_a_base_that_changed_is_refused(tmp_path: Path) -> None:
+    folder, base = written(tmp_path / "view"), written(tmp_path / "base")
+    manifest = read_manifest(folder)
+    bases = {"base": {"samples_sha256": read_manifest(base)["samples_sha256"]}, "gone": {"samples_sha256": "0"}}
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "bases": bases}))
+    load_text(folder)  # what is not there has not changed: the view holds all that it needs
+    (base / "manifest.json").write_text(json.dumps({**read_manifest(base), "samples_sha256": "other"}))
+    with pytest.raises(ScrimpError, match=r"base has changed since .*view was made from it; run `scrimp shard view` again"):
         load_text(folder)
 
 

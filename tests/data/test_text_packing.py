@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from study_folders import rewrite_table
 
 from scrimp.data import text_packing
 from scrimp.data.shards import building, read_manifest, write_manifest
@@ -210,7 +211,7 @@ def test_a_view_packs_several_tables(tmp_path: Path) -> None:
     assert details["bases"]["north"]["documents"] == {"north": 30}
     assert details["bases"]["north"]["unreadable"] == 3
     json.dumps(details)
-    pd.DataFrame({"label": [1]}).to_parquet(tmp_path / "north" / "samples.parquet")
+    rewrite_table(tmp_path / "north", pd.DataFrame({"label": [1]}))
     (tmp_path / "other").mkdir()
     with pytest.raises(ScrimpError, match="north has no documents"):
         build_view(tmp_path / "other", "view", {"north": tmp_path / "north"}, Options(**SMALL))

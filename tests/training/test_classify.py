@@ -432,6 +432,20 @@ def test_a_checkpoint_of_another_run_is_not_resumed(tmp_path: Path) -> None:
     assert fractions[0] == pytest.approx(16 / 288)
 
 
+def test_a_flipped_bit_of_a_checkpoint_is_not_gone_on_with(tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    tensors = {"model": {"w": torch.arange(6.0).view(2, 3), "n": torch.tensor(3), "b": torch.ones(2, dtype=torch.bfloat16)}}
+    save_checkpoint(path, tensors, {"key": "k", "rows": [1.5]})
+    loaded = load_checkpoint(path, "k")
+    assert loaded is not None
+    assert torch.equal(loaded[0]["model"]["w"], tensors["model"]["w"])
+    whole = path.read_bytes()
+    flipped = [len(whole) - 3, whole.index(b"1.5")]  # of a tensor, and of what was noted
+    for at in flipped:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert load_checkpoint(path, "k") is None
+
+
 @pytest.mark.parametrize("content", [b"", b"not safetensors", b"\x08\0\0\0\0\0\0\0{}      "])
 def test_what_is_no_checkpoint_is_passed_over(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.safetensors"

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from pydantic import ValidationError
+from study_folders import rewrite_table
 from torch.nn import functional as F
 
 from scrimp.config import Workspace
@@ -228,8 +229,7 @@ def test_data_with_a_mistake_are_refused(tmp_path: Path) -> None:
     wrong = labelled(tmp_path / "labels", [*letters(4), ("test", "c", "", 2.0)], ["a", "b"], ["accuracy"])
     with pytest.raises(ScrimpError, match="labels: the label 2 is none of the 2 classes"):
         task_of(wrong)
-    table = pd.read_parquet(wrong / "samples.parquet").drop(columns="other")
-    table.to_parquet(wrong / "samples.parquet")
+    rewrite_table(wrong, pd.read_parquet(wrong / "samples.parquet").drop(columns="other"))
     with pytest.raises(ScrimpError, match="unknown column 'other'"):
         task_of(wrong)
 

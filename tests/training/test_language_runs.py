@@ -136,8 +136,50 @@ def test_a_branch_without_its_trunk_says_what_to_run(words: Workspace) -> None:
     run(words, "trunk-x1")
     path = words.root / "config" / "studies" / "words" / "study.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 0.02"))
-    with pytest.raises(ScrimpError, match="missing or out of date"):  # the state is that of another rate
+    with pytest.raises(ScrimpError, match="missing, damaged or out of date"):  # the state is that of another rate
         run(words, "cool-x1")
+
+
+def test_a_branch_does_not_start_from_a_state_with_a_flipped_bit(words: Workspace) -> None:
+    run(words, "trunk-x1")
+    state = words.cooldown_states("smoke", "words", "trunk-x1", 0) / "step-0000015.safetensors"
+    content = bytearray(state.read_bytes())
+    content[-2] ^= 1
+    state.write_bytes(content)
+    with pytest.raises(ScrimpError, match=r"000015\.safetensors, which is missing, damaged .*scrimp run words trunk-x1"):
+        run(words, "cool-x0.5")
+
+
+def test_a_trunk_does_not_end_while_its_states_are_missing(words: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As another workflow in the folder would take them away, before it runs the same rule."""
+    states = words.cooldown_states("smoke", "words", "trunk-x1", 0)
+
+    def taken_away(*arguments: Any) -> Any:
+        if arguments[1] == 35 * 4:
+            shutil.rmtree(states)
+        return candidates(*arguments)
+
+    candidates = base.stream
+    monkeypatch.setattr(base, "stream", taken_away)
+    with pytest.raises(ScrimpError, match=r"trunk-x1 has left no whole .*000015\.safetensors: something took states away"):
+        run(words, "trunk-x1")
+    assert not (words.run_folder("smoke", "words", "trunk-x1", 0) / "summary.json").exists()
+    monkeypatch.setattr(base, "stream", candidates)
+    run(words, "trunk-x1")
+    assert len(list(states.iterdir())) == 2
+
+
+def test_branches_of_a_trunk_that_diverged_did_so_too(words: Workspace) -> None:
+    path = words.root / "config" / "studies" / "words" / "study.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.01", "learning_rate: 1.0e+30"))
+    trunk = run(words, "trunk-x1")
+    assert trunk.diverged is not None
+    assert trunk.diverged.step <= 15
+    assert words.cooldown_states("smoke", "words", "trunk-x1", 0).is_dir()  # which the workflow waits for
+    branch = run(words, "cool-x0.5")
+    assert branch.diverged is not None
+    assert branch.diverged.what.startswith("trunk-x1, which it goes on from, did: ")
+    assert branch.meters.updates == 0
 
 
 def test_a_killed_run_goes_on_and_ends_alike(words: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,9 +118,14 @@ def test_a_reference_leaves_its_model_its_embeddings_and_its_cost(pairs: Workspa
     live = read_summary(run_pairs_arm(pairs, "pairs", "live", 0, "mini"))
     assert cached.metrics == live.metrics
     assert live.meters.flops_scoring > cached.meters.flops_scoring > 0
-    (folder / "embeddings.safetensors").write_bytes(b"torn")
-    with pytest.raises(ScrimpError, match=r"curated is damaged .*; delete it and run its stage again"):
-        run_pairs_arm(pairs, "pairs", "jest", 0, "mini")
+    for name, arm in (("embeddings", "jest"), ("model", "live")):
+        path = folder / f"{name}.safetensors"
+        content = bytearray(path.read_bytes())
+        content[-3] ^= 1
+        path.write_bytes(content)
+        remedy = r"delete .*curated and run `scrimp reference pairs curated --scale mini` again"
+        with pytest.raises(ScrimpError, match=rf"{name}\.safetensors is missing or damaged .*; {remedy}"):
+            run_pairs_arm(pairs, "pairs", arm, 0, "mini")
 
 
 def test_meters_and_curves_tell_the_reference_apart(pairs: Workspace) -> None:

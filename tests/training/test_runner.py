@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from safetensors import safe_open
+from study_folders import rewrite_table
 
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
@@ -201,9 +202,8 @@ def test_what_a_run_cannot_have_is_said_before_it_trains(tiny: Workspace, monkey
 
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_data_that_lack_a_split_are_refused(tiny: Workspace, split: str) -> None:
-    path = tiny.shards("colours") / "samples.parquet"
-    samples = pd.read_parquet(path)
-    samples[samples["split"] != split].to_parquet(path)
+    samples = pd.read_parquet(tiny.shards("colours") / "samples.parquet")
+    rewrite_table(tiny.shards("colours"), samples[samples["split"] != split])
     with pytest.raises(ScrimpError, match=rf"dataset colours has no split '{split}'"):
         run_arm(tiny, "tiny", "full", 0, "smoke")
 
@@ -357,7 +357,7 @@ def test_tuning_needs_a_validation_split(tiny: Workspace) -> None:
     from scrimp.stages import tune as tuning
 
     samples = pd.read_parquet(tiny.shards("colours") / "samples.parquet")
-    samples[samples["split"] != "validation"].to_parquet(tiny.shards("colours") / "samples.parquet")
+    rewrite_table(tiny.shards("colours"), samples[samples["split"] != "validation"])
     trial = tuning.Trial("tiny", "smoke", "colours", "full", 0.1, 0)
     with pytest.raises(ScrimpError, match="colours has no validation split to tune on"):
         tuning.run_trial(tiny, trial)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from scrimp.config import Workspace
+from scrimp.files import held
 
 PROJECT = Path(__file__).parents[2]
 ARMS = ["full", "rs2-50", "infobatch-50"]
@@ -136,6 +137,32 @@ def test_a_view_waits_for_everything_that_it_is_made_from(project: Path) -> None
     # One after the other: icons-2 looks at icons, and pairs at both.
     sharded = re.findall(r"output: resources/shards/([^/]+)/manifest.json", done.stdout + done.stderr)
     assert sharded == ["icons", "icons-2", "pairs"]
+
+
+def test_a_second_workflow_in_the_folder_leaves_with_a_word_and_deletes_nothing(project: Path) -> None:
+    summary = project / "results" / "smoke" / "tiny" / "runs" / "full" / "seed0" / "summary.json"
+    with held(project / "results" / ".workflow.lock"):  # as a first workflow does
+        done = run_snakemake(project, "--forcerun", "run")
+        assert run_snakemake(project, "-n").returncode == 0  # a dry run is none
+    assert done.returncode != 0
+    assert "another process is at the same work" in done.stdout + done.stderr
+    assert summary.exists()
+
+
+def test_an_arm_that_is_called_like_a_command_runs_none(project: Path) -> None:
+    path = project / "config" / "studies" / "tiny" / "study.yaml"
+    before = path.read_text()
+    study = yaml.safe_load(before)
+    study["arms"]["$(touch PWNED)"] = study["arms"]["full"]
+    study["scales"]["smoke"]["workloads"]["colours"]["arms"].append("$(touch PWNED)")
+    try:
+        path.write_text(yaml.safe_dump(study))
+        done = run_snakemake(project)
+    finally:
+        path.write_text(before)
+    assert done.returncode != 0
+    assert "is no name" in done.stdout + done.stderr
+    assert not (project / "PWNED").exists()
 
 
 def test_a_typo_in_the_configuration_stops_before_any_work(project: Path) -> None:

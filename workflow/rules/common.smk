@@ -3,6 +3,7 @@
 # `params: code` is the digest of the modules that its stage imports, and `params: config` the slice of the
 # configuration that it reads: a change re-runs just what it can change.
 
+import contextlib
 import functools
 import os
 import re
@@ -10,9 +11,10 @@ from pathlib import Path
 
 from scrimp.claims.loading import load_claims
 from scrimp.claims.rules import rule_modules
-from scrimp.config import Workspace
+from scrimp.config import Settings, Workspace, parse_model
+from scrimp.config.base import NAME
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of, sha256_of
+from scrimp.files import digest_of, held, sha256_of
 from scrimp.listing import check_config
 from scrimp.measure.code import code_digest, lock_digest, package_root
 from scrimp.stages import training_code
@@ -27,6 +29,8 @@ try:
         if isinstance(config["studies"], list)
         else config["studies"].split(",")
     )
+    # What `--config` put in the place of what the file says is held to the same.
+    parse_model({**config, "studies": STUDIES}, Settings, "the configuration")
     check_config(WORKSPACE, SCALE, STUDIES)
 except ScrimpError as error:
     raise WorkflowError(str(error))
@@ -40,16 +44,27 @@ TOLD = {
 }
 DATASETS = WORKSPACE.datasets()
 LOCK = lock_digest(WORKSPACE.root)
+HELD = contextlib.ExitStack()  # until this process ends
+
+
+def hold_the_folder():
+    """Keep other workflows out: one would delete, as outputs to be made again, what this one's runs have left so far."""
+    if not workflow.is_main_process:
+        return  # a job of it, on a cluster
+    try:
+        HELD.enter_context(held(Path("results/.workflow.lock")))
+    except ScrimpError as error:
+        raise WorkflowError(str(error))
 
 
 wildcard_constraints:
-    study=r"[a-z0-9-]+",
-    scale=r"[a-z]+",
-    arm=r"[^/]+",
+    study=NAME,
+    scale=NAME,
+    arm=rf"{NAME}(?:@{NAME})?",
     seed=r"\d+",
-    dataset=r"[a-z0-9-]+",
-    probe=r"[a-z0-9-]+",
-    reference=r"[a-z0-9+-]+",
+    dataset=NAME,
+    probe=NAME,
+    reference=NAME,
 
 
 def run_outputs(study):

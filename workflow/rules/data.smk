@@ -17,4 +17,4 @@ rule shard:
         config=dataset_config,
         code=code_digest("scrimp.data.stage"),
     shell:
-        "scrimp shard {wildcards.dataset} > {log} 2>&1"
+        "scrimp shard {wildcards.dataset:q} > {log:q} 2>&1"

@@ -26,7 +26,7 @@ rule claims:
         code=code_digest("scrimp.claims.judge", *rule_modules()),
         study=lambda wildcards: TOLD[wildcards.study],
     shell:
-        "scrimp claims {params.study:q} --scale {wildcards.scale} > {log} 2>&1"
+        "scrimp claims {params.study:q} --scale {wildcards.scale:q} > {log:q} 2>&1"
 
 
 for study in STUDIES:
@@ -51,4 +51,4 @@ for study in STUDIES:
             study=TOLD[study],
             scale=SCALE,
         shell:
-            "scrimp figures {params.study:q} --scale {params.scale} > {log} 2>&1"
+            "scrimp figures {params.study:q} --scale {params.scale:q} > {log:q} 2>&1"

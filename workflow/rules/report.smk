@@ -16,9 +16,9 @@ rule track:
     params:
         code=code_digest("scrimp.tracking"),
         scale=SCALE,
-        studies=[f"--study {TOLD[study]}" for study in STUDIES],
+        studies=[word for study in STUDIES for word in ("--study", TOLD[study])],
     shell:
-        "scrimp track --scale {params.scale} {params.studies} > {log} 2>&1"
+        "scrimp track --scale {params.scale:q} {params.studies:q} > {log:q} 2>&1"
 
 
 rule report:
@@ -42,6 +42,6 @@ rule report:
         page=page_digest(),
         config=page_config(),
         scale=SCALE,
-        studies=[f"--study {TOLD[study]}" for study in STUDIES],
+        studies=[word for study in STUDIES for word in ("--study", TOLD[study])],
     shell:
-        "scrimp report --scale {params.scale} {params.studies} > {log} 2>&1"
+        "scrimp report --scale {params.scale:q} {params.studies:q} > {log:q} 2>&1"

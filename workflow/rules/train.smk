@@ -27,8 +27,8 @@ rule reference:
         study=lambda wildcards: TOLD[wildcards.study],
         device=config["device"],
     shell:
-        "scrimp reference {params.study:q} {wildcards.reference} --scale {wildcards.scale}"
-        " --device {params.device} > {log} 2>&1"
+        "scrimp reference {params.study:q} {wildcards.reference:q} --scale {wildcards.scale:q}"
+        " --device {params.device:q} > {log:q} 2>&1"
 
 
 # A constant-LR run: it leaves the states that its cooldowns start from, too.
@@ -56,8 +56,8 @@ rule constant_run:
         study=lambda wildcards: TOLD[wildcards.study],
         device=config["device"],
     shell:
-        "scrimp run {params.study:q} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
-        " --device {params.device} > {log} 2>&1"
+        "scrimp run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
+        " --device {params.device:q} > {log:q} 2>&1"
 
 
 ruleorder: constant_run > run
@@ -84,8 +84,8 @@ rule run:
         study=lambda wildcards: TOLD[wildcards.study],
         device=config["device"],
     shell:
-        "scrimp run {params.study:q} {wildcards.arm} --seed {wildcards.seed} --scale {wildcards.scale}"
-        " --device {params.device} > {log} 2>&1"
+        "scrimp run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
+        " --device {params.device:q} > {log:q} 2>&1"
 
 
 rule probe:
@@ -105,4 +105,4 @@ rule probe:
         lock=LOCK,
         study=lambda wildcards: TOLD[wildcards.study],
     shell:
-        "scrimp probe {params.study:q} {wildcards.probe} --scale {wildcards.scale} > {log} 2>&1"
+        "scrimp probe {params.study:q} {wildcards.probe:q} --scale {wildcards.scale:q} > {log:q} 2>&1"

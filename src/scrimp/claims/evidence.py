@@ -9,11 +9,12 @@ from typing import Annotated
 
 import numpy as np
 import pandas as pd
-from pydantic import PlainSerializer
+from pydantic import ConfigDict, PlainSerializer
 
-from scrimp.claims.statistics import Censored, Interval, mean_interval
+from scrimp.claims.statistics import CONFIDENCE, Censored, Interval, mean_interval
 from scrimp.config.base import Closed, unknown
 from scrimp.errors import ScrimpError
+from scrimp.records import read_table
 from scrimp.runs import NotRunError, Runs
 
 # JSON knows no infinities: they are written as the strings "inf" and "-inf", which pydantic reads back as floats.
@@ -22,6 +23,8 @@ Number = Annotated[float, PlainSerializer(lambda v: v if math.isfinite(v) else s
 
 class Observation(Closed):
     """One value of the sample behind an interval; `arm` is the arm it speaks of (for a probe's number: the probe)."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     arm: str
     seed: int | None
@@ -45,14 +48,36 @@ def observations(arm: str, seeds: Sequence[int | None], values: Sequence[float])
     return [Observation(arm=arm, seed=seed, value=value) for seed, value in zip(seeds, values, strict=True)]
 
 
+def comparable(seeds: Sequence[int], rows: Sequence[Sequence[float]]) -> tuple[list[int], list[list[float]], list[str]]:
+    """Seeds, and rows of a value a seed, without the seeds of which both sides diverged: neither is better; and a note.
+
+    Raises NotRunError where no seed is left.
+    """
+    kept = [place for place in range(len(seeds)) if not any(math.isnan(row[place]) for row in rows)]
+    if not kept:
+        raise NotRunError("both sides diverged with every seed: there is nothing to compare")
+    dropped = [str(seed) for place, seed in enumerate(seeds) if place not in kept]
+    notes = [f"without seed {', '.join(dropped)} (both sides diverged)"] if dropped else []
+    return [seeds[place] for place in kept], [[row[place] for place in kept] for row in rows], notes
+
+
+def interval_of(values: Sequence[float], confidence: float = CONFIDENCE, step: float = 0.0) -> Interval:
+    """`mean_interval`; of several values that are all the same infinity, that: every run of one side diverged."""
+    if len(values) > 1 and math.isinf(values[0]) and set(values) == {values[0]}:
+        return Interval(values[0], values[0], values[0], len(values))
+    return mean_interval(values, confidence, step=step)
+
+
 def signed_sum(metric: str, terms: list[tuple[str, int]], speaks_of: str, runs: Runs) -> Evidence:
     """Per seed: the final `metric` of some arms, each times its sign, added up; `speaks_of` is the arm it is drawn under."""
     signed = [(runs.arm(name), sign) for name, sign in terms]
     arms = list(dict.fromkeys(arm for arm, _ in signed))
     seeds, notes = runs.paired_seeds(arms)
-    values = [sum(sign * runs.quality(arm, seed, metric) for arm, sign in signed) for seed in seeds]
+    sums = [sum(sign * runs.quality(arm, seed, metric) for arm, sign in signed) for seed in seeds]
+    seeds, (values,), more = comparable(seeds, [sums])
     points = observations(runs.arm(speaks_of), seeds, values)
-    interval = mean_interval(values, step=runs.resolution(arms, seeds, metric))
+    interval = interval_of(values, step=runs.resolution(arms, seeds, metric))
+    notes = [*notes, *more]
     return Evidence(interval, points, arms, runs.run_commands(arms, seeds), notes)
 
 
@@ -70,7 +95,7 @@ def probed(probe: str, column: str, where: Mapping[str, object], runs: Runs, cas
     path = runs.workspace.results(runs.scale, study) / "probes" / f"{probe}.parquet"
     if not path.exists():
         raise NotRunError(f"no table of the probe {probe} at scale {runs.scale}; make it with `{command}`", [command])
-    table = pd.read_parquet(path)
+    table = read_table(path)
     for name in [column, *where, *([cases] if cases else [])]:
         if name not in table.columns:
             raise ScrimpError(unknown("column", name, map(str, table.columns), str(path)))

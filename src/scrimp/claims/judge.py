@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import ConfigDict
+
 from scrimp.claims.evidence import Evidence, Number, Observation
 from scrimp.claims.loading import check_claims
 from scrimp.claims.verdicts import VerdictName, check_claim, rule_text
@@ -31,6 +33,8 @@ class ClaimResult(Closed):
     set, some points are bounds and `measured`, their mean, is one too: at least (above), at most (below).
     `commands` made the inputs, or would make those that are missing.
     """
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     claim: str
     number: str
@@ -68,7 +72,7 @@ def judge(workspace: Workspace, study: StudyConfig, scale: str, claims: list[Cla
     Raises ScrimpError for an unknown scale or workload and for a claim whose numbers contradict each other.
     """
     check_claims(study, claims)
-    runs = by_arm_and_seed(current_summaries(workspace, study, scale))
+    runs = by_arm_and_seed(current_summaries(workspace, study, scale, diverged=True))
     return [judge_claim(claim, workspace, study, scale, runs) for claim in claims]
 
 
@@ -117,7 +121,7 @@ def _judged(claim: Claim, rule: Rule, evidence: Evidence) -> dict[str, Any]:
     name, reason = rule.decide(interval, claim)
     sides = sorted({point.censored for point in evidence.points if point.censored is not None})
     return {
-        "measured": interval.mean,
+        "measured": None if math.isnan(interval.mean) else interval.mean,
         "low": None if math.isnan(interval.low) else interval.low,
         "high": None if math.isnan(interval.high) else interval.high,
         "n": interval.n,

@@ -49,8 +49,9 @@ def _runs_of(place: Path, study: str, scale: str) -> list[Summary]:
     """The run folders under a folder of results, or else the rows of its table."""
     folders = sorted(path.parent for path in (place / "runs").glob("*/seed*/summary.json"))
     if folders or not (place / ROWS).exists():
-        return [read_summary(run) for run in folders]
-    return [_summary(row, study, scale) for row in pd.read_csv(place / ROWS).to_dict("records")]
+        return [summary for run in folders if (summary := read_summary(run)).diverged is None]
+    rows = pd.read_csv(place / ROWS).to_dict("records")
+    return [_summary(row, study, scale) for row in rows if not row.get("diverged_at", 0) > 0]
 
 
 def _summary(row: dict[Any, Any], study: str, scale: str) -> Summary:

@@ -147,12 +147,16 @@ def resolution(values: ArrayLike) -> float:
 def geometric_interval(speedups: Sequence[Speedup], confidence: float = CONFIDENCE) -> Interval:
     """Geometric mean of speedups with an interval that was computed on their logs.
 
-    So that 2 and 1/2 average to 1. A censored speedup opens the interval: above gives high = inf, below low = 0.
+    So that 2 and 1/2 average to 1. A censored speedup opens the interval: above gives high = inf, below low = 0. So does
+    one of 0 or infinity: the method, or what it is held against, never arrived.
     """
     values = np.array([speedup.value for speedup in speedups], dtype=np.float64)
-    if not (values > 0).all():
-        raise ValueError(f"a speedup must be above 0, got {values.tolist()}")
-    logs = mean_interval(np.log(values), confidence, [speedup.censored for speedup in speedups])
+    if not (values >= 0).all():
+        raise ValueError(f"a speedup is no negative number, got {values.tolist()}")
+    if values.size > 1 and np.ptp(values) == 0 and values[0] == 0:
+        return Interval(0.0, 0.0, 0.0, values.size)
+    with np.errstate(divide="ignore"):
+        logs = mean_interval(np.log(values), confidence, [speedup.censored for speedup in speedups])
     return Interval(float(np.exp(logs.mean)), float(np.exp(logs.low)), float(np.exp(logs.high)), logs.n)
 
 

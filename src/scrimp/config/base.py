@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from scrimp.errors import ScrimpError
 
 Model = TypeVar("Model", bound=BaseModel)
+# Names become parts of paths and of command lines: arms, workloads, references, probes, datasets, scales, figures, tables.
+NAME = r"[A-Za-z0-9][A-Za-z0-9._+-]{0,99}"
+
+
+def named(name: str) -> str:
+    """A name as it is; ValueError, for a validator to report, where it does not have the pattern NAME."""
+    if not re.fullmatch(NAME, name):
+        raise ValueError(f"{name!r} is no name: take up to 100 letters, digits and . _ + -, a letter or digit first")
+    return name
+
+
+def distinct(values: list[Any]) -> list[Any]:
+    """A list as it is; ValueError, for a validator to report, where a value is in it twice."""
+    twice = [value for place, value in enumerate(values) if value in values[:place]]
+    if twice:
+        raise ValueError(f"{twice[0]!r} is there twice")
+    return values
+
+
+Name = Annotated[str, AfterValidator(named)]
+LARGEST_SEED = 2**32 - 1  # what every library that draws takes
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
+Seeds = Annotated[list[Seed], Field(min_length=1), AfterValidator(distinct)]
 
 
 class Closed(BaseModel):
-    """A config model: unknown keys are errors, values cannot be changed after loading."""
+    """A config model: unknown keys are errors, numbers are finite, values cannot be changed after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @classmethod
     def prepared(cls, value: Any, where: str) -> Any:
@@ -47,15 +71,21 @@ def load_yaml(path: Path) -> Any:
     """Read a YAML file; keys that start with `x-` hold anchors and are dropped."""
     import yaml  # the drop-ins do without it
 
-    # Every short run reads its study's file: libyaml, where PyYAML was built with it, takes a tenth of the time.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    from scrimp.config.reading import plain
+
     try:
-        value = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)
+        value = plain(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml"))) or "nothing"
         raise ScrimpError(f"{path} does not exist; its folder has: {known}") from error
+    except OSError as error:
+        raise ScrimpError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ScrimpError(f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}") from error
     except yaml.YAMLError as error:
         raise ScrimpError(f"{path} is not valid YAML: {error}") from error
+    except ValueError as error:  # what is refused, and what Python's own numbers and dates do not hold
+        raise ScrimpError(f"{path}: {error}") from error
     if isinstance(value, dict):
         value = {key: item for key, item in value.items() if not str(key).startswith("x-")}
     return value
@@ -70,7 +100,7 @@ def parse_model(value: Any, model: type[Model], where: str) -> Model:
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_url=False):
-            key = ".".join(str(part) for part in problem["loc"]) or "(top level)"
+            key = ".".join(str(part) for part in problem["loc"] if part != "[key]") or "(top level)"
             message = problem["msg"].removeprefix("Value error, ")
             if problem["type"] == "extra_forbidden":
                 message = f"unknown key; known here: {', '.join(_fields_at(model, problem['loc'][:-1])) or 'see docs'}"

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SerializeAsAny
 from pydantic import model_validator as validate_model
 
-from scrimp.config.base import Closed, load_yaml, must_know, parse_model, unknown
+from scrimp.config.base import Closed, Name, Seeds, distinct, load_yaml, must_know, parse_model, unknown
 from scrimp.config.grid import expanded, listed
 from scrimp.config.recipes import filled
 from scrimp.config.training import Arm, ReferenceSpec, Workload
@@ -44,12 +44,12 @@ class Scale(Closed):
     """One size of a study. The first workload is the main one: its arms carry no suffix."""
 
     note: str
-    seeds: list[int] = Field(min_length=1)
+    seeds: Seeds
     threads: PositiveInt = 1
     gpus: int = Field(0, ge=0)
-    workloads: dict[str, SerializeAsAny[Workload]] = Field(min_length=1)
-    references: dict[str, ReferenceSpec] = {}
-    probes: dict[str, dict[str, Any]] = {}
+    workloads: dict[Name, SerializeAsAny[Workload]] = Field(min_length=1)
+    references: dict[Name, ReferenceSpec] = {}
+    probes: dict[Name, dict[str, Any]] = {}
 
     @property
     def main(self) -> str:
@@ -68,9 +68,9 @@ class Tuning(Closed):
     """The grid that `scrimp tune` walks on the validation split, equally for every arm named."""
 
     workload: str
-    arms: list[str]
-    learning_rates: list[PositiveFloat]
-    seeds: list[int] = [100]
+    arms: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
+    learning_rates: Annotated[list[PositiveFloat], Field(min_length=1), AfterValidator(distinct)]
+    seeds: Seeds = [100]
 
 
 class StudyConfig(Closed):
@@ -82,13 +82,13 @@ class StudyConfig(Closed):
     title: str
     paper: str
     card: Card
-    arms: dict[str, Arm]
-    baseline_sweep: list[str]
-    scales: dict[str, Scale]
+    arms: dict[Name, Arm] = Field(min_length=1)
+    baseline_sweep: Annotated[list[str], AfterValidator(distinct)]
+    scales: dict[Name, Scale] = Field(min_length=1)
     tuning: dict[str, list[Tuning]] = {}
     metric: str | None = Field(None, description="what standard figures show; null: the first that is taken on `test`")
-    figures: dict[str, str] = Field({}, description="figure name -> caption; a study without figures.py has standard ones")
-    tables: dict[str, str] = Field({}, description="table name -> caption")
+    figures: dict[Name, str] = Field({}, description="figure name -> caption; a study without figures.py has standard ones")
+    tables: dict[Name, str] = Field({}, description="table name -> caption")
 
     @classmethod
     def prepared(cls, value: Any, where: str) -> Any:
@@ -119,6 +119,7 @@ class StudyConfig(Closed):
             self._check_cooldown(name, described)
         for scale_name, scale in self.scales.items():
             for workload_name, workload in scale.workloads.items():
+                _check_arms(workload.arms, f"scales.{scale_name}.workloads.{workload_name}.arms")
                 for arm in workload.arms:
                     must_know(arm, self.arms, f"scales.{scale_name}.workloads.{workload_name}.arms", "arm")
                 for arm in workload.methods:
@@ -246,6 +247,16 @@ def _with_all_arms(value: dict[str, Any], where: str) -> dict[str, Any]:
     return {**value, "arms": arms, **places}
 
 
+def _check_arms(arms: list[str], where: str) -> None:
+    """Refuse a workload of a study that trains nothing, or an arm twice."""
+    if not arms:
+        raise ValueError(f"{where}: is empty: list the arms that are trained on it")
+    try:
+        distinct(arms)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+
+
 def _typed(workloads: dict[str, Any], model: type[Workload], where: str, study: dict[str, Any]) -> dict[str, Workload]:
     typed = {}
     for name, value in filled(workloads, study.get("folder"), where).items():
@@ -291,6 +302,8 @@ def read_card(path: Path) -> Card:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError as error:
         raise ScrimpError(f"{path} does not exist; it is the study's card: {_sections()}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ScrimpError(f"cannot read {path} as UTF-8 text: {error}") from error
     parts = re.split(r"^## +(.+?) *$", text, flags=re.MULTILINE)[1:]
     sections = {title.lower(): " ".join(body.split()) for title, body in zip(parts[::2], parts[1::2], strict=True)}
     for name in Card.model_fields:

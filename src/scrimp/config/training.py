@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic import model_validator as validate_model
 
-from scrimp.config.base import Closed, parse_model
+from scrimp.config.base import Closed, Seed, parse_model
 
 
 class Augmentation(Closed):
@@ -184,7 +184,7 @@ class ReferenceSpec(Closed):
     label: str
     subset: str = Field(description="the pairs it is trained on: raw, text-filtered, curated or curated++")
     steps: PositiveInt
-    seed: int = Field(1000, description="learners never share it")
+    seed: Seed = Field(1000, description="learners never share it")
     recipe: dict[str, Any] = Field({}, description="keys of the workload's recipe that differ")
 
     def spec(self) -> dict[str, Any]:

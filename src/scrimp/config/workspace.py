@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scrimp.config.base import Closed, load_model, load_yaml, parse_model, unknown
+from scrimp.config.base import Closed, Seeds, load_model, load_yaml, named, parse_model, unknown
 from scrimp.config.datasets import DatasetConfig
 from scrimp.config.study import StudyConfig, load_study, name_of
 from scrimp.errors import ScrimpError
@@ -20,9 +20,11 @@ class Settings(Closed):
     """`config/config.yaml`: what a user edits first."""
 
     scale: str = "mini"
-    studies: list[str] = Field(description="names of built-in studies, or paths of folders, from the workspace's root")
+    studies: list[str] = Field(
+        min_length=1, description="names of built-in studies, or paths of folders, from the workspace's root"
+    )
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    seeds: list[int] | None = Field(None, description="overrides every study's seeds; null keeps them")
+    seeds: Seeds | None = Field(None, description="overrides every study's seeds; null keeps them")
 
 
 class Workspace:
@@ -65,7 +67,12 @@ class Workspace:
         raw = load_yaml(path)
         if not isinstance(raw, dict):
             raise ScrimpError(f"{path} must map names to datasets, but holds {type(raw).__name__}")
-        return {name: parse_model(value, DatasetConfig, f"{path}: {name}") for name, value in raw.items()}
+        for name in raw:
+            try:
+                named(str(name))
+            except ValueError as error:
+                raise ScrimpError(f"{path}: {error}") from error
+        return {str(name): parse_model(value, DatasetConfig, f"{path}: {name}") for name, value in raw.items()}
 
     def dataset(self, name: str) -> DatasetConfig:
         known = self.datasets()

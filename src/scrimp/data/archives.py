@@ -11,11 +11,14 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from scrimp.errors import ScrimpError
 
 LARGEST_MEMBER = 256 * 2**20  # bytes; the largest member that any source needs is CIFAR-100's train.bin, 154 MB
+# Members that speak of the next one: GNU's long names, pax records.
+EXTENDED = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE)
+LARGEST_HEADER = 2**20
 DAMAGE = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError)
 OPENERS: dict[bytes, Callable[[Path], object]] = {b"\x1f\x8b": gzip.open, b"\xfd7zXZ\x00": lzma.open, b"BZh": bz2.open}
 
@@ -36,7 +39,7 @@ def iter_members(
         with _decompressed(path) as content:
             stream = _Remembering(content)
             # "|" never seeks; tarfile only calls `read`.
-            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|") as tar:
+            with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", tarinfo=_Bounded) as tar:
                 end = 0
                 for member in tar:
                     name = _checked_name(path, member)
@@ -73,7 +76,7 @@ def iter_places(path: Path) -> Iterator[tuple[str, int, int]]:
                 raise ScrimpError(f"{path} is compressed, but what it holds is read by its place: unpack it to a plain tar")
             file.seek(0)
             end = 0
-            with tarfile.open(fileobj=file, mode="r:") as tar:
+            with tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as tar:
                 for member in tar:
                     name = _checked_name(path, member)
                     end = member.offset_data + _padded(member.size if member.isfile() else 0)
@@ -89,6 +92,15 @@ def iter_places(path: Path) -> Iterator[tuple[str, int, int]]:
             f"{path} cannot be read to its end, it is truncated or damaged ({str(error) or type(error).__name__}); "
             "put a whole copy in its place and run the same command again"
         ) from error
+
+
+class _Bounded(tarfile.TarInfo):
+    """A member whose long name or pax records, which tarfile reads whole before anybody sees them, are of a sane size."""
+
+    def _proc_member(self, tarfile_: tarfile.TarFile) -> Any:
+        if self.type in EXTENDED and self.size > LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {self.size:,} bytes, of which {LARGEST_HEADER:,} are allowed")
+        return super()._proc_member(tarfile_)  # type: ignore[misc]
 
 
 class _Remembering(io.RawIOBase):

@@ -51,6 +51,9 @@ def files_of(folder: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
         if class_folder.name.startswith("."):
             passed("hidden", class_folder)
             continue
+        if class_folder.is_symlink():  # it may lead anywhere
+            passed("a link", class_folder)
+            continue
         if not class_folder.is_dir():
             passed("outside a class's folder", class_folder)
             continue
@@ -58,12 +61,16 @@ def files_of(folder: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
         for path in sorted(class_folder.iterdir()):
             if path.name.startswith("."):
                 passed("hidden", path)
+            elif path.is_symlink():
+                passed("a link", path)
             elif path.is_dir():
                 deep = [below for below in sorted(path.rglob("*")) if below.suffix.lower() in EXTENSIONS]
                 for below in deep:
                     passed("in a folder below a class's", below)
-            elif path.suffix.lower() in EXTENSIONS:
+            elif path.suffix.lower() in EXTENSIONS and path.is_file():
                 files.append((class_folder.name, path))
+            elif path.suffix.lower() in EXTENSIONS:
+                passed("no regular file", path)
             else:
                 passed(f"no picture ({path.suffix.lower() or 'no extension'})", path)
         if len(files) == before:

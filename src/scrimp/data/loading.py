@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,9 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from scrimp.config import Augmentation
-from scrimp.data.shards import read_images, read_manifest, read_samples
+from scrimp.data.digests import cached
+from scrimp.data.shards import again, check_shards, home, read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
-from scrimp.files import replacing
 from scrimp.seeding import derived_generator
 
 # Whatever a file is called: some of Pillow's readers run other programs.
@@ -142,14 +141,12 @@ def load_pixels(folder: Path, samples: pd.DataFrame) -> Tensor:
     the data does.
     """
     cache = folder / f"pixels-{read_manifest(folder)['samples_sha256'][:16]}.npy"
-    if cache.exists():
-        return _mapped(cache)
-    pixels = _decoded(folder, samples)
-    if not os.access(folder, os.W_OK):
-        return torch.from_numpy(pixels)
-    with replacing(cache) as temporary, temporary.open("wb") as file:
-        np.save(file, pixels)
-    return _mapped(cache)
+
+    def write(path: Path) -> None:
+        with path.open("wb") as file:
+            np.save(file, _decoded(folder, samples))
+
+    return _mapped(cache) if cached(cache, write) else torch.from_numpy(_decoded(folder, samples))
 
 
 def _mapped(cache: Path) -> Tensor:
@@ -160,6 +157,7 @@ def _mapped(cache: Path) -> Tensor:
 
 
 def _decoded(folder: Path, samples: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    check_shards(folder, samples)
     pixels = np.empty(0, dtype=np.uint8)
     encoded = read_images(folder, samples)
     places = zip(encoded, samples["shard"], samples["index"], names_of(samples), strict=True)
@@ -183,15 +181,13 @@ def decode(encoded: bytes, shard: Path, index: int, name: str = "") -> Image.Ima
     try:
         return as_rgb(encoded)
     except CORRUPT as error:
-        folder = shard.resolve().parent
+        path = home(shard)
         if name:
             raise ScrimpError(
-                f"picture {name} (image {index} in {shard}) cannot be decoded ({error}): mend or remove that file in your "
-                f"own folder, and run `scrimp shard {folder.name} --path FOLDER` again, which mends a damaged shard too"
+                f"picture {name} (image {index} in {path}) cannot be decoded ({error}): mend or remove that file in your "
+                f"own folder, and run `scrimp shard {path.parent.name} --path FOLDER` again, which mends a damaged shard too"
             ) from error
-        raise ScrimpError(
-            f"image {index} in {shard} is corrupt ({error}); delete {folder} and run `scrimp shard {folder.name}` again"
-        ) from error
+        raise ScrimpError(f"image {index} in {path} is corrupt ({error}); {again(path.parent)}") from error
 
 
 def names_of(samples: pd.DataFrame) -> list[str]:

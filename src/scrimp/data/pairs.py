@@ -17,8 +17,9 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from scrimp.data.captions import tokens_of
+from scrimp.data.digests import check_digest
 from scrimp.data.loading import load_pixels
-from scrimp.data.shards import read_manifest, read_samples
+from scrimp.data.shards import again, check_bases, read_manifest, read_samples
 from scrimp.errors import ScrimpError
 
 TRAINED = ("curated", "pool")  # splits that are trained on
@@ -124,12 +125,12 @@ def load_pairs(folder: Path) -> PairData:
 
 
 def check_base(folder: Path, manifest: dict[str, Any]) -> Path | None:
-    """The folder of the base of a view, which must not have changed since; None for what is no view."""
+    """The folder of the base of a view, which must be there and as it was; None for what is no view."""
     if "base" not in manifest:
         return None
     base = folder.parent / manifest["base"]["dataset"]
-    if read_manifest(base)["samples_sha256"] != manifest["base"]["samples_sha256"]:
-        raise ScrimpError(f"{base} has changed since {folder} was made from it; run `scrimp shard {folder.name}` again")
+    read_manifest(base)  # must be there
+    check_bases(folder, manifest)
     return base
 
 
@@ -140,8 +141,8 @@ def positions(marks: pd.Series) -> Tensor:
 
 def read_tokens(folder: Path, count: int, vocabulary: int) -> Tensor:
     """`tokens.npy` of an image-text dataset of `count` pairs: int64 [count, L]; ids beyond the vocabulary are an error."""
-    path = folder / "tokens.npy"
-    remedy = f"delete {folder} and run `scrimp shard {folder.name}` again"
+    path, remedy = folder / "tokens.npy", again(folder)
+    check_digest(path, read_manifest(folder)["tokens"]["tokens_sha256"], remedy)
     try:
         tokens = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
@@ -157,9 +158,8 @@ def read_tokens(folder: Path, count: int, vocabulary: int) -> Tensor:
 def read_tokenizer(folder: Path) -> Tokenizer:
     """`tokenizer.json` of an image-text dataset."""
     path = folder / "tokenizer.json"
+    check_digest(path, read_manifest(folder)["tokens"]["tokenizer_sha256"], again(folder))
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises nothing narrower
-        raise ScrimpError(
-            f"{path} is missing or damaged ({error}); delete {folder} and run `scrimp shard {folder.name}` again"
-        ) from error
+        raise ScrimpError(f"{path} cannot be read ({error}); {again(folder)}") from error

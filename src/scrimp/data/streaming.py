@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scrimp.config import Augmentation
 from scrimp.data.loading import Images, Part, Visit, decode, names_of
-from scrimp.data.shards import read_images, read_manifest, read_samples
+from scrimp.data.shards import check_shards, read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
 from scrimp.seeding import derived_generator
 
@@ -129,6 +129,7 @@ def randomly_cropped(picture: Image.Image, size: int, augmentation: Augmentation
 def open_classification(folder: Path, size: int, device: torch.device) -> tuple[dict[str, ShardedImages], list[str]]:
     """Every split of a labelled dataset, left on disk, and its class names."""
     samples = read_samples(folder)
+    check_shards(folder, samples)
     if "label" not in samples.columns:
         raise ScrimpError(f"{folder.name} has no labels; a classification study needs a labelled dataset or a view")
     workers = max(1, (os.cpu_count() or 1) - 1)

@@ -7,7 +7,6 @@ order in which an epoch visits windows is left to the loop that trains.
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ import pandas as pd
 import torch
 from torch import Tensor
 
-from scrimp.data.shards import read_images, read_manifest, read_samples
-from scrimp.data.text_tokens import LEARNED, SPLITS, ByteTokenizer, TextTokenizer
+from scrimp.data.digests import cached, check_digest
+from scrimp.data.shards import again, check_bases, home, read_images, read_manifest, read_samples
+from scrimp.data.text_tokens import FILE, LEARNED, SPLITS, ByteTokenizer, TextTokenizer
 from scrimp.errors import ScrimpError
-from scrimp.files import replacing
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ def load_text(folder: Path) -> Text:
     manifest = read_manifest(folder)
     if "end_of_text" not in manifest:
         raise ScrimpError(f"{folder.name} has no tokens; a language study needs a text dataset, such as `texts`")
+    check_bases(folder, manifest)
     tokens = torch.from_numpy(_tokens(folder, manifest["samples_sha256"]))
     sizes = [manifest["tokens"][split] for split in SPLITS]
     return Text(
@@ -62,12 +62,14 @@ def load_text(folder: Path) -> Text:
         bytes_per_token={split: manifest["bytes"][split] / manifest["tokens"][split] for split in SPLITS},
         end_of_text=manifest["end_of_text"],
         entropy=manifest.get("entropy"),
-        tokenizer=_tokenizer(folder, manifest["tokenizer"]),
+        tokenizer=_tokenizer(folder, manifest),
     )
 
 
-def _tokenizer(folder: Path, kind: str) -> TextTokenizer | None:
+def _tokenizer(folder: Path, manifest: dict[str, Any]) -> TextTokenizer | None:
+    kind = manifest["tokenizer"]
     if kind in LEARNED:
+        check_digest(folder / FILE, manifest["tokenizer_sha256"], again(folder))
         return LEARNED[kind].read(folder)
     return ByteTokenizer() if kind == "bytes" else None
 
@@ -99,14 +101,16 @@ def _tokens(folder: Path, digest: str) -> npt.NDArray[np.int16]:
     processes side by side share. Its name holds the digest of the table of runs, which changes when a token does.
     """
     cache = folder / f"tokens-{digest[:16]}.npy"
-    if not cache.exists():
+
+    def write(path: Path) -> None:
         samples = read_samples(folder)
-        count = int(samples["tokens"].sum())
-        if not os.access(folder, os.W_OK):
-            return _filled(np.empty(count, dtype=np.int16), folder, samples)
-        with replacing(cache) as temporary:
-            mapped: Any = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.int16, shape=(count,))
-            _filled(mapped, folder, samples).flush()
+        shape = (int(samples["tokens"].sum()),)
+        mapped: Any = np.lib.format.open_memmap(path, mode="w+", dtype=np.int16, shape=shape)
+        _filled(mapped, folder, samples).flush()
+
+    if not cached(cache, write):
+        samples = read_samples(folder)
+        return _filled(np.empty(int(samples["tokens"].sum()), dtype=np.int16), folder, samples)
     try:
         tokens: npt.NDArray[np.int16] = np.load(cache, mmap_mode="c", allow_pickle=False)  # "c": never written back
     except (OSError, ValueError) as error:
@@ -119,9 +123,9 @@ def _filled(tokens: Any, folder: Path, samples: pd.DataFrame) -> Any:
     end = 0
     for run, shard, digest in zip(read_images(folder, samples), samples["shard"], samples["sha256"], strict=True):
         if hashlib.sha256(run).hexdigest() != digest:
+            path = home(folder / shard)
             raise ScrimpError(
-                f"{folder / shard} is damaged: a run of tokens has another digest than when it was written; delete {folder} "
-                f"and run `scrimp shard {folder.name}` again"
+                f"{path} is damaged: a run of tokens has another digest than when it was written; {again(path.parent)}"
             )
         found = np.frombuffer(run, "<u2").view(np.int16)
         tokens[end : end + len(found)] = found

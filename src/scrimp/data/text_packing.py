@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
@@ -26,7 +25,7 @@ from rich.console import Console
 from rich.progress import track
 
 from scrimp.config import Closed
-from scrimp.data.shards import ShardWriter, read_manifest
+from scrimp.data.shards import ShardWriter, read_manifest, read_samples
 from scrimp.data.sources import say
 from scrimp.data.text_documents import Document
 from scrimp.data.text_filters import Cut, Sentences, Sort, arranged, compressible, without_repeats
@@ -102,7 +101,7 @@ def build_view(folder: Path, name: str, bases: dict[str, Path], options: Options
 
 def _rows(bases: dict[str, Path]) -> Iterator[Document]:
     for base, path in bases.items():
-        table = pd.read_parquet(path / "samples.parquet")
+        table = read_samples(path)
         if not set(Document._fields) <= set(table.columns):
             raise ScrimpError(f"config/datasets.yaml: {base} has no documents; a text view is made from `text_documents`")
         for row in table[list(Document._fields)].itertuples(index=False):
@@ -111,7 +110,7 @@ def _rows(bases: dict[str, Path]) -> Iterator[Document]:
 
 def _kept_apart(documents: Iterable[Document], labelled: dict[str, Path], counts: dict[str, int]) -> Iterator[Document]:
     """Documents without those of labelled texts, and without their sentences; `counts` gains what was left out."""
-    tables = [pd.read_parquet(path / "samples.parquet") for path in labelled.values()]
+    tables = [read_samples(path) for path in labelled.values()]
     names = {document for table in tables for document in table["document"]}
     sentences = Sentences(text for table in tables for column in ("text", "other") for text in table[column])
     counts |= {"documents": 0, "sentences": 0}

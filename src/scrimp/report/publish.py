@@ -27,7 +27,7 @@ def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> 
     target = workspace.root / "results" / "reference" / name
     for study in studies:
         config, source = workspace.study(study), workspace.results(scale, study)
-        summaries = current_summaries(workspace, config, scale)
+        summaries = current_summaries(workspace, config, scale, diverged=True)
         missing = set(config.arm_ids(scale)) - {summary.arm for summary in summaries}
         if missing or not (source / "claims.json").exists():
             raise ScrimpError(f"{study} is not finished at {scale} (no runs of: {sorted(missing)}); run `snakemake` first")
@@ -37,8 +37,9 @@ def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> 
                 copy = target / study / path.relative_to(source)
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
-        rows = [
+        rows: list[dict[str, object]] = [
             {"arm": s.arm, "seed": s.seed, **s.metrics, **s.meters.model_dump(), "config_digest": s.config_digest}
+            | ({} if s.diverged is None else {"diverged_at": s.diverged.step})
             for s in summaries
         ]
         with replacing(target / study / "runs.csv") as temporary:

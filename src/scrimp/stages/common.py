@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,23 +14,37 @@ import pandas as pd
 from scrimp.config.training import Workload
 from scrimp.config.workspace import Workspace
 from scrimp.data.shards import read_manifest
-from scrimp.files import digest_of, held
+from scrimp.files import digest_of, held, sweep
 from scrimp.measure.provenance import provenance
-from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
+from scrimp.progress import Progress, beating
+from scrimp.records import CURVE_COLUMNS, Diverged, Meters, Summary, write_run
 from scrimp.stages import training_code
 from scrimp.training import parallel
 from scrimp.training.place import Place
+from scrimp.training.session import DivergedError
 
-Progress = Callable[[str, float], None]
+KEY_COLUMNS = ("study", "arm", "seed", "scale")
 
 
 def no_progress(stage: str, fraction: float) -> None:
     """For callers that show nothing."""
 
 
-def alone(checkpoint: Path) -> AbstractContextManager[None]:
-    """Keep other commands away from a run: they would take turns at its checkpoint. One torchrun's processes are one."""
-    return held(checkpoint.with_suffix(".lock")) if parallel.is_first() else nullcontext()
+@contextmanager
+def alone(checkpoint: Path, on_progress: Progress, *folders: Path) -> Iterator[Progress]:
+    """Keep other commands away from a run: they would take turns at its checkpoint. One torchrun's processes are one.
+
+    What killed ones left half-written, of the checkpoint and in the `folders`, is removed. Yields what to tell progress to.
+    """
+    if not parallel.is_first():
+        yield no_progress
+        return
+    with held(checkpoint.with_suffix(".lock")):
+        sweep(checkpoint)
+        for left in (path for folder in folders for path in folder.glob(".*.tmp")):
+            left.unlink(missing_ok=True)
+        with beating(checkpoint.with_suffix(".progress.json"), on_progress) as told:
+            yield told
 
 
 @dataclass(frozen=True)
@@ -84,11 +99,17 @@ def write_results(
     meters: Meters,
     metrics: dict[str, float],
     facts: dict[str, float],
+    diverged: Diverged | None = None,
     **details: Any,
 ) -> None:
-    """Write a finished run's curve, summary and provenance, which takes `details` too; of torchrun's processes, one does."""
+    """Write a finished run's curve, summary and provenance, which takes `details` too; of torchrun's processes, one does.
+
+    One that `diverged` is finished, too: it is told on standard error, and recorded.
+    """
     if not parallel.is_first():
         return
+    if diverged is not None:
+        print(f"{key.arm} seed {key.seed}: {DivergedError(diverged)}; recorded as diverged", file=sys.stderr)
     summary = Summary(
         study=key.study,
         arm=key.arm,
@@ -100,8 +121,10 @@ def write_results(
         meters=meters,
         metrics=metrics,
         facts=facts,
+        diverged=diverged,
     )
     about = {**key.digests, "seed": key.seed, "command": key.command, "bf16": place.bf16, **details}
     folder = workspace.run_folder(key.scale, key.study, key.arm, key.seed)
-    named = pd.DataFrame(rows).assign(study=key.study, arm=key.arm, seed=key.seed, scale=key.scale)
+    own = [column for column in CURVE_COLUMNS if column not in KEY_COLUMNS]
+    named = pd.DataFrame(rows, columns=own).assign(study=key.study, arm=key.arm, seed=key.seed, scale=key.scale)
     write_run(folder, named[CURVE_COLUMNS], summary, provenance(workspace.root, place.device, **about))

@@ -17,25 +17,26 @@ from scrimp.measure.hardware import EnergyCounter, peak_memory
 from scrimp.methods.base import EpochSelector
 from scrimp.methods.batch import BatchSelector
 from scrimp.methods.combined import Methods
-from scrimp.records import Meters
+from scrimp.records import Diverged, Meters
 from scrimp.stages.common import Progress, no_progress
 from scrimp.tasks.base import Task
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.loop import train
 from scrimp.training.proxy import Scores, score_examples
-from scrimp.training.session import Session, State, cost_of
+from scrimp.training.session import DivergedError, Session, State, cost_of
 
 
 @dataclass(frozen=True)
 class Fit:
-    """A finished training: its curve, what the model reached, what it cost."""
+    """A finished training: its curve, what the model reached (nothing where it diverged), what it cost."""
 
     model: nn.Module
     session: Session
     metrics: dict[str, float]
     cost: RunCost
     rows: list[dict[str, Any]] = field(default_factory=list)
+    diverged: Diverged | None = None
 
 
 def budget_of(task: Task, arm: Arm, methods: Methods) -> Budget:
@@ -66,39 +67,64 @@ def fit(
     """Score the data if the selector asks for it, train, and measure the final model on the held-out splits.
 
     `held_out` are the splits that may be looked at, of which the first is followed along the way; None: the task's. What
-    `reference` and proxies cost is in every row of the curve: it was spent before the first.
+    `reference` and proxies cost is in every row of the curve: it was spent before the first. A training that diverges, its
+    own or a proxy's, is one that ended there.
     """
     recipe = task.workload.recipe
     splits = task.held_out if held_out is None else held_out
     if methods is None:
         methods = Methods.of(arm.methods, task.examples, recipe.batch_size, seed)
-    scores = _accept_scores(task, methods.selector, seed, clock, on_progress)
-    model = task.model(seed)
-    session = train(
-        task,
-        model,
-        methods,
-        recipe,
-        budget_of(task, arm, methods),
-        seed,
-        clock=clock,
-        reference=reference,
-        start=start,
-        starts=starts,
-        evaluate=lambda learner: task.measure(learner, splits[:1]),
-        evaluate_times=task.workload.evaluations,
-        checkpoint=checkpoint,
-        checkpoint_key=checkpoint_key,
-        on_progress=lambda fraction: on_progress("training", fraction),
-    )
-    with clock.span("evaluation"):
-        metrics = task.measure(model, splits[:1])
-        session.trace.note(**metrics, **session.last_loss())
-        metrics |= task.measure(model, [split for split in splits[1:] if split in task.data])
-        if "test" in splits:
-            metrics |= task.extras(model)
+    at = ["training"]  # what is told of it, with the metric that was measured last
+
+    def followed(learner: nn.Module) -> dict[str, float]:
+        found = task.measure(learner, splits[:1])
+        at[0] = "training" + "".join(f", {name} {value:.4g}" for name, value in list(found.items())[:1])
+        return found
+
+    metrics: dict[str, float] = {}
+    scores: Scores | None = None
+    end: Diverged | None = None
+    try:
+        scores = _accept_scores(task, methods.selector, seed, clock, on_progress)
+        model = task.model(seed)
+        session = train(
+            task,
+            model,
+            methods,
+            recipe,
+            budget_of(task, arm, methods),
+            seed,
+            clock=clock,
+            reference=reference,
+            start=start,
+            starts=starts,
+            evaluate=followed,
+            evaluate_times=task.workload.evaluations,
+            checkpoint=checkpoint,
+            checkpoint_key=checkpoint_key,
+            on_progress=lambda fraction: on_progress(at[0], fraction),
+        )
+        with clock.span("evaluation"):
+            metrics = _measured(task, model, session, splits)
+    except DivergedError as error:
+        if error.session is None:
+            raise
+        session, model, end = error.session, error.session.model, error.end
+        session.settle()
     cost = _cost(session, scores, reference_cost or Cost(), clock)
-    return Fit(model, session, metrics, cost, _shifted(session, cost))
+    return Fit(model, session, metrics, cost, _shifted(session, cost), end)
+
+
+def _measured(task: Task, model: nn.Module, session: Session, splits: tuple[str, ...]) -> dict[str, float]:
+    """What the finished model reaches; the first split ends its curve."""
+    metrics = task.measure(model, splits[:1])
+    session.must_be_finite(metrics)
+    session.trace.note(**metrics, **session.last_loss())
+    metrics |= task.measure(model, [split for split in splits[1:] if split in task.data])
+    if "test" in splits:
+        metrics |= task.extras(model)
+    session.must_be_finite(metrics)
+    return metrics
 
 
 def trained(task: Task, budget: Budget, seed: int) -> nn.Module:

@@ -33,6 +33,7 @@ from scrimp.tasks import load_task
 from scrimp.tasks.image_text import ImageText
 from scrimp.training.contrast import embed
 from scrimp.training.place import choose_device
+from scrimp.training.session import DivergedError
 
 
 def reference_workload(config: StudyConfig, scale: str, name: str) -> tuple[ReferenceSpec, Workload]:
@@ -65,7 +66,7 @@ def train_reference(
     torch.set_flush_denormal(True)
     folder = workspace.reference_folder(scale, study, name)
     checkpoint = workspace.checkpoint(scale, study, f"reference-{name}", spec.seed)
-    with alone(checkpoint):
+    with alone(checkpoint, on_progress, folder) as told:
         on = choose_device(device, config.scale(scale).gpus)
         clock = Clock(on)
         task = load_task(config.task, workspace, workload, on, config.folder)
@@ -87,8 +88,10 @@ def train_reference(
             methods=Methods({}),
             checkpoint=checkpoint,
             checkpoint_key=digest_of([digests, str(on)]),
-            on_progress=on_progress,
+            on_progress=told,
         )
+        if fitted.diverged is not None:
+            raise ScrimpError(f"the reference {name} {DivergedError(fitted.diverged)}; lower its learning rate")
         model: Any = fitted.model
         with clock.span("embedding"):
             known = embed(model, pool, torch.arange(len(pool)), task.patches[0], task.place)
@@ -110,6 +113,7 @@ def train_reference(
             "config": resolved,
             "cost": asdict(fitted.cost.total + embedding),
             "digest": sha256_of(folder / "model.safetensors"),
+            "embeddings_digest": sha256_of(folder / "embeddings.safetensors"),
             "metrics": fitted.metrics,
             "scale": known.scale,
             "bias": known.bias,

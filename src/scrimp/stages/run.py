@@ -20,6 +20,7 @@ from scrimp.measure.clock import Clock
 from scrimp.measure.hardware import EnergyCounter
 from scrimp.methods.base import EpochSelector
 from scrimp.methods.combined import Methods
+from scrimp.records import Diverged, Meters, read_summary
 from scrimp.stages.common import Progress, RunKey, alone, no_progress, run_key, write_results
 from scrimp.stages.fit import budget_of, fit, meters_of
 from scrimp.tasks import load_task
@@ -45,7 +46,8 @@ def run_arm(
     torch.set_num_threads(config.scale(scale).threads)
     torch.set_flush_denormal(True)
     checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
-    with parallel.joined(), alone(checkpoint):
+    folders = (workspace.run_folder(scale, study, arm_name, seed), workspace.cooldown_states(scale, study, arm_name, seed))
+    with parallel.joined(), alone(checkpoint, on_progress, *folders) as told:
         on = choose_device(device, config.scale(scale).gpus)
         key = run_key(workspace, study, arm_name, seed, scale)
         energy, clock = EnergyCounter(on), Clock(on)
@@ -56,6 +58,9 @@ def run_arm(
             reference, reference_cost, digest = reference_of(workspace, config, scale, arm, task)
         checkpoint_key = key.checkpoint_key(digest, on.type)
         cooldowns = Cooldowns(workspace, config, key, task, on.type)
+        if (end := cooldowns.diverged_before(arm)) is not None:
+            write_results(workspace, key, task.place, [], Meters.nothing(), {}, {}, diverged=end)
+            return workspace.run_folder(scale, study, arm_name, seed)
         cooldowns.make_again(checkpoint, checkpoint_key)
         fitted = fit(
             task,
@@ -69,12 +74,18 @@ def run_arm(
             starts=cooldowns.starts,
             checkpoint=checkpoint,
             checkpoint_key=checkpoint_key,
-            on_progress=on_progress,
+            on_progress=told,
         )
+        if fitted.diverged is None:
+            cooldowns.must_be_there(checkpoint, checkpoint_key)
+        else:
+            cooldowns.make_folder()
         meters = meters_of(fitted, clock, energy, on)
         facts = task.facts(fitted.model, fitted.session.spent.examples)
         details = {"reference_digest": digest} if digest else {}
-        write_results(workspace, key, task.place, fitted.rows, meters, fitted.metrics, facts, **details)
+        write_results(
+            workspace, key, task.place, fitted.rows, meters, fitted.metrics, facts, diverged=fitted.diverged, **details
+        )
         if parallel.is_first():
             checkpoint.unlink(missing_ok=True)
         return workspace.run_folder(scale, study, arm_name, seed)
@@ -103,7 +114,7 @@ class Cooldowns:
 
     def __init__(self, workspace: Workspace, config: StudyConfig, key: RunKey, task: Task, device: str) -> None:
         self.workspace, self.config, self.key, self.task, self.device = workspace, config, key, task, device
-        folder = workspace.cooldown_states(key.scale, key.study, key.arm, key.seed)
+        folder = self.folder = workspace.cooldown_states(key.scale, key.study, key.arm, key.seed)
         cooldowns = config.cooldowns(key.scale, key.arm).values()
         self.starts = {steps: state_file(folder, steps) for steps in map(self.steps_before, cooldowns)}
 
@@ -127,9 +138,38 @@ class Cooldowns:
         state = (state_file(folder, self.steps_before(arm)), made_by.checkpoint_key("", self.device))
         if load_checkpoint(*state) is None:
             raise ScrimpError(
-                f"{self.key.arm} goes on from {state[0]}, which is missing or out of date: `{made_by.command}`"
+                f"{self.key.arm} goes on from {state[0]}, which is missing, damaged or out of date: `{made_by.command}`"
             )
         return state
+
+    def diverged_before(self, arm: Arm) -> Diverged | None:
+        """The end of the constant-LR run that a cooldown would go on from, where that one diverged before the cooldown."""
+        of = self.config.constant_run(self.key.scale, self.key.arm)
+        folder = self.workspace.run_folder(self.key.scale, self.key.study, of or "", self.key.seed)
+        if of is None or not (folder / "summary.json").exists():
+            return None
+        summary, made_by = read_summary(folder), run_key(self.workspace, self.key.study, of, self.key.seed, self.key.scale)
+        end = summary.diverged
+        if end is None or summary.config != made_by.config or end.step > self.steps_before(arm):
+            return None
+        return end.model_copy(update={"what": f"{of}, which it goes on from, did: {end.what}"})
+
+    def make_folder(self) -> None:
+        """The folder of the states, of a run that diverged before the first: the workflow waits for it."""
+        if self.starts and parallel.is_first():
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def must_be_there(self, checkpoint: Path, key: str) -> None:
+        """A constant-LR run ends only when all of its states are there: ScrimpError otherwise, and the run begins anew."""
+        if not parallel.is_first():
+            return
+        missing = [path for path in self.starts.values() if load_checkpoint(path, key) is None]
+        if missing:
+            checkpoint.unlink(missing_ok=True)
+            raise ScrimpError(
+                f"{self.key.arm} has left no whole {', '.join(map(str, missing))}: something took states away or changed "
+                f"them while it ran; `{self.key.command}` again, alone in this folder"
+            )
 
     def make_again(self, checkpoint: Path, key: str) -> None:
         """Drop a checkpoint beyond a point whose state is not there (any more): going on would not make it again.

@@ -89,7 +89,10 @@ def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callab
     sizes = config.scale(scale)
     processes = 1 if sizes.gpus else max(1, (os.cpu_count() or 1) // sizes.threads)
     path = workspace.results(scale, study) / "tuning.csv"
-    known = pd.read_csv(path).to_dict("records") if path.exists() else []
+    try:
+        known = pd.read_csv(path).to_dict("records") if path.exists() else []
+    except ValueError as error:  # pandas' own errors of empty and torn files
+        raise ScrimpError(f"{path} is damaged ({error}); delete it and run the same command again") from error
     wanted = {config_digest(workspace, trial): trial for trial in trials}
     rows: list[dict[Any, Any]] = [row for row in known if row["config_digest"] in wanted]
     missing = [trial for digest, trial in wanted.items() if digest not in {row["config_digest"] for row in rows}]

@@ -10,6 +10,7 @@ import pandas as pd
 from scrimp.config import StudyConfig, Workspace, unknown
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, replacing, write_json
+from scrimp.records import read_table
 from scrimp.studies.loading import offered
 
 
@@ -42,7 +43,7 @@ def read_probe(workspace: Workspace, study: str, name: str, scale: str) -> pd.Da
     path = workspace.results(scale, study) / "probes" / f"{name}.parquet"
     if not path.is_file():
         raise ScrimpError(f"{path} does not exist; make it with `scrimp probe {study} {name} --scale {scale}`")
-    return pd.read_parquet(path)
+    return read_table(path)
 
 
 def known_figures(config: StudyConfig, folder: Path) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import statistics
+from contextlib import suppress
 
 from scrimp.config.tasks import Downstream, FineTuningWorkload
 from scrimp.config.workspace import Workspace
@@ -21,6 +22,7 @@ from scrimp.tasks.fine_tuning import FineTuning
 from scrimp.training.budget import Budget
 from scrimp.training.loop import train
 from scrimp.training.place import Place
+from scrimp.training.session import DivergedError
 
 
 def fine_tuned(workspace: Workspace, model: Language, text: Text, wanted: Downstream, place: Place) -> dict[str, float]:
@@ -69,5 +71,7 @@ def _trial(task: FineTuning, tests: list[str], epochs: float, seed: int) -> dict
     tuned = task.model(seed)
     recipe = task.workload.recipe
     budget = Budget("epochs", epochs)
-    train(task, tuned, Methods({}), recipe, budget, seed, clock=Clock(task.place.device))
+    # A trial that diverges is one of several, and is measured as it is.
+    with suppress(DivergedError):
+        train(task, tuned, Methods({}), recipe, budget, seed, clock=Clock(task.place.device))
     return {split: task.evaluate(tuned, split) for split in tests}

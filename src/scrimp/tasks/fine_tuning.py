@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -29,6 +28,7 @@ from scrimp.models.language import Language, build
 from scrimp.models.language_heads import TextHead
 from scrimp.tasks.base import Batch, Task, seeded
 from scrimp.tasks.noise import with_noise
+from scrimp.training.checkpoint import load_checkpoint
 
 if TYPE_CHECKING:
     from scrimp.config.workspace import Workspace
@@ -172,14 +172,11 @@ def load_body(body: Language, path: Path) -> None:
 
     Raises ScrimpError where the file is missing or damaged, or where its model is another one.
     """
+    state = load_checkpoint(path, None)
+    if state is None:
+        raise ScrimpError(f"{path} is no run's saved state, or is damaged: train it first, or mend `start`")
     try:
-        with safe_open(path, framework="pt") as file:
-            names = [key for key in file.keys() if key.startswith("model/")]  # noqa: SIM118 - a safetensors handle
-            kept = {key.removeprefix("model/"): file.get_tensor(key) for key in names}
-    except (OSError, SafetensorError) as error:
-        raise ScrimpError(f"{path} is no run's saved state ({error}): train it first, or mend `start`") from error
-    try:
-        body.load_state_dict(kept)
+        body.load_state_dict(state[0]["model"])
     except RuntimeError as error:
         why = str(error).splitlines()[-1].strip()
         raise ScrimpError(f"{path} holds another model than `model.options` say: {why}") from error

@@ -1,11 +1,13 @@
-"""A checkpoint is one safetensors file: tensors by name, and a JSON text of the rest in its header."""
+"""A checkpoint is one safetensors file: tensors by name, in its header a JSON text of the rest and a digest of both."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -18,29 +20,45 @@ def save_checkpoint(path: Path, tensors: dict[str, dict[str, Tensor]], progress:
     flat = {
         f"{group}/{name}": value.detach().cpu().contiguous() for group, of in tensors.items() for name, value in of.items()
     }
+    told = json.dumps(progress)
     with replacing(path) as temporary:
         try:
-            save_file(flat, temporary, metadata={"progress": json.dumps(progress)})
+            save_file(flat, temporary, metadata={"progress": told, "digest": _digest(flat, told)})
         except SafetensorError as error:  # a full disk, among others
             raise OSError(str(error)) from error
 
 
-def load_checkpoint(path: Path, key: str) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
-    """The groups and the progress of a checkpoint whose progress has `key`; None if there is none that fits.
+def load_checkpoint(path: Path, key: str | None) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """The groups and the progress of a checkpoint whose progress has `key`; None if there is none that fits and is whole.
 
-    `key` is a digest of all that shapes the run (config, code, data): a checkpoint of another recipe is not resumed.
+    `key` is a digest of all that shapes the run (config, code, data): a checkpoint of another recipe is not resumed. None:
+    of any run.
     """
     if not path.exists():
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            progress = json.loads((file.metadata() or {})["progress"])
-            if progress.get("key") != key:
+            about = file.metadata() or {}
+            progress = json.loads(about["progress"])
+            if key is not None and progress.get("key") != key:
                 return None
-            groups: dict[str, dict[str, Tensor]] = {}
-            for full_name in file.keys():  # noqa: SIM118 - a safetensors handle is no mapping
-                group, _, name = full_name.partition("/")
-                groups.setdefault(group, {})[name] = file.get_tensor(full_name)
-    except (SafetensorError, KeyError, json.JSONDecodeError):
+            flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a handle is no mapping
+    except (SafetensorError, KeyError, ValueError, OSError):
         return None  # written by something else: start anew rather than fail
+    if _digest(flat, about["progress"]) != about.get("digest"):
+        return None  # a flipped bit: the numbers would not be those of the run
+    groups: dict[str, dict[str, Tensor]] = {}
+    for full_name, value in flat.items():
+        group, _, name = full_name.partition("/")
+        groups.setdefault(group, {})[name] = value
     return groups, progress
+
+
+def _digest(flat: dict[str, Tensor], progress: str) -> str:
+    """Hex digest of the progress and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(progress.encode())
+    for name in sorted(flat):
+        value = flat[name]
+        digest.update(f"\0{name} {value.dtype} {tuple(value.shape)}\0".encode())
+        digest.update(value.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -56,7 +56,8 @@ def train(
     numbers of steps to the files that this run leaves its own in. `evaluate(model)` gives metrics for the curve after
     every part but the last of `evaluate_times`. `on_batch` sees the indices of this process's part of every batch.
     `checkpoint_every` is in seconds. Under torchrun each process takes its part of every batch and the result is that of
-    one process, but for batch statistics, which stay local: the first process's are kept.
+    one process, but for batch statistics, which stay local: the first process's are kept. Raises DivergedError when a loss
+    or a metric is not finite.
     """
     methods.adapt(model)
     optimizer = build_optimizer(model, recipe, task.learning_rate_scales(model))
@@ -72,10 +73,15 @@ def train(
 
     model.train()
     while (fraction := session.fraction) < 1:
-        chosen = examples.next(model, session)
+        try:
+            chosen = examples.next(model, session)
+        except ValueError:  # a selector refuses scores that are not finite
+            session.check_weights()
+            raise
         with clock.span("train", synchronise=False):
             rate = learning_rate_factor(recipe.schedule, fraction, session.spent.steps)
-            set_learning_rate(optimizer, recipe.learning_rate * methods.learning_rate(fraction, rate))
+            session.rate = recipe.learning_rate * methods.learning_rate(fraction, rate)
+            set_learning_rate(optimizer, session.rate)
             batch = chosen.fetch()
             part, factor = parallel.part_of(len(chosen.indices))
             indices = chosen.indices[part]  # [b], this process's
@@ -93,12 +99,14 @@ def train(
                 on_batch(indices)
             examples.observe(indices, losses, loss)
         session.account(chosen)
+        session.watch(loss)
         examples.note(session, fraction, chosen.indices)
         session.evaluate_if_due()
         if on_progress is not None:
             on_progress(session.fraction)
         session.save_if_due()
 
+    session.look()
     if ema is not None:
         model.load_state_dict(ema.state_dict())
     return session

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from scrimp.cost import Cost
+from scrimp.data.digests import check_digest
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.methods.pairs import Embedded
@@ -28,12 +29,19 @@ class Reference:
 def read_reference(
     folder: Path, build: Callable[[], TwoTowers], live: bool, device: torch.device
 ) -> tuple[Reference, Cost, str]:
-    """A reference, its cost and its digest: its embeddings of the pool, or where `live` a model with its weights."""
+    """A reference, its cost and its digest: its embeddings of the pool, or where `live` a model with its weights.
+
+    Raises ScrimpError for a file that is not the one that the reference's summary speaks of.
+    """
+    command = f"scrimp reference {folder.parents[1].name} {folder.name} --scale {folder.parents[2].name}"
     if not (folder / "summary.json").exists():
-        study, name, scale = folder.parents[1].name, folder.name, folder.parents[2].name
-        raise ScrimpError(f"{folder} holds no reference: run `scrimp reference {study} {name} --scale {scale}` first")
-    summary = read_json(folder / "summary.json")
+        raise ScrimpError(f"{folder} holds no reference: run `{command}` first")
+    summary, again = read_json(folder / "summary.json"), f"delete {folder} and run `{command}` again"
+    if "embeddings_digest" not in summary:
+        raise ScrimpError(f"{folder / 'summary.json'} is an earlier version's, without digests; {again}")
     cost, digest = Cost(**summary["cost"]), summary["digest"]
+    name = "model" if live else "embeddings"
+    check_digest(folder / f"{name}.safetensors", digest if live else summary["embeddings_digest"], again)
     try:
         if live:
             model = build()
@@ -41,6 +49,6 @@ def read_reference(
             return Reference(model=model.eval()), cost, digest
         embedded = load_file(folder / "embeddings.safetensors", device=str(device))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise ScrimpError(f"{folder} is damaged ({error}); delete it and run its stage again") from error
+        raise ScrimpError(f"{folder / name}.safetensors does not fit the model ({error}); {again}") from error
     cached = Embedded(embedded["image"], embedded["text"], summary["scale"], summary["bias"])
     return Reference(cached), cost, digest

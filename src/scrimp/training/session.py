@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from scrimp.cost import Cost
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.methods.combined import Methods
+from scrimp.records import Diverged
 from scrimp.training import parallel
 from scrimp.training.budget import Budget, Spent
 from scrimp.training.checkpoint import load_checkpoint, save_checkpoint
@@ -25,6 +27,16 @@ if TYPE_CHECKING:
     from scrimp.tasks.base import Task
 
 State = tuple[Path, str]  # a checkpoint's file and the key that it must have
+LOSSES_AT_ONCE = 32  # steps whose losses are looked at together where a look has the processor wait for a GPU
+
+
+class DivergedError(ScrimpError):
+    """A run's numbers ceased to be finite. `session` is what it was until then."""
+
+    def __init__(self, end: Diverged, session: Session | None = None) -> None:
+        super().__init__(f"diverged at step {end.step}, learning rate {end.learning_rate:.4g}: {end.what}")
+        self.end = end
+        self.session = session
 
 
 @dataclass
@@ -70,6 +82,8 @@ class Session:
     on_progress: Callable[[float], None] | None = None
     trace: Trace = field(default_factory=Trace)
     evaluated: int = 0
+    rate: float = 0.0  # the last step's learning rate
+    unseen: list[tuple[int, float, Tensor]] = field(default_factory=list)  # steps with their rates and losses
 
     def __post_init__(self) -> None:
         self.saved_at = time.monotonic()
@@ -111,14 +125,57 @@ class Session:
         self.spent.seconds = earlier.seconds + clock["train"] + clock["selection"]
         self.spent.cpu_seconds = earlier.cpu_seconds + clock.cpu("train") + clock.cpu("selection")
 
+    # --- whether it is still a run ---
+    def watch(self, loss: Tensor) -> None:
+        """Look at the loss of the step that was accounted last, on a GPU at many together; DivergedError if not finite."""
+        at_once = loss.device.type == "cpu"
+        if at_once and parallel.world_size() == 1 and math.isfinite(float(loss)):
+            return
+        self.unseen.append((self.spent.steps, self.rate, loss))
+        if at_once or len(self.unseen) >= LOSSES_AT_ONCE:
+            self.look()
+
+    def look(self) -> None:
+        """Look at the losses that were not looked at; every process of several comes to the same end."""
+        if not self.unseen:
+            return
+        losses = torch.stack([loss.float() for _, _, loss in self.unseen])
+        bad = parallel.summed((~losses.isfinite()).float())
+        (steps, rates, _), found = zip(*self.unseen, strict=True), bad.tolist()
+        self.unseen.clear()
+        if any(found):
+            at = next(place for place, count in enumerate(found) if count)
+            what = f"the loss is {float(losses[at])}"
+            raise DivergedError(Diverged(step=steps[at], learning_rate=rates[at], what=what), self)
+
+    def must_be_finite(self, metrics: Mapping[str, float]) -> None:
+        """Raise DivergedError where a measured number is not finite."""
+        for name, value in metrics.items():
+            if not math.isfinite(value):
+                raise self._diverged(f"{name} is {value}")
+
+    def check_weights(self) -> None:
+        """Raise DivergedError where a weight is not finite: scores that are no numbers come from such."""
+        if not self.has_finite_weights():
+            raise self._diverged("a weight is not finite")
+
+    def has_finite_weights(self) -> bool:
+        return all(bool(weight.isfinite().all()) for weight in self.model.parameters())
+
+    def _diverged(self, what: str) -> DivergedError:
+        return DivergedError(Diverged(step=self.spent.steps, learning_rate=self.rate, what=what), self)
+
     # --- what is due ---
     def evaluate_if_due(self) -> None:
         due = math.floor(self.fraction * self.times + 1e-9)
         if self.evaluate is None or not self.evaluated < due < self.times:
             return
+        self.look()
         self.evaluated = due
         with self.clock.span("evaluation"):
-            self.trace.note(**self.evaluate(self.ema or self.model), **self.last_loss())
+            found = self.evaluate(self.ema or self.model)
+            self.must_be_finite(found)
+            self.trace.note(**found, **self.last_loss())
 
     def last_loss(self) -> dict[str, float]:
         """The last step's loss, for tasks that note it beside evaluations."""
@@ -139,6 +196,8 @@ class Session:
 
     # --- and resumed ---
     def _write(self, path: Path, key: str) -> None:
+        if not self.has_finite_weights():
+            return  # nobody shall go on from it; the next loss ends the run
         groups = {
             "model": self.model.state_dict(),
             "optimizer": optimizer_tensors(self.optimizer),
@@ -164,7 +223,9 @@ class Session:
         if state is None and start is not None:
             state = load_checkpoint(*start)
             if state is None:
-                raise ScrimpError(f"{start[0]} is not there, or was left by another run than the one this cooldown is of")
+                raise ScrimpError(
+                    f"{start[0]} is not there, is damaged, or was left by another run than the one this cooldown is of"
+                )
         if state is None:
             return
         tensors, progress = state

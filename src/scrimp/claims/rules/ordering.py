@@ -37,16 +37,18 @@ class Ordering(Effect):
         """
         import numpy as np
 
-        from scrimp.claims.evidence import Evidence, observations
-        from scrimp.claims.statistics import CONFIDENCE, Interval, mean_interval
+        from scrimp.claims.evidence import Evidence, comparable, interval_of, observations
+        from scrimp.claims.statistics import CONFIDENCE, Interval
 
         arms = [runs.arm(name) for name in self.arms]
         seeds, notes = runs.paired_seeds(arms)
         sign, _, _ = side(claim.direction)
-        leads = [np.array(runs.differences(arms[0], rival, seeds, claim.metric)) for rival in arms[1:]]  # (seeds,) each
+        rows = [runs.differences(arms[0], rival, seeds, claim.metric) for rival in arms[1:]]
+        seeds, rows, more = comparable(seeds, rows)
+        notes, leads = [*notes, *more], [np.array(row) for row in rows]  # (seeds,) each
         step = runs.resolution(arms, seeds, claim.metric)
-        plain = [mean_interval(sign * lead, step=step) for lead in leads]
-        shared = [mean_interval(sign * lead, 1 - (1 - CONFIDENCE) / len(leads), step=step) for lead in leads]
+        plain = [interval_of((sign * lead).tolist(), step=step) for lead in leads]
+        shared = [interval_of((sign * lead).tolist(), 1 - (1 - CONFIDENCE) / len(leads), step=step) for lead in leads]
         # numpy's minimum: one rival without an interval leaves none.
         worse = sign * float(np.min([interval.low for interval in plain]))
         better = sign * float(np.min([interval.high for interval in shared]))

@@ -37,17 +37,17 @@ class Reduction(Effect):
         return f"Share of {self.axis} saved, 1 - {self.method} / {self.baseline}, paired by seed"
 
     def measure(self, claim: Claim, runs: Runs) -> Evidence:
-        from scrimp.claims.evidence import Evidence, observations
-        from scrimp.claims.statistics import mean_interval
+        from scrimp.claims.evidence import Evidence, comparable, interval_of, observations
         from scrimp.runs import unit
 
         arms = [runs.arm(self.method), runs.arm(self.baseline)]
         seeds, notes = runs.paired_seeds(arms)
         costs = [(runs.cost(arms[0], seed, self.axis), runs.cost(arms[1], seed, self.axis)) for seed in seeds]
-        values = [1 - method / baseline for method, baseline in costs]
+        seeds, (values,), more = comparable(seeds, [[1 - method / baseline for method, baseline in costs]])
+        notes = [*notes, *more]
         points = observations(arms[0], seeds, values)
         step = unit(self.axis) / min(baseline for _, baseline in costs)
-        return Evidence(mean_interval(values, step=step), points, arms, runs.run_commands(arms, seeds), notes)
+        return Evidence(interval_of(values, step=step), points, arms, runs.run_commands(arms, seeds), notes)
 
     @property
     def plantable(self) -> bool:

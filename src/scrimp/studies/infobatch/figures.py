@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import MAIN_SEPARATOR, Workspace
-from scrimp.records import read_curves
+from scrimp.records import read_curves, read_table
 from scrimp.studies import figure, table
 from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_sweep, speedups_figure
 from scrimp.studies.plotting import PALETTE, PUBLISHED, canvas, error_bar
@@ -205,7 +205,7 @@ def transfer(workspace: Workspace, scale: str) -> Figure:
 @figure("overhead")
 def overhead(workspace: Workspace, scale: str) -> Figure:
     """Seconds of selection per epoch against the size of the data, with the published overhead."""
-    table = pd.read_parquet(workspace.results(scale, STUDY) / "probes" / "overhead.parquet")
+    table = read_table(workspace.results(scale, STUDY) / "probes" / "overhead.parquet")
     drawn, (axes,) = canvas(width=6, height=4)
     mean = table.groupby("size")[["prune", "shuffle", "upkeep", "seconds"]].median()
     for part, color in (("prune", "#D55E00"), ("shuffle", "#0072B2"), ("upkeep", "#009E73"), ("seconds", "#000000")):
@@ -220,7 +220,7 @@ def overhead(workspace: Workspace, scale: str) -> Figure:
 @figure("gradient-bias")
 def gradient_bias(workspace: Workspace, scale: str) -> Figure:
     """Distance of the mean pruned gradient from the full one against the number of prunings averaged."""
-    table = pd.read_parquet(workspace.results(scale, STUDY) / "probes" / "gradient-bias.parquet")
+    table = read_table(workspace.results(scale, STUDY) / "probes" / "gradient-bias.parquet")
     drawn, (axes,) = canvas(width=6, height=4)
     for rescale, color, name in ((True, "#D55E00", "with rescaling"), (False, "#999999", "without rescaling")):
         rows = table[table["rescale"] == rescale]

@@ -15,7 +15,7 @@ from PIL import Image
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import Workspace
 from scrimp.files import read_json
-from scrimp.records import read_curves
+from scrimp.records import read_curves, read_table
 from scrimp.studies import figure, table
 from scrimp.studies.comparison import Comparison, curves_figure, draw_differences, draw_sweep, speedups_figure
 from scrimp.studies.jest.probes import PUBLISHED_SIZE, at_size
@@ -60,7 +60,7 @@ def _load(workspace: Workspace, scale: str, amortised: bool = True) -> Compariso
 
 
 def _probe(workspace: Workspace, scale: str, name: str) -> pd.DataFrame:
-    return pd.read_parquet(workspace.results(scale, STUDY) / "probes" / f"{name}.parquet")
+    return read_table(workspace.results(scale, STUDY) / "probes" / f"{name}.parquet")
 
 
 def _published(workspace: Workspace, figure_name: str, series: str) -> pd.DataFrame:

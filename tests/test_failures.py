@@ -1,0 +1,111 @@
+"""What fails for want of space, permission or memory, or on a torn file, says so in a sentence and exits with status 2."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+
+from scrimp import cli
+from scrimp.config import Workspace
+from scrimp.errors import ScrimpError, trouble
+from scrimp.files import held, read_json
+from scrimp.records import read_curves, read_summary, read_table
+from scrimp.stages.run import run_arm
+from scrimp.tracking import must_be_free, ui
+
+LACKS = [
+    (OSError(errno.ENOSPC, "No space left on device", "results/a"), "results/a: No space left on device: free some space"),
+    (OSError(errno.EROFS, "Read-only file system", "results/a"), "results/a: Read-only file system: mend the permissions"),
+    (PermissionError(errno.EACCES, "Permission denied", "results/a"), "results/a: Permission denied: mend the permissions"),
+    (OSError(errno.ENOSPC, "No space left on device"), "a file: No space left on device: free some space"),
+    (MemoryError(), "the memory does not suffice"),
+    (
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried ..."),
+        "the memory does not suffice",
+    ),
+    (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB"), "the memory does not suffice"),
+]
+
+
+@pytest.mark.parametrize(("error", "sentence"), LACKS, ids=[type(error).__name__ + told[:20] for error, told in LACKS])
+@pytest.mark.parametrize("verb", ["list", "check"])
+def test_what_the_machine_lacks_is_told_whatever_the_stage(
+    tiny: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+    sentence: str,
+    verb: str,
+) -> None:
+    def lacking(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("scrimp.listing.listing", lacking)
+    monkeypatch.setattr("scrimp.listing.check_config", lacking)
+    monkeypatch.setattr(sys, "argv", ["scrimp", verb])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {sentence}")
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError(errno.ENOENT, "No such file", "x")])
+def test_a_fault_of_the_program_keeps_its_traceback(error: Exception) -> None:
+    assert trouble(error) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(40) + b"PAR1", b"torn"])
+def test_torn_parquet_is_named(tiny: Workspace, content: bytes) -> None:
+    folder = tiny.run_folder("smoke", "tiny", "full", 0)
+    folder.mkdir(parents=True)
+    (folder / "summary.json").write_text("{}")
+    (folder / "curve.parquet").write_bytes(content)
+    for read in (lambda: read_table(folder / "curve.parquet"), lambda: read_curves(tiny, "smoke", "tiny")):
+        with pytest.raises(ScrimpError, match=r"seed0/curve\.parquet is missing or damaged .*; delete it and run its stage"):
+            read()
+
+
+def test_a_summary_of_something_else_is_named(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").write_text('{"study": "s"}')
+    with pytest.raises(ScrimpError, match=r"summary\.json: arm: Field required"):
+        read_summary(tmp_path)
+
+
+def test_json_nested_beyond_reason_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[" * 10**5)
+    with pytest.raises(ScrimpError, match=r"a\.json is not valid JSON .*delete it"):
+        read_json(tmp_path / "a.json")
+
+
+def test_results_that_cannot_be_written_to_are_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "results").touch()  # as a read-only folder: nothing can be made in it
+    told = r"cannot write in .*results/checkpoints: .*; mend the folder's permissions"
+    with pytest.raises(ScrimpError, match=told), held(tmp_path / "results" / "checkpoints" / "run.lock"):
+        pytest.fail("held")
+
+
+def test_a_second_run_of_one_arm_and_seed_leaves_with_a_word(tiny: Workspace) -> None:
+    lock = tiny.checkpoint("smoke", "tiny", "full", 0).with_suffix(".lock")
+    with held(lock), pytest.raises(ScrimpError, match=r"another process is at the same work .*: wait for it, or stop it"):
+        run_arm(tiny, "tiny", "full", 0, "smoke")
+    assert not tiny.run_folder("smoke", "tiny", "full", 0).exists()
+
+
+def test_a_port_that_is_taken_is_told(tiny: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "execv", lambda *_: pytest.fail("started"))
+    (tiny.root / "results" / "mlflow").mkdir(parents=True)
+    (tiny.root / "results" / "mlflow" / "mlflow.db").touch()
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ScrimpError, match=rf"port {port} of this machine cannot be had .*`scrimp ui --port {port + 1}`"):
+            ui(tiny, port)
+    must_be_free(port)

@@ -1,0 +1,85 @@
+"""Long work without a terminal logs a line every half minute, and leaves a note for as long as it goes on."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from scrimp import progress
+from scrimp.config import Workspace
+from scrimp.progress import BEAT_EVERY, Pace, beating, line, shown
+from scrimp.stages.run import run_arm
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    found = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", found)
+    return found
+
+
+def test_a_line_every_thirty_seconds(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = io.StringIO()  # no terminal
+    monkeypatch.setattr(sys, "stderr", log)
+    with shown("full seed 0") as tell:
+        for second in range(100):
+            clock.now = 1000.0 + second
+            tell("training, test_accuracy 71.25", 0.2 + second / 1000)
+    assert log.getvalue().splitlines() == [
+        "full seed 0: training, test_accuracy 71.25, 23.0%, 6 % a minute, 13 min left",
+        "full seed 0: training, test_accuracy 71.25, 26.0%, 6 % a minute, 12 min left",
+        "full seed 0: training, test_accuracy 71.25, 29.0%, 6 % a minute, 12 min left",
+    ]
+
+
+def test_the_pace_is_this_process_s_own() -> None:
+    pace = Pace()
+    assert pace.rate(0.5, 10.0) == 0  # it went on from a half: nothing is known yet
+    assert pace.rate(0.6, 20.0) == pytest.approx(0.01)
+    assert pace.rate(0.1, 30.0) == 0  # another stage begins anew
+    assert line("run", "scoring", 0.1, 0.0) == "run: scoring, 10.0%"
+
+
+def test_a_note_is_there_while_the_work_goes_on(tmp_path: Path, clock: Clock) -> None:
+    path, told = tmp_path / "a" / "seed0.progress.json", []
+    with beating(path, lambda *what: told.append(what)) as tell:
+        tell("training", 0.1)
+        clock.now += BEAT_EVERY - 1
+        tell("training", 0.2)
+        assert json.loads(path.read_text())["fraction"] == 0.1
+        clock.now += 1
+        tell("training", 0.25)
+        note = json.loads(path.read_text())
+    assert (note["fraction"], note["rate"]) == (0.25, pytest.approx(0.15 / BEAT_EVERY))
+    assert told == [("training", 0.1), ("training", 0.2), ("training", 0.25)]
+    assert not path.exists()
+
+
+def test_a_run_tells_the_metric_that_it_measured_last_and_sweeps(tiny: Workspace) -> None:
+    stages: list[str] = []
+    left = [
+        tiny.checkpoint("smoke", "tiny", "full", 0).with_name(".seed0.safetensors.1.tmp"),
+        tiny.run_folder("smoke", "tiny", "full", 0) / ".curve.parquet.1.tmp",
+    ]
+    for path in left:
+        path.parent.mkdir(parents=True)
+        path.touch()
+    run_arm(tiny, "tiny", "full", 0, "smoke", on_progress=lambda stage, fraction: stages.append(stage))
+    assert stages[0] == "training"
+    assert stages[-1].startswith("training, test_accuracy ")
+    assert not any(path.exists() for path in left)
+    assert not tiny.checkpoint("smoke", "tiny", "full", 0).with_suffix(".progress.json").exists()

@@ -1,0 +1,145 @@
+"""`scrimp status`: counts, FLOPs planned and spent, time left and failures, all by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from rich.console import Console
+
+from scrimp import cli, status
+from scrimp.config import Workspace
+from scrimp.files import write_json
+from scrimp.records import Diverged, Meters, Summary
+
+ARMS = ["full", "full-x0.5", "random-50", "rs2-50"]
+
+
+@pytest.fixture
+def planned(tiny: Workspace) -> Workspace:
+    """Four arms with two seeds each."""
+    path = tiny.root / "config" / "studies" / "tiny" / "study.yaml"
+    study = yaml.safe_load(path.read_text())
+    workloads = study["scales"]["smoke"]["workloads"]
+    del workloads["vit"]
+    workloads["colours"]["arms"] = ARMS
+    path.write_text(yaml.safe_dump(study))
+    return tiny
+
+
+def finish(workspace: Workspace, arm: str, seed: int, flops: float, diverged: Diverged | None = None) -> None:
+    spent = {"flops": flops, "flops_train": flops, "seconds": flops / 10, "seconds_train": flops / 10}
+    summary = Summary(
+        study="tiny",
+        arm=arm,
+        seed=seed,
+        scale="smoke",
+        config=workspace.study("tiny").run_spec("smoke", arm),
+        config_digest="",
+        command="",
+        meters=Meters.nothing().model_copy(update=spent),
+        metrics={},
+        diverged=diverged,
+    )
+    write_json(workspace.run_folder("smoke", "tiny", arm, seed) / "summary.json", summary.model_dump(mode="json"))
+
+
+def note(workspace: Workspace, arm: str, seed: int, **changes: Any) -> None:
+    told = {"host": "here", "stage": "training", "fraction": 0.25, "rate": 0.01, "when": time.time(), **changes}
+    write_json(workspace.checkpoint("smoke", "tiny", arm, seed).with_suffix(".progress.json"), told)
+
+
+def log(workspace: Workspace, arm: str, seed: int, text: str) -> None:
+    path = workspace.root / "results" / "logs" / "smoke" / "tiny" / f"{arm}-seed{seed}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def filled(workspace: Workspace) -> Workspace:
+    finish(workspace, "full", 0, 1000.0)
+    note(workspace, "full", 1)
+    note(workspace, "full-x0.5", 0, when=time.time() - 3600)
+    log(workspace, "full-x0.5", 1, "full-x0.5 seed 1: training, 3.0%\n\x1b[31merror: the disk is full\x1b[0m\n\n")
+    log(workspace, "random-50", 0, "\n")  # begun by the workflow, and silent so far
+    finish(workspace, "rs2-50", 0, 40.0, Diverged(step=7, learning_rate=1.0, what="the loss is nan"))
+    return workspace
+
+
+def test_each_run_is_in_its_state(planned: Workspace) -> None:
+    jobs = {(job.arm, job.seed): job for job in status.survey(filled(planned), "smoke", ["tiny"])}
+    assert {key: job.state for key, job in jobs.items()} == {
+        ("full", 0): "done",
+        ("full", 1): "running",
+        ("full-x0.5", 0): "stopped",
+        ("full-x0.5", 1): "failed",
+        ("random-50", 0): "waiting",
+        ("random-50", 1): "waiting",
+        ("rs2-50", 0): "diverged",
+        ("rs2-50", 1): "waiting",
+    }
+    assert jobs["full-x0.5", 1].words == "error: the disk is full"
+    assert jobs["full", 1].left == pytest.approx(75)  # at its pace
+    assert jobs["full-x0.5", 1].left == pytest.approx(50)  # half of what the other arm of its horizon took
+
+
+def test_flops_and_time_are_summed_up(planned: Workspace) -> None:
+    total = status.summed(status.survey(filled(planned), "smoke", ["tiny"]))
+    assert [total[state] for state in status.STATES] == [1, 1, 1, 1, 1, 3]
+    # full: two runs of 1000; full-x0.5: two of 500; random-50 twice and rs2-50 once of 1000; what diverged spent 40.
+    assert total["flops_planned"] == pytest.approx(2000 + 1000 + 3000 + 40)
+    assert total["flops_spent"] == pytest.approx(1000 + 250 + 125 + 40)
+    assert total["unknown"] == 0
+    # One at a time: 75 s of the running one, 75 (at its pace) and 50 of the shorter ones, 100 each of three.
+    assert total["seconds_left"] == pytest.approx(75 + 75 + 50 + 300)
+
+
+def test_before_the_first_run_ends_nothing_is_made_up(planned: Workspace) -> None:
+    total = status.summed(status.survey(planned, "smoke", ["tiny"]))
+    assert (total["runs"], total["waiting"], total["unknown"]) == (8, 8, 8)
+    assert total["seconds_left"] is None
+    shown = Console(width=160, record=True, file=io.StringIO())
+    shown.print(status.view(status.survey(planned, "smoke", ["tiny"]), "smoke"))
+    assert "not known yet" in shown.export_text()
+
+
+def test_the_verb_prints_what_failed_and_ends_a_watch_when_all_is_done(
+    planned: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    filled(planned)
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def scrimp(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["scrimp", *arguments])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert not left.value.code
+        return capsys.readouterr().out
+
+    told = scrimp("status")
+    assert "failed: tiny full-x0.5 seed 1: error: the disk is full" in told
+    assert "running: tiny full seed 1 on here: training, 25.0%, 1 min left" in told
+    assert "diverged: tiny rs2-50 seed 0: at step 7: the loss is nan" in told
+    content = json.loads(scrimp("status", "--json"))
+    assert content["all"]["failed"] == content["studies"]["tiny"]["failed"] == 1
+    assert len(content["runs"]) == 8
+
+    def finish_all(seconds: float) -> None:
+        for arm in ARMS:
+            for seed in (0, 1):
+                finish(planned, arm, seed, 1000.0)
+
+    monkeypatch.setattr(time, "sleep", finish_all)
+    scrimp("status", "--watch")
+
+
+def test_a_torn_note_is_none(planned: Workspace) -> None:
+    note(planned, "full", 0)
+    path = planned.checkpoint("smoke", "tiny", "full", 0).with_suffix(".progress.json")
+    Path(path).write_text("{")
+    assert status.survey(planned, "smoke", ["tiny"])[0].state == "waiting"
