@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from scrimp import scaling_cli
+from scrimp import audit_cli, scaling_cli
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 
@@ -33,6 +33,7 @@ kernels = typer.Typer(
 )
 app.add_typer(kernels, name="kernels")
 app.add_typer(scaling_cli.app, name="scaling")
+app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(audit_cli.audit)
 errors = Console(stderr=True, highlight=False)
 
 Scale = Annotated[str | None, typer.Option("--scale", help="smoke, mini, gpu or paper; default: config/config.yaml")]
