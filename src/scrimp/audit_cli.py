@@ -35,7 +35,7 @@ def audit(
     from scrimp.audit.folder import load, write_folder
     from scrimp.audit.plan import outline, pace_of, pilot_arms, resolution, words
     from scrimp.audit.verdict import conclude
-    from scrimp.audit.work import Interrupted, at_a_time, runs_left, snakemake, targets_of, work
+    from scrimp.audit.work import StoppedError, at_a_time, runs_left, snakemake, targets_of, work
     from scrimp.config import Workspace
     from scrimp.errors import ScrimpError
 
@@ -69,7 +69,7 @@ def audit(
             print(f"the plan is written: {folder}; the whole of it: the same command without --plan")
             return
         work(workspace, audited.name, snakemake(folder, count, context.args), design.arms(), design.seeds, pace, beside)
-    except Interrupted:
+    except StoppedError:
         print("interrupted; what is finished is judged, and the same command goes on", file=sys.stderr)
     except ScrimpError as error:
         failed = error

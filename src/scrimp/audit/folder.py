@@ -51,6 +51,17 @@ class Audited:
         return name_of(self.file.with_suffix(""))
 
     @property
+    def label(self) -> str:
+        """The metric in words."""
+        return metric_of(self.metric).label
+
+    @property
+    def unit(self) -> str:
+        """What follows a difference of the metric: ` points`, ` nats`, or nothing."""
+        unit = metric_of(self.metric).unit
+        return {"%": " points", "": ""}.get(unit, f" {unit}")
+
+    @property
     def time_axis(self) -> str:
         """The cost that time is read on: what a CPU computed, or what a GPU took."""
         return "cpu_seconds" if self.task.place.device.type == "cpu" else "seconds"
@@ -154,7 +165,7 @@ def claims_of(audited: Audited, design: Design) -> dict[str, Any]:
         "published_unit": "times",
         "direction": "higher",
     }
-    quality = {"published_unit": metric.unit.replace("%", "points"), "direction": better_side(audited.metric)}
+    quality = {"published_unit": audited.unit.strip(), "direction": better_side(audited.metric)}
     for claim in claims:
         if claim["rule"]["kind"] == "difference":
             claim |= quality

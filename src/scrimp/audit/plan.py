@@ -15,10 +15,11 @@ from scrimp.audit.design import Design, duration, sweep_arm
 from scrimp.audit.folder import SCALE, Audited
 from scrimp.claims.power import POWER
 from scrimp.config import Workspace
+from scrimp.config.training import Horizon
 from scrimp.measure.clock import Clock
 from scrimp.measure.hardware import peak_memory
 from scrimp.methods.combined import Methods
-from scrimp.metrics import better_side, metric_of
+from scrimp.metrics import better_side
 from scrimp.runs import Runs
 from scrimp.training.budget import Budget
 from scrimp.training.loop import train
@@ -68,7 +69,11 @@ def pace_of(audited: Audited, setup_seconds: float) -> Pace:
     task.measure(model, task.held_out[:1])
     evaluation = time.perf_counter() - begin
     full = Budget.of(
-        _whole(), length, task.examples, task.step_flops(recipe.batch_size) / recipe.batch_size, by_epochs=task.by_epochs
+        Horizon(epochs=1.0),
+        length,
+        task.examples,
+        task.step_flops(recipe.batch_size) / recipe.batch_size,
+        by_epochs=task.by_epochs,
     )
     per_epoch = math.ceil(task.examples / recipe.batch_size) if task.by_epochs else 1
     begin = time.perf_counter()
@@ -76,12 +81,6 @@ def pace_of(audited: Audited, setup_seconds: float) -> Pace:
     start = time.perf_counter() - begin + setup_seconds
     whole = max(1, math.ceil(full.amount * per_epoch))
     return Pace(whole, spent / count, evaluation, length.evaluations, start, peak_memory(task.place.device))
-
-
-def _whole():  # type: ignore[no-untyped-def]  # a horizon of the full recipe
-    from scrimp.config.training import Horizon
-
-    return Horizon(epochs=1.0)
 
 
 # --------------------------------------------------------------------------------------------------------------- a pilot
@@ -122,16 +121,14 @@ def resolution(workspace: Workspace, audited: Audited, design: Design) -> Resolu
 
 def words(resolved: Resolution, audited: Audited, design: Design) -> list[str]:
     """What a pilot says, for the plan."""
-    metric = metric_of(audited.metric)
-    unit = {"%": " points", "": ""}.get(metric.unit, f" {metric.unit}")
-    lines = [f"{design.seeds} seeds show a loss of {resolved.loss:.2g}{unit} of {metric.label} in {POWER:.0%} of all audits"]
+    lines = [
+        f"{design.seeds} seeds show a loss of {resolved.loss:.2g}{audited.unit} of {audited.label} in {POWER:.0%} of all audits;"
+    ]
     if resolved.speedup is None:
-        lines.append(
-            "no speedup can be sized: the plain recipe gains nothing, beyond its noise, from twice its shortest length"
-        )
+        lines.append("no speedup can be sized: the plain recipe gains nothing, beyond its noise, from a longer pilot")
     else:
         lines.append(
-            f"and a speedup of {resolved.speedup:.2f}x, as steep as the plain recipe is between its two shortest lengths; "
+            f"a speedup of {resolved.speedup:.2f}x too, as steep as the plain recipe is between its two shortest lengths; "
             "where it flattens out, only larger ones"
         )
     return lines

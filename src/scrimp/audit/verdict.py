@@ -44,8 +44,8 @@ class Effect(Closed):
 class MethodVerdict(Closed):
     """One method against the plain recipe. `speedup` is by axis, `quality` the method's metric minus the plain recipe's.
 
-    `seeds_needed` is how many seeds would find a speedup of 1.1x, and `hours_more` what those beyond the present would take; null
-    where the question is not open, or where no number of seeds that was tried is enough.
+    `seeds_needed` is how many seeds would find a speedup of 1.1x, and `hours_more` what those beyond the present would take;
+    null where the question is not open, or where no number of seeds that was tried is enough.
     """
 
     arm: str
@@ -159,7 +159,7 @@ def sentence(
     label: str, result: ClaimResult, quality: Effect, audited: Audited, seeds_needed: int | None, hours: float | None
 ) -> str:
     """One method's result: `RS2 50 %: 1.02x (0.91 to 1.14) in CPU time at equal accuracy: no saving shown; ...`."""
-    metric, axis = metric_of(audited.metric), AXES[audited.time_axis]
+    axis = AXES[audited.time_axis]
     if result.verdict == "not run":
         return f"{label}: nothing to say yet: {result.reason}"
     size = f"{_times(result.measured, result)} ({_between(result.low, result.high)})"
@@ -177,13 +177,10 @@ def sentence(
         elif hours is not None:
             more = f", {duration(hours)} more" if hours else ", as many as there are"
             what += f"; to find {WORTHWHILE}x takes {seeds_needed} seeds{more}"
-    unit = {"%": " points", "": ""}.get(metric.unit, f" {metric.unit}")
     beside = ""
     if quality.value is not None:
-        beside = (
-            f" At its full length: {quality.value:+.3g}{unit} ({_between(quality.low, quality.high)}) of {metric.label}."
-        )
-    return f"{label}: {size} in {axis} at equal {metric.label}: {what}.{beside}"
+        beside = f" At its full length: {quality.value:+.3g}{audited.unit} ({_between(quality.low, quality.high)}) of {audited.label}."
+    return f"{label}: {size} in {axis} at equal {audited.label}: {what}.{beside}"
 
 
 def _times(value: float | None, result: ClaimResult) -> str:
@@ -200,20 +197,16 @@ def _between(low: float | None, high: float | None) -> str:
 def recommendation(methods: list[MethodVerdict], points: list[SweepPoint], audited: Audited) -> str:
     """What to do: the method that saves most for sure, else a shorter recipe that is as good, else what there is."""
     saving = [m for m in methods if m.speedup[audited.time_axis].verdict in ("supported", "partly supported")]
-    axis, metric = AXES[audited.time_axis], metric_of(audited.metric)
+    axis = AXES[audited.time_axis]
     if saving:
         best = max(saving, key=lambda m: m.speedup[audited.time_axis].low or 0.0)
         low = best.speedup[audited.time_axis].low or 0.0
-        return (
-            f"Use {best.label}: it reaches its {metric.label} for at least {low:.2f} times less {axis} than the plain recipe "
-            "does (95 %)."
-        )
+        return f"Use {best.label}: the plain recipe takes at least {low:.2f} times its {axis} to the same {audited.label} (95 %)."
     shorter = _as_good(points, audited)
     if shorter is not None:
         margin = _margin(points, audited)
-        unit = {"%": " points", "": ""}.get(metric.unit, f" {metric.unit}")
         return (
-            f"Train the plain recipe for {shorter.share:g} of its length: it loses at most {margin:.2g}{unit} of {metric.label} "
+            f"Train the plain recipe for {shorter.share:g} of its length: it loses at most {margin:.2g}{audited.unit} of {audited.label} "
             f"(95 %; {shorter.difference or 0.0:+.2g} measured), and no method was shown to save more."
         )
     if not points:

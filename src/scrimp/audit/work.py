@@ -29,7 +29,7 @@ def targets_of(name: str, arms: Sequence[str], seeds: int) -> list[str]:
     return [f"results/{SCALE}/{name}/runs/{arm}/seed{seed}/summary.json" for arm in arms for seed in range(seeds)]
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """The user stopped the work; what is finished counts."""
 
 
@@ -38,7 +38,7 @@ def work(
 ) -> None:
     """Run a command in the workspace and say how far the runs of `shares`, by arm, are; what it prints goes to `audit.log`.
 
-    Raises Interrupted on control-C, ScrimpError where the command fails.
+    Raises StoppedError on control-C, ScrimpError where the command fails.
     """
     log = workspace.root / LOG
     with log.open("ab") as output:
@@ -47,7 +47,7 @@ def work(
             _watch(process, lambda: done_of(workspace, name, shares, seeds), shares, seeds, pace, at_a_time)
         except KeyboardInterrupt as stopped:
             process.wait()  # it had the signal too, and leaves whole files
-            raise Interrupted from stopped
+            raise StoppedError from stopped
     if process.returncode:
         raise ScrimpError(f"the workflow failed ({process.returncode}); its last lines:\n{_tail(log)}\nall of them: {log}")
 

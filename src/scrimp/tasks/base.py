@@ -19,8 +19,8 @@ A task of your own is one file with a subclass of `Task`; the key `task:` of a s
 Whatever selects by example, weighs examples, or changes batch size, rate or model then works on it. The rest has defaults
 that can be replaced: FLOPs are counted on a batch, examples are visited in whole epochs, nothing is augmented.
 
-`scrimp audit FILE` also wants the plain recipe, which a study would have in its `study.yaml`: the keys of a workload, and the
-metric that counts (the first that `evaluate` gives, if it is left out):
+`scrimp audit FILE` also wants the plain recipe, which a study would have in its `study.yaml`: the keys of a workload, and
+the metric that counts (the first that `evaluate` gives, if it is left out):
 
         plain = {"epochs": 20, "recipe": {"optimizer": "adamw", "learning_rate": 1e-3, "batch_size": 64}, "metric": "mse"}
 """
