@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from tar_worlds import SIDE, SMALL, a_pair, indexed, picture, scored, two_tars, write_tar
+from tar_worlds import SIDE, SMALL, Files, a_pair, indexed, picture, scored, two_tars, write_tar
 
 from scrimp.config import Workspace
 from scrimp.data import web_tars
@@ -84,6 +84,7 @@ def test_pairs_of_no_use_are_left_out_and_counted_by_reason(tmp_path: Path) -> N
     files |= {"two.jpg": picture(4), "two.png": picture(4), "two.txt": b"words"}
     files |= {"long.jpg": picture(5), "long.txt": b"a" * (web_tars.LARGEST_TEXT + 1)}
     files |= {"readme": b"?", "a/b.embedding.npy": b"?", "UPPER.JPG": picture(6), "UPPER.TXT": b"kept"}
+    files |= {"._UPPER.JPG": b"?", "UPPER.seg.png": picture(7), "UPPER.npy": b"?"}
     manifest = read_manifest(indexed(tmp_path / "web", [write_tar(tmp_path / "a.tar", files)]))
     assert sum(manifest["counts"].values()) == 12 + 1
     assert manifest["left_out"] == {
@@ -94,7 +95,60 @@ def test_pairs_of_no_use_are_left_out_and_counted_by_reason(tmp_path: Path) -> N
         "a caption that is not UTF-8": 1,
         "more than one picture": 1,
         "an endless caption": 1,
+        "neither picture nor caption": 2,
+        "a hidden file": 1,
     }
+
+
+def test_keys_may_have_dots(tmp_path: Path) -> None:
+    files: Files = {}
+    for key in [*(f"photo.{number:04d}" for number in range(6)), *(f"a.b/plain{number:04d}" for number in range(6))]:
+        files |= {f"{key}.jpg": picture(0, "JPEG"), f"{key}.txt": f"a caption of {key}".encode()}
+    table, skipped = index_tar(write_tar(tmp_path / "a.tar", files), Options())
+    assert len(table) == 12
+    assert table["key"].tolist()[:2] == ["photo.0000", "photo.0001"]
+    assert table["caption"][6] == "a caption of a.b/plain0000"
+    assert not skipped
+
+
+def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path: Path) -> None:
+    files = {"a.jpg": picture(0), "a.txt": "\ufeffa dog".encode(), "b.jpg": picture(1), "b.txt": "\ufeff".encode()}
+    table, skipped = index_tar(write_tar(tmp_path / "a.tar", files), Options())
+    assert table["caption"].tolist() == ["a dog"]
+    assert skipped == {"an empty caption": 1}
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"fit": ' + b"9" * 400 + b"}",
+        b'{"fit": ' + b"9" * 10_000 + b"}",
+        b'{"fit": true}',
+        b'{"fit": NaN}',
+        b'{"url": "http://\\ud800.example/"}',
+    ],
+    ids=["nested", "large number", "endless number", "bool", "nan", "half a character"],
+)
+def test_odd_json_is_the_fault_of_one_pair_alone(tmp_path: Path, told: bytes) -> None:
+    files = {"a.jpg": picture(0), "a.txt": b"one", "a.json": told}
+    files |= {"b.jpg": picture(1), "b.txt": b"two", "b.json": b'{"fit": 0.5, "url": "http://some.example/"}'}
+    table, skipped = index_tar(write_tar(tmp_path / "a.tar", files), Options(score="fit", curated_from=0.3))
+    assert table["score"].isna().tolist() == [True, False]
+    assert table["set"][1] == "some.example"
+    assert not skipped
+    table.to_parquet(tmp_path / "table.parquet")
+
+
+def test_a_name_that_is_no_unicode_is_spelled_out(tmp_path: Path) -> None:
+    names = [b"caf\xe9.jpg".decode(errors="surrogateescape"), b"caf\xe9.txt".decode(errors="surrogateescape")]
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
+        for name, content in zip(names, (picture(0), b"a small cafe"), strict=True):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    table, _ = index_tar(tmp_path / "a.tar", Options())
+    assert table["key"].tolist() == ["caf\\udce9"]
 
 
 def test_a_damaged_json_costs_a_pair_nothing_but_its_score(tmp_path: Path) -> None:

@@ -303,6 +303,34 @@ def test_sizes_are_whole_numbers(super_batch: int, ratio: float, chunks: int, si
 
 
 # --------------------------------------------------------------------------------------------------------------- bad input
+def test_a_clip_model_has_no_bias() -> None:
+    learner, reference = (model(12, 4, seed) for seed in (1, 2))
+    without = [(*each[:3], None) for each in (learner, reference)]
+    # A bias cancels in the softmax loss, so that of 7 chooses as none does.
+    shifted = [each._replace(bias=7.0) for each in (learner, reference)]
+    for choice in ("top-k", "independent"):
+        chosen = [
+            jest.select(*both, 4, choice=choice, loss="softmax", generator=seeded()).tolist()  # type: ignore[arg-type]
+            for both in (without, shifted)
+        ]
+        assert chosen[0] == chosen[1]
+    with pytest.raises(ValueError, match=r"the learner's bias is None, as a CLIP.*loss=\"softmax\".*a bias of 0\.0"):
+        jest.select(*without, 4, 2, generator=seeded())
+    with pytest.raises(ValueError, match="the reference's bias is None"):
+        jest.select(learner, without[1], 4, 2, generator=seeded())
+
+
+def test_embeddings_of_other_lengths_are_an_error_with_a_switch() -> None:
+    good = model(10, 4, 0)
+    long = good._replace(image=3 * good.image)
+    with pytest.raises(ValueError, match=r"the reference's image embeddings are not of length 1 \(row \d has 3\)"):
+        jest.select(good, long, 4, 2, generator=seeded())
+    # Thrice as long at a third of the scale is the same model.
+    same = long._replace(scale=good.scale / 3)
+    both = [jest.select(good, one, 4, 2, generator=seeded(), unit=False).tolist() for one in (good, same)]
+    assert both[0] == both[1]
+
+
 def test_bad_input_says_which() -> None:
     good = model(10, 4, 0)
     spoilt = Embedded(good.image, good.text.clone(), good.scale, good.bias)

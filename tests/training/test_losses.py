@@ -123,3 +123,22 @@ def test_a_block_bounds_what_is_made() -> None:
 def test_shapes_that_are_no_pairs_are_told(image: tuple[int, ...], text: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="two matrices"):
         sigmoid_loss(torch.zeros(image), torch.zeros(text), 1.0, 0.0)
+
+
+def test_a_model_without_a_bias_is_told_what_to_do() -> None:
+    image, text = embeddings(4, 3, 0)
+    with pytest.raises(ValueError, match=r"the model's bias is None, as a CLIP model's is.*a bias of 0\.0"):
+        sigmoid_loss(image, text, 10.0, None)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_embeddings_of_other_lengths_are_an_error_with_a_switch(dtype: torch.dtype) -> None:
+    image, text = (part.detach() for part in embeddings(40, 16, 0, dtype))
+    long = text.clone()
+    long[3] *= 1.5
+    with pytest.raises(ValueError, match=r"the model's text embeddings are not of length 1 \(row 3 has 1\.5\).*unit=False"):
+        sigmoid_loss(image, long, 2.0, -1.0)
+    loss = sigmoid_loss(image, long, 2.0, -1.0, unit=False).item()
+    assert loss == pytest.approx(
+        dense(image.double(), long.double(), torch.tensor(2.0), torch.tensor(-1.0)).item(), rel=0.02
+    )

@@ -47,7 +47,7 @@ class UrlSource(UrlFile):
 
 
 class FolderSource(Closed):
-    """A user's own folder, given by `scrimp shard NAME --path FOLDER`: `SPLIT/CLASS/*.{jpg,jpeg,png}`, or COCO's."""
+    """A user's own folder, given by `scrimp shard NAME --path FOLDER`: `SPLIT/CLASS/*.{jpg,png,webp,...}`, or COCO's."""
 
     kind: Literal["folder"]
     obtain: str = Field(description="how a user comes by the data")

@@ -22,7 +22,8 @@ from scrimp.errors import ScrimpError
 from scrimp.files import replacing
 from scrimp.seeding import derived_generator
 
-FORMATS = ("JPEG", "PNG", "WEBP")  # whatever a file is called: some of Pillow's readers run other programs
+# Whatever a file is called: some of Pillow's readers run other programs.
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF")
 # What Pillow raises for bytes that are no whole picture, or for one too large to be one.
 CORRUPT = (
     UnidentifiedImageError,
@@ -32,6 +33,9 @@ CORRUPT = (
     ValueError,
     EOFError,
     struct.error,
+    ArithmeticError,
+    LookupError,
+    TypeError,
 )
 Visit = tuple[Tensor, Tensor]
 Part = Callable[[int], tuple[slice, float]]  # see training/parallel.py
@@ -158,8 +162,9 @@ def _mapped(cache: Path) -> Tensor:
 def _decoded(folder: Path, samples: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.uint8]]:
     pixels = np.empty(0, dtype=np.uint8)
     encoded = read_images(folder, samples)
-    for row, (image, shard, index) in enumerate(zip(encoded, samples["shard"], samples["index"], strict=True)):
-        picture = np.asarray(decode(image, folder / shard, index))
+    places = zip(encoded, samples["shard"], samples["index"], names_of(samples), strict=True)
+    for row, (image, shard, index, name) in enumerate(places):
+        picture = np.asarray(decode(image, folder / shard, index, name))
         if row == 0:
             pixels = np.empty((len(samples), *picture.shape), dtype=np.uint8)
         elif picture.shape != pixels.shape[1:]:
@@ -170,22 +175,52 @@ def _decoded(folder: Path, samples: pd.DataFrame) -> np.ndarray[Any, np.dtype[np
     return pixels
 
 
-def decode(encoded: bytes, shard: Path, index: int) -> Image.Image:
-    """An encoded picture as RGB; one that does not decode is an error that names its shard and the remedy."""
+def decode(encoded: bytes, shard: Path, index: int, name: str = "") -> Image.Image:
+    """An encoded picture as RGB; one that does not decode is an error that names its shard and the remedy.
+
+    `name` is CLASS/FILE where the picture was copied from a folder of the user's own: then that file is to be mended.
+    """
     try:
         return as_rgb(encoded)
     except CORRUPT as error:
+        folder = shard.resolve().parent
+        if name:
+            raise ScrimpError(
+                f"picture {name} (image {index} in {shard}) cannot be decoded ({error}): mend or remove that file in your "
+                f"own folder, and run `scrimp shard {folder.name} --path FOLDER` again, which mends a damaged shard too"
+            ) from error
         raise ScrimpError(
-            f"image {index} in {shard} is corrupt ({error}); delete {shard.resolve().parent} "
-            f"and run `scrimp shard {shard.parent.name}` again"
+            f"image {index} in {shard} is corrupt ({error}); delete {folder} and run `scrimp shard {folder.name}` again"
         ) from error
 
 
+def names_of(samples: pd.DataFrame) -> list[str]:
+    """CLASS/FILE of pictures that were copied from a user's folder, "" for others; rows of `samples.parquet`."""
+    if not {"class_name", "name"} <= set(samples.columns) or "set" in samples.columns:
+        return [""] * len(samples)
+    return list(samples["class_name"] + "/" + samples["name"])
+
+
 def as_rgb(encoded: bytes) -> Image.Image:
-    """An encoded picture, decoded to its end, as RGB; raises one of CORRUPT where that fails."""
+    """An encoded picture, decoded to its end, as RGB; raises one of CORRUPT where that fails.
+
+    Transparent pictures are laid on white. Greys of 16 bits are scaled to 8. ValueError for wider numbers, whose range
+    no one states. Of several frames the first counts.
+    """
     image = Image.open(io.BytesIO(encoded), formats=FORMATS)
     image.load()  # here, where what is wrong with it can be told
-    return image if image.mode == "RGB" else image.convert("RGB")  # which would copy
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image  # converting would copy
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        # Pillow would clip at 255, which leaves white.
+        return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ValueError(f"its pixels are numbers of 32 bits (mode {image.mode}): save it with 8 or 16 bits a channel")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema()[0] < 255:
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def augmented(pixels: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:

@@ -80,6 +80,7 @@ def shard(workspace: Workspace, name: str, local_path: Path | None = None) -> Pa
         if dataset.builder == "coco":
             details, schema = coco.build(archive, parse_model(dataset.options, coco.Options, where), writer), coco.SCHEMA
         elif isinstance(dataset.source, FolderSource):
+            parse_model(dataset.options, Closed, where)  # it takes none
             details, schema = image_folder.build(archive, dataset.source, writer), LABELLED_SCHEMA
         elif dataset.builder == "icons":
             options = parse_model(dataset.options, icons.Options, where)

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from scrimp.config import Augmentation
-from scrimp.data.loading import Images, Part, Visit, decode
+from scrimp.data.loading import Images, Part, Visit, decode, names_of
 from scrimp.data.shards import read_images, read_manifest, read_samples
 from scrimp.errors import ScrimpError
 from scrimp.seeding import derived_generator
@@ -72,7 +72,11 @@ class ShardedImages:
             num_workers=self.workers,
             pin_memory=self.device.type == "cuda",
         )
-        yield from loader
+        try:
+            yield from loader
+        except ScrimpError as error:
+            # A loader puts a worker's whole traceback into the message; what the worker said is behind the last name.
+            raise ScrimpError(str(error).rsplit(f"{ScrimpError.__name__}: ", 1)[-1].strip()) from None
 
 
 class _Pictures(Dataset[tuple[int, Tensor]]):
@@ -87,7 +91,8 @@ class _Pictures(Dataset[tuple[int, Tensor]]):
     def __getitem__(self, index: int) -> tuple[int, Tensor]:
         row = self.rows.iloc[index : index + 1]
         (encoded,) = read_images(self.folder, row)
-        picture = decode(encoded, self.folder / row["shard"].iloc[0], index)
+        shard, number = self.folder / row["shard"].iloc[0], int(row["index"].iloc[0])
+        picture = decode(encoded, shard, number, names_of(row)[0])
         if self.augmentation is None:
             cut = centred(picture, self.size)
         else:

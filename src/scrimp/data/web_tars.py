@@ -35,9 +35,11 @@ from scrimp.errors import ScrimpError
 from scrimp.files import digest_of
 
 SCHEMA = ["index", "split", "key", "caption", "set", "score", "descriptive", "extended", "shard", "offset", "size"]
-KINDS = {**dict.fromkeys(["jpg", "jpeg", "png", "webp"], "picture"), "txt": "caption", "json": "about"}
+PICTURES = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"]
+KINDS = {**dict.fromkeys(PICTURES, "picture"), "txt": "caption", "json": "about"}
 LARGEST_TEXT = 2**20  # bytes of a caption or of what is told beside it; no real one has as many
-KEY = re.compile(r"(?P<key>(?:.*/)?[^./]+)\.(?P<extension>[^/]*)")  # as webdataset takes names apart
+# At the last dot, since names from the web have dots of their own; webdataset takes them apart at the first.
+KEY = re.compile(r"(?P<key>.*[^/])\.(?P<extension>[^./]*)", re.DOTALL)
 
 
 class Options(Closed):
@@ -155,29 +157,47 @@ def _index(work: tuple[Path, Options]) -> tuple[pd.DataFrame, Counter[str]]:
 def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, Counter[str]]:
     """A row for each pair of a tar, in the order of their first files, and how many were left out for which reason."""
     pairs: dict[str, dict[str, list[Member]]] = {}
+    skipped = Counter[str]()
     for name, offset, size in iter_places(tar):
+        if name.rpartition("/")[2].startswith("."):
+            skipped["a hidden file"] += 1
+            continue
         parts = KEY.fullmatch(name)
         kind = KINDS.get(parts["extension"].lower()) if parts else None
-        if parts and kind:
-            pairs.setdefault(parts["key"], {}).setdefault(kind, []).append(Member(offset, size))
-    rows, skipped = [], Counter[str]()
+        files = pairs.setdefault(parts["key"] if parts else name, {})
+        if kind:
+            files.setdefault(kind, []).append(Member(offset, size))
+    rows = []
     with tar.open("rb") as file:
         for key, files in pairs.items():
+            if _is_companion(key, pairs):
+                continue
             caption, reason = _caption(file.fileno(), files, options)
             if reason:
                 skipped[reason] += 1
                 continue
             about = _about(file.fileno(), files.get("about", []))
-            score = about.get(options.score) if options.score else None
-            score = float(score) if isinstance(score, (int, float)) and math.isfinite(score) else math.nan
+            score = _number(about.get(options.score)) if options.score else math.nan
             where = files["picture"][0]
-            rows.append((key, caption, _host(about.get("url")), score, where.offset, where.size))
+            rows.append((_writable(key), caption, _host(about.get("url")), score, where.offset, where.size))
     table = pd.DataFrame(rows, columns=["key", "caption", "set", "score", "offset", "size"])
     return table.astype({"score": float, "offset": np.int64, "size": np.int64}), skipped  # also where it is empty
 
 
+def _is_companion(key: str, pairs: dict[str, dict[str, list[Member]]]) -> bool:
+    """Whether KEY.seg, say, only holds what lies beside the pair KEY, and no caption of its own."""
+    if {"picture", "caption"} <= pairs[key].keys():
+        return False
+    folder, slash, base = key.rpartition("/")
+    pieces = base.split(".")
+    shorter = (folder + slash + ".".join(pieces[:count]) for count in range(1, len(pieces)))
+    return any({"picture", "caption"} <= pairs.get(other, {}).keys() for other in shorter)
+
+
 def _caption(file: int, files: dict[str, list[Member]], options: Options) -> tuple[str, str]:
     """A pair's caption and "", or "" and why the pair is of no use."""
+    if not files:
+        return "", "neither picture nor caption"
     for kind in ("picture", "caption"):
         members = files.get(kind, [])
         if len(members) != 1:
@@ -186,7 +206,8 @@ def _caption(file: int, files: dict[str, list[Member]], options: Options) -> tup
             return "", f"an empty {kind}"
     text = files["caption"][0]
     try:
-        caption = " ".join(_content(file, text).decode().split()) if text.size <= LARGEST_TEXT else ""
+        # Notepad and some exports begin a file with a byte order mark.
+        caption = " ".join(_content(file, text).decode("utf-8-sig").split()) if text.size <= LARGEST_TEXT else ""
     except UnicodeDecodeError:
         return "", "a caption that is not UTF-8"
     if not caption:
@@ -205,15 +226,29 @@ def _about(file: int, members: list[Member]) -> dict[str, Any]:
         return {}
     try:
         about = json.loads(_content(file, members[0]))
-    except ValueError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits; lists in lists without end
         return {}
     return about if isinstance(about, dict) else {}
+
+
+def _number(value: object) -> float:
+    """A score as a float; NaN for what is none."""
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except OverflowError:
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _writable(text: str) -> str:
+    """Text as a table can hold it: what is no Unicode (bytes in a tar's names, halves escaped in JSON) is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _host(url: object) -> str:
     """The host that a picture came from: the groups in which a run counts what it chooses."""
     try:
-        return (urlsplit(url).hostname if isinstance(url, str) else None) or "unknown"
+        return _writable((urlsplit(url).hostname if isinstance(url, str) else None) or "unknown")
     except ValueError:
         return "unknown"
 

@@ -6,22 +6,25 @@
         loss = data.update(F.cross_entropy(model(x), y, reduction="none"), index)   # 3
 
 Nothing of torch is patched and no global random state is touched. What the wrapper keeps is ordinary data: it pickles,
-goes to spawned workers, and its `state_dict` goes into a checkpoint beside the model's.
+goes to spawned workers, and its `state_dict` goes into a checkpoint beside the model's. Every update is held against the
+epoch's plan (`planned_epoch.py`), so that a loader or a trainer that goes its own way is an error and not a silent loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from operator import length_hint
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset, DistributedSampler, IterableDataset, Sampler
 
-from scrimp.methods.base import EpochSelector, Selection, derived_generator
-from scrimp.methods.infobatch import InfoBatchSelector
+from scrimp.methods.base import EpochSelector, derived_generator, share_of
+from scrimp.methods.infobatch import InfoBatchSelector, below_threshold
+from scrimp.methods.planned_epoch import NO_ITERATION, PlannedEpoch, warn_once
+from scrimp.methods.processes import Processes
 
 Item = TypeVar("Item", covariant=True)
 
@@ -30,10 +33,21 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
     """A map-style dataset that an epoch selector thins out. Items come as (item, index).
 
     One epoch is one iteration of `sampler`; the plan for it is made when the iteration starts. Under torch.distributed
-    every process gets its own part of one common plan, and losses are exchanged in `update`, so all prune alike.
+    every process gets its own part of one common plan, and losses are exchanged in `update`, so all prune alike;
+    `process_group` names the processes that share the data where others share a model's parts. `plain_sampler` gives
+    every process the whole plan, for a trainer that splits it itself. Other attributes are the wrapped dataset's.
+
+    Raises TypeError for a dataset without a length, ValueError for one that is not of the selector's size.
     """
 
-    def __init__(self, dataset: Dataset[Item], selector: EpochSelector, epochs: int, seed: int = 0) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Item],
+        selector: EpochSelector,
+        epochs: int,
+        seed: int = 0,
+        process_group: dist.ProcessGroup | None = None,
+    ) -> None:
         if epochs < 1:
             raise ValueError(f"epochs must be at least 1, got {epochs}")
         self.dataset = dataset
@@ -41,18 +55,20 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self.epochs = epochs
         self.seed = seed
         self.sampler = SelectedSampler(self)
-        self._epoch = -1  # the epoch that is running, or ran last
-        self._order = torch.empty(0, dtype=torch.int64)  # its examples, in the order they are visited
-        self._weight_of: Tensor = torch.ones(selector.size)  # by example; 1 for those that are not in the plan
-        self._updated = 0  # examples of the epoch whose losses have arrived, over all processes
-        self._largest_batch = 0
+        self.plain_sampler = PlainSampler(self)
+        self._processes = Processes(process_group)
+        self._epoch: PlannedEpoch | None = None  # the one that is running, or ran last
+        self._next: PlannedEpoch | None = None  # one that was begun inside it; the first update tells whether it is a peek
         self._iterations = 0  # how many were started
-        self._running = False  # whether the last one still holds its iterator, or was left early
-        self._resumed = False  # whether the next iteration goes on in a restored epoch
+        self._begun = False  # whether one was, since the start or a restored state
+        self._warned: set[str] = set()
+        self._check_size()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickling: weights travel on the CPU, so that no worker process opens the GPU for them."""
-        return {**self.__dict__, "_weight_of": self._weight_of.cpu()}
+    def __getattr__(self, name: str) -> Any:
+        """Attributes of the wrapped dataset, such as `classes`."""
+        if name.startswith("_") or "dataset" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.dataset, name)
 
     def __len__(self) -> int:
         """The size of the whole dataset; the length of an epoch is `len(data.sampler)`."""
@@ -61,132 +77,272 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
     def __getitem__(self, index: int) -> tuple[Item, int]:
         return self.dataset[index], index
 
-    def update(self, losses: Tensor, index: Tensor) -> Tensor:
+    def update(self, losses: Tensor, index: Tensor | Sequence[int]) -> Tensor:
         """Take the batch's per-example losses [B] (any float type) with their indices [B]; return the loss to minimise.
 
         The result is the mean of the weighted losses. Indices decide which loss belongs to which example, so loaders
-        that run ahead do no harm. Raises ValueError for losses that are not one per index.
+        that run ahead do no harm. A second call for the same batch (SAM) gives its loss and takes note of nothing.
+        Raises ValueError for losses that are not one per index, RuntimeError for a batch that breaks the epoch's plan.
         """
-        if losses.ndim != 1 or losses.shape != index.shape:
-            raise ValueError(
-                f"update wants one loss per index: losses have shape {tuple(losses.shape)}, indices "
-                f'{tuple(index.shape)}; compute the loss with reduction="none" and one value per example'
-            )
-        if index.is_floating_point():
-            raise ValueError("indices are integers: a float above 2^24 no longer names one example")
-        at, values = _exchanged(index.detach().long(), losses.detach().float())
-        self.selector.observe(at, values)
-        self._updated += len(at)
-        self._largest_batch = max(self._largest_batch, len(at))
-        self._weight_of = self._weight_of.to(losses.device)  # moves once an epoch, so that no step waits for the host
-        return (losses.float() * self._weight_of[index.to(losses.device)]).mean()
+        index = torch.as_tensor(index)
+        _check_shapes(losses, index)
+        mine = index.detach().long()
+        if not self._begun or self._epoch is None:
+            raise RuntimeError(NO_ITERATION)
+        at, values, sizes = self._processes.gathered(mine, losses.detach().float())
+        at = at.cpu()
+        if not self._epoch.repeats(at):
+            self._settle(mine.cpu())
+            self._epoch.note(at, sizes)
+            self.selector.observe(at, values)
+        epoch = self._epoch
+        epoch.weight_of = epoch.weight_of.to(losses.device)  # moves once an epoch, so that no step waits for the host
+        return (losses.float() * epoch.weight_of[mine.to(losses.device)]).mean()
+
+    @property
+    def fraction(self) -> float:
+        """The share of all epochs that is done, in [0, 1]: for a learning rate that ends with them.
+
+        Pruned epochs are shorter, so a schedule over a number of steps planned from the first epoch never ends:
+        `LambdaLR(optimizer, lambda _: (1 + math.cos(math.pi * data.fraction)) / 2)` does.
+        """
+        epoch = self._epoch
+        if epoch is None:
+            return 0.0
+        restored = len(epoch.order) - len(epoch.left)
+        share = (restored + epoch.visited) / max(1, len(epoch.order))
+        done = 1.0 if epoch.is_complete(self._processes) else share
+        return min(1.0, (epoch.number + done) / self.epochs)
+
+    @property
+    def next_epoch(self) -> int:
+        """The number of the epoch that the next iteration is of: the running one until it is complete."""
+        epoch = self._epoch
+        return 0 if epoch is None else epoch.number + int(epoch.is_complete(self._processes))
+
+    @property
+    def restored(self) -> int:
+        """How many examples of the epoch at hand a restored state had behind it; the sampler's length leaves them out."""
+        epoch = self._epoch
+        if epoch is None or (epoch.is_complete(self._processes) and not epoch.iterations):
+            return 0
+        return len(epoch.order) - len(epoch.left)
+
+    def expected_steps(self, batch_size: int, drop_last: bool = False) -> int:
+        """How many updates of `batch_size` examples a process all epochs are expected to take, for who has to know.
+
+        An estimate where the plans depend on losses: InfoBatch counts with the share of the losses known now that are
+        below the threshold, with half before there are any. For a learning rate `fraction` is exact.
+        """
+        world = self._processes.world
+        steps = 0
+        for epoch in range(self.epochs):
+            examples = share_of(self.selector.size, self._expected_share(epoch)) // world
+            steps += examples // batch_size if drop_last else math.ceil(examples / batch_size)
+        return steps
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything needed to go on identically, mid-epoch too: tensors and plain numbers."""
-        return {
-            "selector": self.selector.state_dict(),
-            "epoch": self._epoch,
-            "order": self._order.clone(),
-            "weights": self._weight_of.cpu().clone(),
-            "updated": self._updated,
-            "largest_batch": self._largest_batch,
-            "running": self._running or self._resumed,
-        }
+        """Everything needed to go on identically, mid-epoch too: tensors and plain numbers. Any process may save it."""
+        state: dict[str, Any] = {"selector": self.selector.state_dict(), "size": self.selector.size, "epoch": -1}
+        epoch = self._epoch
+        if epoch is not None:
+            state |= {
+                "epoch": epoch.number,
+                "order": epoch.order.clone(),
+                "weights": epoch.weight_of.cpu().clone(),
+                "seen": epoch.seen.clone(),
+                "largest_batch": epoch.largest_batch,
+                "over": epoch.drawn and not epoch.iterations,
+            }
+        return state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`. The next iteration of the sampler goes on behind the last example that was updated.
+        """Restore `state_dict`. The next iteration of the sampler goes on with what was not updated of the epoch.
 
-        Where the loop was over and less than a batch of losses was missing, the epoch counts as finished: `drop_last`
-        leaves just that behind. Workers draw ahead, so with them a state saved just before a smaller last
-        batch goes on without that batch.
+        So a trainer must not skip batches itself. Where the loop was over and less than a batch of losses was missing, the
+        epoch counts as finished: `drop_last` leaves just that behind. Workers draw ahead, so with them a state saved just
+        before a smaller last batch goes on without that batch. Raises ValueError for the state of another dataset's size.
         """
+        size = self.selector.size
+        if state["size"] != size:
+            raise ValueError(
+                f"the state is of {state['size']:,} examples, and the dataset has {size:,}: restore it with the dataset "
+                "that it was saved with, or start anew"
+            )
         self.selector.load_state_dict(state["selector"])
-        self._epoch = state["epoch"]
-        self._order = state["order"].clone()
-        self._weight_of = state["weights"].clone()
-        self._updated = state["updated"]
-        self._largest_batch = state["largest_batch"]
-        self._running = state["running"]
-        self._resumed = not self._is_complete()
-        self._running = False
+        self._epoch, self._next, self._begun = None, None, False
+        if state["epoch"] >= 0:
+            order, weights, seen = (state[name].clone() for name in ("order", "weights", "seen"))
+            self._epoch = PlannedEpoch(state["epoch"], size, order, weights, seen)
+            self._epoch.largest_batch = state["largest_batch"]
+            self._epoch.drawn = state["over"]
 
-    def _is_complete(self) -> bool:
-        """Whether all losses that will come have come: with `drop_last` less than a batch stays away for good."""
-        missing = len(self._order) - self._updated
-        return missing <= 0 or (not self._running and missing < self._largest_batch)
+    def finish_epoch(self) -> None:
+        """Say that the running loop is over: for a trainer that counts its batches and holds the iterator on."""
+        epoch = self._epoch
+        if epoch is not None:
+            epoch.iterations.clear()
+            epoch.drawn = epoch.drawn or epoch.missing(self._processes) < epoch.largest_batch
 
-    def _plan(self, epoch: int) -> Selection:
-        return self.selector.select(epoch, epoch / self.epochs)
+    # ------------------------------------------------------------------------------------------------------- iterations
+    def _begin(self, whole: bool) -> PlannedEpoch:
+        """The epoch that an iteration which starts now is of.
 
-    def _next_epoch(self) -> int:
-        """The epoch that an iteration would start now. One that no loss came from (a peek, a pass without training) is
-        not used up: it is run again."""
-        return self._epoch + 1 if self._updated > 0 or self._epoch < 0 else self._epoch
+        One that no loss came from (a peek, a pass without training) is not used up: it is run again, and so is the rest
+        of a restored one. Inside an epoch that may still go on the coming one is only tried: `_settle` decides.
+        """
+        self._begun = True
+        epoch = self._epoch
+        if epoch is None:
+            epoch = self._epoch = self._plan(0)
+        elif epoch.is_complete(self._processes) or not (epoch.iterations or epoch.drawn or epoch.updates == 0):
+            epoch = self._advance(self._plan(epoch.number + 1))  # it is over, or its loop was left early
+        elif epoch.updates > 0:
+            epoch = self._next = self._next or self._plan(epoch.number + 1)
+        epoch.whole, epoch.drawn = whole, False
+        return epoch
 
-    def _begin(self) -> Tensor:
-        """What the iteration that starts now visits, in order, by all processes together."""
-        if self._resumed:
-            self._resumed = False
-            return self._order[self._updated :]
-        self._epoch = self._next_epoch()
-        plan = self._plan(self._epoch)
-        shuffle = torch.randperm(len(plan.indices), generator=derived_generator(self.seed, self._epoch, "order"))
-        self._order = plan.indices[shuffle]
-        self._weight_of = torch.ones(self.selector.size)
-        self._weight_of[plan.indices] = plan.weights
-        self._updated = 0
-        return self._order
+    def _settle(self, index: Tensor) -> None:
+        """Decide, where an iteration began inside an epoch, which of both a batch (int64 [b]) of this process is from."""
+        epoch, tried = self._epoch, self._next
+        assert epoch is not None
+        if tried is None:
+            return
+        if not tried.iterations and not tried.drawn:
+            self._next = None  # a peek
+        elif not epoch.goes_on_with(index, self._processes) and not (epoch.iterations and epoch.waits_for(index)):
+            self._advance(tried)
 
-    def _upcoming(self) -> int:
-        """The length of the running epoch or, between two epochs, of the one that an iteration would start now."""
-        if self._resumed:
-            return len(self._order) - self._updated
-        if self._running or not self._is_complete():
-            return len(self._order)
-        return len(self._plan(self._next_epoch()).indices)
+    def _advance(self, epoch: PlannedEpoch) -> PlannedEpoch:
+        assert self._epoch is not None
+        doubt = self._epoch.close(self._processes)
+        if doubt:
+            warn_once(self._warned, "holes", doubt)
+        if epoch.number >= self.epochs:
+            warn_once(
+                self._warned,
+                "epochs",
+                f"epoch {epoch.number} of {self.epochs} begins: what follows `epochs` has ended; say how many are run",
+            )
+        self._epoch, self._next = epoch, None
+        return epoch
+
+    def _plan(self, number: int) -> PlannedEpoch:
+        self._check_size()
+        plan = self.selector.select(number, number / self.epochs)
+        shuffle = torch.randperm(len(plan.indices), generator=derived_generator(self.seed, number, "order"))
+        return PlannedEpoch.of(number, self.selector.size, plan, shuffle)
+
+    def _upcoming(self) -> Tensor:
+        """What the running iteration visits in all or, between two epochs, what one that starts now would: places."""
+        epoch = self._next if self._next is not None and self._next.iterations else self._epoch
+        if epoch is None:
+            return self._plan(0).left
+        if epoch.iterations or (not epoch.is_complete(self._processes) and (epoch.drawn or epoch.updates == 0)):
+            return epoch.left
+        return self._plan(epoch.number + 1).left
+
+    # --------------------------------------------------------------------------------------------------------- checking
+    def _expected_share(self, epoch: int) -> float:
+        """The share of the examples that an epoch is expected to visit."""
+        first = epoch == 0 and self.selector.needs_losses
+        return 1.0 if first else 1.0 - float(getattr(self.selector.params, "ratio", 0.0))
+
+    def _check_size(self) -> None:
+        name = type(self).__name__
+        if isinstance(self.dataset, IterableDataset) or not hasattr(self.dataset, "__len__"):
+            raise TypeError(
+                f"{name} needs a map-style dataset, with len(dataset) and dataset[i]: a stream's examples have no index by "
+                "which a loss could be kept. Load the stream into memory or an indexed file, or choose within each batch, "
+                "as scrimp.jest does"
+            )
+        size = len(self.dataset)
+        if size != self.selector.size:
+            raise ValueError(
+                f"the dataset has {size:,} examples, the selector {self.selector.size:,}: make a new {name} whenever the "
+                "dataset changes its length"
+            )
 
 
-class SelectedSampler(Sampler[int]):
-    """Yields this process's part of an epoch's plan; `len` is the true length of the epoch at hand.
+class PlainSampler(Sampler[int]):
+    """Yields an epoch's plan in every process, for a trainer that splits it; `len` is the true length of the epoch at hand.
 
     That is the running epoch's inside the loop, and the coming one's outside. Workers draw ahead of the loop: with them
     it is the coming one's from the last batch on, so take `len(loader)` before the loop.
     """
 
+    whole = True
+
     def __init__(self, data: SelectedData[Any]) -> None:
         self.data = data
 
     def __iter__(self) -> Iterator[int]:
-        return _Iteration(self.data, _part(self.data._begin()).tolist())
+        epoch = self.data._begin(self.whole)
+        return _Iteration(self.data, epoch, self._mine(epoch.order[epoch.left]))
 
     def __len__(self) -> int:
-        return len(_part(torch.empty(self.data._upcoming())))
+        return len(self._mine(self.data._upcoming()))
+
+    def _mine(self, order: Tensor) -> Tensor:
+        return order if self.whole else self.data._processes.part(order)
+
+
+class SelectedSampler(PlainSampler, DistributedSampler[int]):
+    """The same, of this process's part alone. By its type it says that it splits by itself: Lightning asks for that."""
+
+    whole = False
+
+    @property
+    def num_replicas(self) -> int:
+        return self.data._processes.world
+
+    @property
+    def rank(self) -> int:
+        return self.data._processes.rank
+
+    def set_epoch(self, epoch: int) -> None:
+        """Does nothing: an iteration starts the epoch that is next, by which a restored state goes on too."""
 
 
 class _Iteration(Iterator[int]):
     """Ends when the loop lets go of it, not with its last index, which is drawn before the last batch is trained on."""
 
-    def __init__(self, data: SelectedData[Any], indices: list[int]) -> None:
+    def __init__(self, data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> None:
         self._data = data
-        self._indices = iter(indices)
+        self._epoch = epoch
+        self._order = order
+        self._drawn = 0
+        self._chunk: list[int] = []  # a part of the order as Python's numbers, which take five times as many bytes
         data._iterations += 1
-        data._running = True
         self._number = data._iterations
+        epoch.iterations.add(self._number)
 
     def __next__(self) -> int:
-        return next(self._indices)
+        if self._drawn == len(self._order):
+            self._epoch.drawn = True
+            raise StopIteration
+        if self._epoch is not self._data._epoch and self._epoch is not self._data._next:
+            raise RuntimeError(
+                f"the iteration of epoch {self._epoch.number} goes on, but a later one was trained on meanwhile: let go of "
+                "one iteration of the loader before the other is used"
+            )
+        if self._drawn % 4096 == 0:
+            self._chunk = self._order[self._drawn : self._drawn + 4096].tolist()
+        self._drawn += 1
+        if self._drawn == len(self._order):
+            self._epoch.drawn = True
+        return self._chunk[(self._drawn - 1) % 4096]
 
     def __del__(self) -> None:
-        left_early = length_hint(self._indices) > 0
-        if self._number == self._data._iterations and not left_early:
-            self._data._running = False
+        self._epoch.iterations.discard(self._number)
 
 
 class InfoBatch(SelectedData[Item]):
     """InfoBatch (Qin et al., ICLR 2024) around a map-style dataset: see scrimp/methods/infobatch.py for the method.
 
     `ratio` is the share pruned of the examples below the mean loss, `delta` the share of the epochs after which all data
-    is used, `rescale` and `anneal` switch the two corrections, `threshold` is "mean" or a quantile in (0, 1).
+    is used, `rescale` and `anneal` switch the two corrections, `threshold` is "mean" or a quantile in (0, 1). The last of
+    several epochs is whole wherever delta is below 1, so that runs below eight epochs end on all data too.
     """
 
     def __init__(
@@ -200,36 +356,35 @@ class InfoBatch(SelectedData[Item]):
         anneal: bool = True,
         threshold: Literal["mean"] | float = "mean",
         seed: int = 0,
+        process_group: dist.ProcessGroup | None = None,
     ) -> None:
-        size = len(dataset)  # type: ignore[arg-type]
+        size = len(dataset) if hasattr(dataset, "__len__") else 0
+        if delta < 1 and epochs > 1:
+            delta = min(delta, (epochs - 1) / epochs)
         selector = InfoBatchSelector(
             size, seed, ratio=ratio, delta=delta, rescale=rescale, anneal=anneal, threshold=threshold
         )
-        super().__init__(dataset, selector, epochs, seed)
+        super().__init__(dataset, selector, epochs, seed, process_group)
+
+    def _expected_share(self, epoch: int) -> float:
+        assert isinstance(self.selector, InfoBatchSelector)
+        options, scores = self.selector.params, self.selector.scores
+        if epoch == 0 or (options.anneal and epoch / self.epochs >= options.delta):
+            return 1.0
+        known = scores[scores.isfinite()]
+        below = float(below_threshold(known, options.threshold).float().mean()) if len(known) else 0.5
+        return 1.0 - float(options.ratio) * below
 
 
-def _part(order: Tensor) -> Tensor:
-    """Every world-th example of the order, starting at the rank; what does not divide evenly stays out of the epoch."""
-    if not dist.is_initialized():
-        return order
-    world = dist.get_world_size()
-    return order[: len(order) // world * world][dist.get_rank() :: world]
-
-
-def _exchanged(index: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-    """All processes' indices and losses, in the same order everywhere. Batches may differ in size by process."""
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return index, losses
-    index = index.to(losses.device)
-    world = dist.get_world_size()
-    sizes = [torch.zeros(1, dtype=torch.int64, device=losses.device) for _ in range(world)]
-    dist.all_gather(sizes, torch.tensor([len(index)], device=losses.device))
-    longest = int(max(size.item() for size in sizes))
-    gathered = []
-    for values in (index, losses):
-        padded = values.new_zeros(longest)
-        padded[: len(values)] = values
-        parts = [torch.empty_like(padded) for _ in range(world)]
-        dist.all_gather(parts, padded)
-        gathered.append(torch.cat([part[: int(size)] for part, size in zip(parts, sizes, strict=True)]))
-    return gathered[0], gathered[1]
+def _check_shapes(losses: Tensor, index: Tensor) -> None:
+    if index.is_floating_point():
+        raise ValueError("indices are integers: a float above 2^24 no longer names one example")
+    if losses.ndim == 1 and losses.shape == index.shape:
+        return
+    told = f"update wants one loss per index: losses have shape {tuple(losses.shape)}, indices {tuple(index.shape)}; "
+    if losses.ndim == 2 and index.ndim == 1 and len(losses) == len(index):
+        raise ValueError(
+            f"{told}these are losses of tokens [B, T]: give each example the mean over its own tokens, "
+            "(losses * mask).sum(dim=1) / mask.sum(dim=1), where mask is 0 at padding"
+        )
+    raise ValueError(f'{told}compute the loss with reduction="none" and one value per example')

@@ -38,6 +38,7 @@ from scrimp.methods.pairs import (
     chunk_scores,
     diagonal_scores,
     pairwise_scores,
+    require_unit,
     sigmoid_diagonal,
     sigmoid_losses,
     signed_models,
@@ -91,21 +92,25 @@ def select(
     replacement: bool = False,
     form: Literal["incremental", "dense"] = "incremental",
     dtype: torch.dtype | None = None,
+    unit: bool = True,
 ) -> Tensor:
     """Positions in the super-batch (int64 [size]) of the sub-batch to train on, in the order in which they were drawn.
 
-    `learner` and `reference` are (image, text, scale, bias): unit embeddings [B, d] and each model's own scale and bias.
+    `learner` and `reference` are (image, text, scale, bias): unit embeddings [B, d] and each model's own scale and bias,
+    None for a model without one (CLIP), which goes by the softmax loss. `unit=False` takes embeddings of other lengths.
     `easy-reference` takes None for the learner, `hard-learner` None for the reference. `choice` "independent" draws all
     of the sub-batch at once by the pairs' own scores, "top-k" takes the highest (RHO-LOSS, Mindermann et al. 2022); only
     these two can go by the softmax loss. `dtype` is that of the products in the incremental form (None: the embeddings').
     `generator` lives on the CPU, so that every device and both forms draw alike.
-    Raises ValueError for sizes that do not fit, embeddings that are not finite, unknown options.
+    Under torch.distributed each process may choose among its own candidates, with a generator seeded by its rank too; for
+    one choice over all of them gather the embeddings first, and let every process draw with the same seed.
+    Raises ValueError for sizes that do not fit, embeddings that are not finite or not of length 1, unknown options.
     """
     check_known("choice", choice, get_args(Choice))
     check_known("form", form, ("incremental", "dense"))
     check_known("loss", loss, ("sigmoid", "softmax"))
-    models = signed_models(method, learner, reference)
-    _check_embeddings(models)
+    models = signed_models(method, learner, reference, loss)
+    _check_embeddings(models, unit)
     options = Options(size, chunks if choice == "joint" else 1, first, gain, replacement)
     options.check(len(models[0][0].image), generator)
     if choice == "top-k":
@@ -262,8 +267,8 @@ def _finite(scores: Tensor) -> Tensor:
     return scores
 
 
-def _check_embeddings(models: list[Signed]) -> None:
-    """One number of pairs, one device and finite numbers for all; what is wrong is named."""
+def _check_embeddings(models: list[Signed], unit: bool) -> None:
+    """One number of pairs, one device, finite numbers and length 1 for all; what is wrong is named."""
     first = models[0][0].image
     count = len(first) if first.ndim else 0
     for model, sign in models:
@@ -285,6 +290,8 @@ def _check_embeddings(models: list[Signed]) -> None:
             # A sum that is finite has only finite terms, and is far cheaper than looking at each.
             if not (value.sum().isfinite() or value.isfinite().all()):
                 raise ValueError(f"the {name}'s {part} holds a number that is not finite")
+        if unit:
+            require_unit(name, model.image, model.text)
 
 
 # -------------------------------------------------------------------------------------------------------- in a study
@@ -340,6 +347,7 @@ class JointSelection(BatchSelector):
             first=wanted.first,
             gain=wanted.gain,
             replacement=wanted.replacement,
+            unit=False,  # the towers' are, and a check would be timed
         )
 
     def pair_flops(self, width: int) -> float:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from scrimp.kernels import pairwise_learnability_update
 from scrimp.kernels.blocks import block_rows, exact_type
 
+UNIT_TOLERANCE = 0.01  # bf16 rounds each component by at most .002 of it
 Method = Literal["learnability", "easy-reference", "hard-learner"]
 
 
@@ -42,15 +43,18 @@ class Embedded(NamedTuple):
         return Embedded(self.image.index_select(0, at), self.text.index_select(0, at), self.scale, self.bias)
 
 
-Model = Embedded | tuple[Tensor, Tensor, float | Tensor, float | Tensor]
+Model = Embedded | tuple[Tensor, Tensor, float | Tensor, float | Tensor | None]  # None: no bias, as in CLIP
 Signed = tuple[Embedded, float]
 
 
-def signed_models(method: Method, learner: Model | None, reference: Model | None) -> list[Signed]:
+def signed_models(
+    method: Method, learner: Model | None, reference: Model | None, loss: Literal["sigmoid", "softmax"] = "sigmoid"
+) -> list[Signed]:
     """The models whose losses a method adds up, each with its sign: learnability is learner minus reference.
 
-    Source: Evans et al. 2024 (arXiv 2406.17711), section 3.1. Raises ValueError for an unknown method and for a model
-    that the method needs and that is None.
+    A bias of None is 0 for the softmax loss, where it cancels. Source: Evans et al. 2024 (arXiv 2406.17711), section 3.1.
+    Raises ValueError for an unknown method, for a model that the method needs and that is None, and for a bias of None
+    under the sigmoid loss.
     """
     signs: dict[str, tuple[float, float]] = {
         "learnability": (1.0, -1.0),
@@ -65,8 +69,32 @@ def signed_models(method: Method, learner: Model | None, reference: Model | None
             continue
         if model is None:
             raise ValueError(f"{method} needs the {name}'s embeddings")
-        chosen.append((Embedded(*model), sign))
+        image, text, scale, bias = model
+        if bias is None:
+            bias = 0.0 if loss == "softmax" else no_bias(name)
+        chosen.append((Embedded(image, text, scale, bias), sign))
     return chosen
+
+
+def no_bias(name: str) -> float:
+    """ValueError: the sigmoid loss of a model without a bias, which was trained by another loss."""
+    raise ValueError(
+        f"the {name}'s bias is None, as a CLIP model's is: it was trained by the softmax loss, so take loss=\"softmax\"; to "
+        "score it by the sigmoid loss all the same, give a bias of 0.0"
+    )
+
+
+def require_unit(name: str, image: Tensor, text: Tensor) -> None:
+    """ValueError for embeddings [B, d] whose lengths are not 1, within the rounding of half precision."""
+    for part, rows in (("image", image), ("text", text)):
+        off = (torch.linalg.vector_norm(rows.detach(), dim=-1, dtype=exact_type(rows)) - 1).abs()
+        if not bool((off < UNIT_TOLERANCE).all()):
+            worst = int(off.argmax())
+            length = float(rows[worst].double().norm())
+            raise ValueError(
+                f"the {name}'s {part} embeddings are not of length 1 (row {worst} has {length:.3g}): "
+                "normalise them, F.normalize(z, dim=-1), or say unit=False if the model means other lengths"
+            )
 
 
 # --------------------------------------------------------------------------------------------------------------- losses

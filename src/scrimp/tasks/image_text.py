@@ -122,7 +122,7 @@ class ImageText(Task):
         image, text = self.embedded(model, batch)
         with torch.autocast(self.place.device.type, enabled=False):
             if self.recipe.loss == "sigmoid":
-                return sigmoid_loss(image, text, model.log_scale.exp(), model.bias), None
+                return sigmoid_loss(image, text, model.log_scale.exp(), model.bias, unit=False), None
             return softmax_loss(image, text, model.log_scale.exp()), None
 
     def losses(self, model: nn.Module, batch: Batch) -> Tensor:

@@ -1,0 +1,174 @@
+"""One epoch of a drop-in selector: its plan, what was updated of it, and the check that both agree.
+
+The promise is: every planned example is updated once, by one of the processes, from the iteration of the sampler that is
+running. What breaks it is an error, or a warning where going on is sound, that names the remedy. All processes check all
+processes' indices, so that all of them stop.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scrimp.methods.base import Selection
+from scrimp.methods.processes import Processes
+
+NO_ITERATION = (
+    "update was called, but no iteration of data.sampler has begun: the loader has a sampler of its own, and nothing "
+    "would ever be pruned. Give it `DataLoader(data, sampler=data.sampler, ...)` without shuffle=True, and let a trainer "
+    "that makes its own loader use that sampler (scrimp.integrations has adapters for Hugging Face, Lightning, Accelerate)"
+)
+SHARDED_AGAIN = (
+    "another component splits data.sampler's examples over the processes once more, so that most of them are never seen. "
+    "Switch that off: Lightning takes Trainer(use_distributed_sampler=False); for Accelerate and the Hugging Face Trainer "
+    "use the adapters in scrimp.integrations, or give the loader sampler=data.plain_sampler, which leaves splitting to them"
+)
+SKIPPED_TWICE = (
+    "the first batch after load_state_dict is not the first of what was left of the epoch: the trainer skips what "
+    "load_state_dict had skipped already. Switch its own skipping off (Hugging Face: ignore_data_skip=True; Accelerate: "
+    "no skip_first_batches)"
+)
+
+
+class PlannedEpoch:
+    """Epoch `number` over `size` examples: `order` (int64 [n], distinct) with a weight for every example.
+
+    `left` (int64 [m], ascending) are the places in the order that are still to be visited: all, or those that a restored
+    state had not seen. `whole` says that every process is handed all of them, since another component splits them.
+    """
+
+    def __init__(self, number: int, size: int, order: Tensor, weight_of: Tensor, seen: Tensor | None = None) -> None:
+        self.number = number
+        self.order = order
+        self.weight_of = weight_of  # float32 [size]; 1 for what is not planned
+        self.seen = torch.zeros(len(order), dtype=torch.bool) if seen is None else seen  # by place in the order
+        self.left = (~self.seen).nonzero()[:, 0]
+        self.place = torch.full((size,), -1, dtype=torch.int32 if size < 2**31 else torch.int64)
+        self.place[order] = torch.arange(len(order), dtype=self.place.dtype)
+        self.whole = False
+        self.iterations: set[int] = set()  # those that are held by a loop
+        self.drawn = False  # whether one of them was drawn to its end
+        self.updates = 0  # batches since the epoch was begun or restored
+        self.visited = 0  # examples that they held
+        self.largest_batch = 0  # of all processes together
+        self._last: Tensor | None = None  # the last batch's indices, of all processes
+        self._done: list[int] = []  # examples updated by each process
+        self._dealt = True  # whether each batch so far lay where one does that was dealt to the processes in turn
+
+    @classmethod
+    def of(cls, number: int, size: int, plan: Selection, shuffle: Tensor) -> PlannedEpoch:
+        weight_of = torch.ones(size)
+        weight_of[plan.indices] = plan.weights
+        return cls(number, size, plan.indices[shuffle], weight_of)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies: no loop of theirs holds an iteration; weights travel on the CPU, to open no GPU in a worker."""
+        return {**self.__dict__, "iterations": set(), "weight_of": self.weight_of.cpu()}
+
+    def missing(self, processes: Processes) -> int:
+        """How many examples' losses are still to come, from all processes."""
+        count = len(self.left)
+        return (count if self.whole else count // processes.world * processes.world) - self.visited
+
+    def is_complete(self, processes: Processes) -> bool:
+        """Whether all losses that will come have come: with `drop_last` less than a batch stays away for good."""
+        missing = self.missing(processes)
+        return missing <= 0 or (self.drawn and not self.iterations and missing < self.largest_batch)
+
+    def repeats(self, index: Tensor) -> bool:
+        """Whether a batch (int64 [b], of all processes) is the last one again: a second pass, as SAM makes."""
+        return self._last is not None and torch.equal(index, self._last)
+
+    def waits_for(self, index: Tensor) -> bool:
+        """Whether all of a batch (int64 [b]) is planned and has not been updated."""
+        place = self.place[index].long()
+        return bool((place >= 0).all()) and not bool(self.seen[place].any())
+
+    def goes_on_with(self, index: Tensor, processes: Processes) -> bool:
+        """Whether a batch (int64 [b]) of this process is just what comes next in its part of the plan."""
+        begin = self._done[processes.rank] if self._done else 0
+        mine = self.order[self.left] if self.whole else processes.part(self.order[self.left])
+        return torch.equal(mine[begin : begin + len(index)], index)
+
+    def note(self, index: Tensor, sizes: list[int]) -> None:
+        """Mark a batch of all processes (int64 [b] on the CPU, `sizes` of it from each) as updated.
+
+        Raises RuntimeError where it is not what the plan has next, naming the remedy; nothing is marked then.
+        """
+        if bool(((index < 0) | (index >= len(self.place))).any()):
+            raise RuntimeError(f"index {int(index.max())} is none of the dataset's {len(self.place):,} examples")
+        place = self.place[index].long()
+        if bool((place < 0).any()):
+            stray = int(index[place < 0][0])
+            raise RuntimeError(
+                f"example {stray} is not in the plan of epoch {self.number}: the batch comes from another sampler than "
+                "data.sampler, from an iteration that is over, or the processes have different plans (give all of them the "
+                "same seed, and the same state when resuming)"
+            )
+        at = torch.searchsorted(self.left, place)  # among what was left
+        self._check_repeats(index, place, at)
+        self._check_order(at, sizes)
+        self._done = [done + size for done, size in zip(self._done or [0] * len(sizes), sizes, strict=True)]
+        self.visited += int((~self.seen[place.unique()]).sum())
+        self.seen[place] = True
+        self.updates += 1
+        self.largest_batch = max(self.largest_batch, len(index))
+        self._last = index
+
+    def _check_repeats(self, index: Tensor, place: Tensor, at: Tensor) -> None:
+        again = self.seen[place]
+        order = place.argsort(stable=True)
+        again[order[1:][place[order].diff() == 0]] = True  # twice in this batch
+        if self.whole:
+            # Who splits a sampler fills the last round up with examples from the beginning.
+            again &= at >= max(self.largest_batch, len(index))
+        if bool(again.any()):
+            raise RuntimeError(
+                f"example {int(index[again][0])} was updated twice in epoch {self.number}. Where a second iteration of the "
+                "loader was begun inside the epoch, let go of it before training goes on; two passes over one batch (SAM) "
+                "call update right after each other; where every process sees all examples, use data.sampler, or a trainer "
+                "that splits data.plain_sampler"
+            )
+
+    def _check_order(self, at: Tensor, sizes: list[int]) -> None:
+        """Look at where the first batches lie: that tells who else splits or skips, before the epoch is through."""
+        if self.updates > 1:
+            return
+        lowest, resumed = int(at.min()), len(self.left) < len(self.order)
+        if self.updates == 0 and resumed and lowest >= len(at) and int(at.max()) - lowest == len(at) - 1:
+            raise RuntimeError(SKIPPED_TWICE)
+        world = len(sizes)
+        if self.whole or world == 1 or min(sizes) < 2:
+            return
+        parts = [torch.div(mine - rank, world, rounding_mode="floor") for rank, mine in enumerate(at.split(sizes))]
+        steps = {int(step) for part in parts for step in part.diff().unique()}
+        strided = len(steps) == 1 and min(steps) > 1  # as a DistributedSampler around ours takes them
+        turns = [(self.updates * world + rank) * size for rank, size in enumerate(sizes)]  # as Accelerate deals batches
+        self._dealt = self._dealt and steps == {1} and [int(part[0]) for part in parts] == turns
+        if strided or (self._dealt and self.updates == 1):
+            raise RuntimeError(SHARDED_AGAIN)
+
+    def close(self, processes: Processes) -> str | None:
+        """Look back at an epoch that is over. RuntimeError where half of it was lost; what deserves a warning else.
+
+        An epoch that was left early has all that it visited at its beginning; holes say that examples were lost.
+        """
+        marks = self.seen[self.left].nonzero()[:, 0]
+        if len(marks) == 0:
+            return None
+        holes = int(marks[-1]) + 1 - len(marks)
+        if holes < self.largest_batch:
+            return None
+        told = f"epoch {self.number}: {holes:,} of the first {int(marks[-1]) + 1:,} planned examples were never updated"
+        if processes.world > 1 and 2 * holes >= int(marks[-1]):
+            raise RuntimeError(f"{told}: {SHARDED_AGAIN}")
+        return f"{told}: batches were skipped, or another component took some out; they keep their old losses"
+
+
+def warn_once(warned: set[str], kind: str, message: str) -> None:
+    if kind not in warned:
+        warned.add(kind)
+        warnings.warn(message, stacklevel=3)

@@ -1,0 +1,379 @@
+"""An epoch's updates match its plan: whatever breaks that is an error, or a warning, that names the remedy."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
+
+from scrimp import InfoBatch, SelectedData
+from scrimp.methods.base import Selection
+from scrimp.methods.planned_epoch import PlannedEpoch
+from scrimp.methods.processes import Processes
+from scrimp.methods.rs2 import RS2
+
+
+class Two(Processes):
+    """As one of two processes sees them."""
+
+    def __init__(self, rank: int = 0) -> None:
+        self._rank = rank
+
+    world = property(lambda self: 2)  # type: ignore[assignment]
+    rank = property(lambda self: self._rank)  # type: ignore[assignment]
+
+
+def hundred(epochs: int = 10, **options: Any) -> InfoBatch[Any]:
+    return InfoBatch(TensorDataset(torch.arange(100.0)), epochs=epochs, **options)
+
+
+def losses_of(index: Tensor) -> Tensor:
+    """80 of the hundred lie below the mean: the second epoch keeps 20 + 40."""
+    return (index % 5 == 0).float()
+
+
+def loader_of(data: SelectedData[Any], **options: Any) -> DataLoader[Any]:
+    return DataLoader(data, batch_size=10, sampler=data.sampler, **options)
+
+
+def train(data: SelectedData[Any], loader: DataLoader[Any]) -> list[int]:
+    seen: list[int] = []
+    for _, index in loader:
+        data.update(losses_of(index), index)
+        seen += index.tolist()
+    return seen
+
+
+# ------------------------------------------------------------------------------------------------- the sampler is not used
+@pytest.mark.parametrize("own", [{"shuffle": True}, {"sampler": WeightedRandomSampler(torch.ones(100), 100)}, {}])
+def test_a_loader_with_its_own_sampler_is_an_error_at_the_first_update(own: dict[str, Any]) -> None:
+    data = hundred()
+    with pytest.raises(RuntimeError, match=r"no iteration of data\.sampler has begun.*sampler=data\.sampler"):
+        train(data, DataLoader(data, batch_size=10, **own))
+
+
+def test_epochs_of_the_right_loader() -> None:
+    data = hundred()
+    loader = loader_of(data)
+    assert [len(train(data, loader)) for _ in range(10)] == [100] + [60] * 8 + [100]
+
+
+def test_a_batch_from_elsewhere_is_an_error() -> None:
+    data = hundred()
+    train(data, loader_of(data))
+    plan = set(data.sampler)
+    left_out = next(at for at in range(100) if at not in plan)
+    with pytest.raises(RuntimeError, match=f"example {left_out} is not in the plan of epoch 1"):
+        data.update(torch.ones(1), [left_out])
+    with pytest.raises(RuntimeError, match="index 100 is none of the dataset's 100"):
+        data.update(torch.ones(1), [100])
+
+
+# --------------------------------------------------------------------------------------- a second iteration in an epoch
+def weights_by_epoch(peek: str) -> list[tuple[int, float]]:
+    """(number of the epoch, sum of its weights) of four epochs, with a second iteration inside each or without."""
+    data = hundred()
+    loader, rows, held = loader_of(data), [], []
+    for _ in range(4):
+        weight = 0.0
+        for step, (_, index) in enumerate(loader):
+            # All losses 1: the returned mean is the batch's mean weight.
+            weight += float(data.update(torch.ones(len(index)), index)) * len(index)
+            data.selector.observe(index, losses_of(index))
+            if step == 1 and peek == "dropped":
+                next(iter(loader))
+            if step == 1 and peek == "whole":
+                list(loader)
+            if step == 1 and peek == "held":
+                held.append(iter(loader))
+                next(held[-1])
+        rows.append((data.state_dict()["epoch"], weight))
+        held.clear()
+    return rows
+
+
+@pytest.mark.parametrize("peek", ["none", "dropped", "whole", "held"])
+def test_a_peek_changes_nothing(peek: str) -> None:
+    assert weights_by_epoch(peek) == [(epoch, pytest.approx(100)) for epoch in range(4)]
+
+
+def test_an_iteration_that_goes_on_beside_a_later_one_is_an_error() -> None:
+    data = hundred()
+    loader = loader_of(data)
+    first = iter(loader)
+    _, index = next(first)
+    data.update(losses_of(index), index)
+    _, other = next(iter(loader))  # the next epoch's first batch is trained on, though `first` is still held
+    second = iter(loader)
+    _, other = next(second)
+    if not set(other.tolist()) & set(index.tolist()):
+        other[0] = index[0]  # surely none of what the first epoch still waits for
+    assert data._next is not None
+    data.update(losses_of(other), other)
+    with pytest.raises(RuntimeError, match="let go of one"):
+        next(first)
+
+
+def test_a_loop_that_is_left_early_starts_the_next_epoch() -> None:
+    data = hundred()
+    loader = loader_of(data)
+    for _ in range(3):
+        for step, (_, index) in enumerate(loader):
+            data.update(losses_of(index), index)
+            if step == 2:
+                break
+    assert data.state_dict()["epoch"] == 2
+
+
+# ------------------------------------------------------------------------------------------- two updates a batch; resuming
+@pytest.mark.parametrize("updates", [1, 2, 3])
+def test_a_second_pass_over_a_batch_counts_once(updates: int) -> None:
+    data, again = hundred(), hundred()
+    first: list[int] = []
+    for step, (_, index) in enumerate(loader_of(data)):
+        values = [float(data.update(losses_of(index) + call, index)) for call in range(updates)]
+        assert values == pytest.approx([values[0] + call for call in range(updates)])
+        first += index.tolist()
+        if step == 3:
+            break
+    assert data.selector.state_dict()["scores"][first].max() == 1  # the first pass's, at the weights themselves
+    again.load_state_dict(data.state_dict())
+    rest = train(again, loader_of(again))
+    assert (len(first), len(rest), len({*first, *rest})) == (40, 60, 100)
+
+
+def test_an_example_that_comes_again_is_an_error() -> None:
+    data = hundred()
+    (_, one), (_, two), *_ = loader_of(data)
+    data.update(losses_of(one), one)
+    data.update(losses_of(two), two)
+    with pytest.raises(RuntimeError, match=f"example {int(one[0])} was updated twice in epoch 0"):
+        data.update(losses_of(one), one)
+
+
+def test_a_peek_after_resuming_loses_nothing() -> None:
+    data, again = hundred(), hundred()
+    for step, (_, index) in enumerate(loader_of(data)):
+        data.update(losses_of(index), index)
+        if step == 3:
+            break
+    again.load_state_dict(data.state_dict())
+    loader = loader_of(again)
+    next(iter(loader))
+    assert len(loader) == 6
+    assert len(train(again, loader)) == 60
+    assert again.state_dict()["epoch"] == 0
+
+
+def test_a_trainer_that_skips_what_was_skipped_is_an_error() -> None:
+    data, again = hundred(), hundred()
+    for step, (_, index) in enumerate(loader_of(data)):
+        data.update(losses_of(index), index)
+        if step == 3:
+            break
+    again.load_state_dict(data.state_dict())
+    batches = list(loader_of(again))[4:]
+    with pytest.raises(RuntimeError, match="ignore_data_skip=True"):
+        again.update(losses_of(batches[0][1]), batches[0][1])
+
+
+def test_lost_batches_are_told_once() -> None:
+    data = hundred()
+    loader = loader_of(data)
+
+    def four_epochs() -> None:
+        for _ in range(4):
+            for step, (_, index) in enumerate(loader):
+                if step not in (2, 4):
+                    data.update(losses_of(index), index)
+
+    with pytest.warns(UserWarning, match="epoch 0: 20 of the first 100 planned examples were never updated") as told:
+        four_epochs()
+    assert len(told) == 1
+
+
+def test_the_state_of_another_size_is_an_error() -> None:
+    other = InfoBatch(TensorDataset(torch.arange(7.0)), epochs=10)
+    with pytest.raises(ValueError, match="the state is of 7 examples, and the dataset has 100"):
+        hundred().load_state_dict(other.state_dict())
+
+
+# --------------------------------------------------------------------------------------------------------- two processes
+def sixty() -> PlannedEpoch:
+    plan = Selection(torch.arange(120), torch.ones(120))
+    return PlannedEpoch.of(0, 120, plan, torch.randperm(120, generator=torch.Generator().manual_seed(0)))
+
+
+def update_all(epoch: PlannedEpoch, *ranks: list[Tensor]) -> None:
+    """Both processes' batches, step by step, each an int64 [b] of places in the epoch's order."""
+    for batches in zip(*ranks, strict=True):
+        epoch.note(epoch.order[torch.cat(batches)], [len(batch) for batch in batches])
+
+
+def parts() -> list[Tensor]:
+    return [torch.arange(120)[rank::2] for rank in range(2)]
+
+
+def test_two_processes_that_share_a_plan() -> None:
+    epoch = sixty()
+    update_all(epoch, *[list(part.split(7)) for part in parts()])
+    assert epoch.missing(Two()) == 0
+    assert epoch.close(Two()) is None
+
+
+def test_a_distributed_sampler_around_ours_is_an_error_at_once() -> None:
+    mine = [list(part[rank::2].split(10)) for rank, part in enumerate(parts())]
+    with pytest.raises(RuntimeError, match="use_distributed_sampler=False"):
+        update_all(sixty(), *[batches[:1] for batches in mine])
+
+
+def test_batches_dealt_out_once_more_are_an_error_at_the_second() -> None:
+    epoch = sixty()
+    mine = [list(part.split(10))[rank::2] for rank, part in enumerate(parts())]
+    update_all(epoch, *[batches[:1] for batches in mine])
+    with pytest.raises(RuntimeError, match=r"scrimp\.integrations"):
+        update_all(epoch, *[batches[1:2] for batches in mine])
+
+
+def test_half_an_epoch_lost_is_an_error_however_it_was_split() -> None:
+    epoch = sixty()
+    shuffled = [part[torch.randperm(60, generator=torch.Generator().manual_seed(3))][:30] for part in parts()]
+    update_all(epoch, *[list(part.split(10)) for part in shuffled])
+    with pytest.raises(RuntimeError, match="planned examples were never updated: another component splits"):
+        epoch.close(Two())
+
+
+def test_leaving_an_epoch_early_is_no_loss() -> None:
+    epoch = sixty()
+    update_all(epoch, *[list(part.split(10))[:2] for part in parts()])
+    assert epoch.missing(Two()) == 80
+    assert epoch.close(Two()) is None
+
+
+def test_who_splits_the_whole_plan_may_fill_its_last_round_up() -> None:
+    epoch = sixty()
+    epoch.whole = True
+    padded = torch.cat([torch.arange(120), torch.arange(10)])  # as Accelerate deals 12 batches of 10 and an odd one
+    dealt = [list(padded.split(10))[rank::2][:6] for rank in range(2)]
+    update_all(epoch, *dealt)
+    assert epoch.missing(Two()) == 0
+    update_all(epoch, [torch.arange(5)], [torch.arange(5, 10)])
+    assert epoch.missing(Two()) == 0
+
+
+def test_two_processes_that_both_train_on_everything_are_an_error() -> None:
+    epoch = sixty()
+    epoch.whole = True
+    batches = list(torch.arange(120).split(10))
+    with pytest.raises(RuntimeError, match=r"where every process sees all examples, use data\.sampler"):
+        update_all(epoch, batches, batches)
+
+
+def test_the_plain_sampler_gives_the_whole_plan_to_every_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = hundred()
+    monkeypatch.setattr(data, "_processes", Two(rank=1))
+    assert len(data.sampler) == 50
+    assert len(data.plain_sampler) == 100
+    assert list(data.sampler) == list(data.plain_sampler)[1::2]
+
+
+# ------------------------------------------------------------------------------------------------ lengths and fractions
+def test_the_fraction_ends_at_one() -> None:
+    data, fractions = hundred(epochs=4), [0.0]
+    loader = loader_of(data)
+    for _ in range(4):
+        for _, index in loader:
+            data.update(losses_of(index), index)
+            fractions.append(data.fraction)
+    # 10 + 6 + 6 + 10 updates.
+    assert fractions == pytest.approx(
+        [at / 40 for at in range(11)] + [0.25 + at / 24 for at in range(1, 13)] + [0.75 + at / 40 for at in range(1, 11)]
+    )
+
+
+def test_the_fraction_counts_what_a_restored_state_has_behind_it() -> None:
+    data, again = hundred(epochs=4), hundred(epochs=4)
+    for step, (_, index) in enumerate(loader_of(data)):
+        data.update(losses_of(index), index)
+        if step == 3:
+            break
+    again.load_state_dict(data.state_dict())
+    assert again.fraction == data.fraction == pytest.approx(0.1)
+
+
+def test_expected_steps() -> None:
+    # Half of the losses below the mean, half of these left out: 100 + 75 + 75 + 100 examples in batches of ten.
+    data = hundred(epochs=4)
+    assert data.expected_steps(10) == 10 + 8 + 8 + 10
+    assert data.expected_steps(10, drop_last=True) == 10 + 7 + 7 + 10
+    train(data, loader_of(data))
+    assert data.expected_steps(10) == 10 + 6 + 6 + 10  # four fifths lie below, as is known now
+    rs2 = SelectedData(TensorDataset(torch.arange(100.0)), RS2(100, 0, ratio=0.7), epochs=3)
+    assert rs2.expected_steps(10) == 9
+
+
+@pytest.mark.parametrize(("epochs", "sizes"), [(1, [100]), (2, [100, 100]), (3, [100, 60, 100])])
+def test_short_runs_end_on_all_data(epochs: int, sizes: list[int]) -> None:
+    data = hundred(epochs=epochs)
+    loader = loader_of(data)
+    assert [len(train(data, loader)) for _ in range(epochs)] == sizes
+
+
+def test_more_epochs_than_were_said_are_told() -> None:
+    data = hundred(epochs=2)
+    loader = loader_of(data)
+    for _ in range(2):
+        train(data, loader)
+    with pytest.warns(UserWarning, match="epoch 2 of 2 begins"):
+        train(data, loader)
+
+
+# -------------------------------------------------------------------------------------------------------- the dataset
+def test_attributes_of_the_wrapped_dataset_pass_through() -> None:
+    tensors = TensorDataset(torch.arange(100.0))
+    tensors.classes = ["cat", "dog"]  # type: ignore[attr-defined]
+    data = InfoBatch(tensors, epochs=2)
+    assert data.classes == ["cat", "dog"]
+    assert data.tensors is tensors.tensors
+    with pytest.raises(AttributeError, match="clases"):
+        data.clases  # noqa: B018
+    assert not hasattr(data, "__getitems__")  # the loader would fetch a whole batch past the index
+
+
+def test_indices_from_a_collate_function_may_be_a_list() -> None:
+    data = hundred()
+    for batch in loader_of(data, collate_fn=list):
+        index = [at for _, at in batch]
+        assert float(data.update(torch.ones(len(index)), index)) == 1
+    assert data.fraction == pytest.approx(0.1)
+
+
+def test_a_stream_is_refused_with_advice() -> None:
+    class Stream(IterableDataset[int]):
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(5))
+
+    with pytest.raises(TypeError, match=r"map-style dataset.*scrimp\.jest"):
+        InfoBatch(Stream(), epochs=2)
+
+
+def test_a_dataset_that_changes_its_length_is_an_error() -> None:
+    items = list(range(100))
+    data = InfoBatch(items, epochs=3)  # type: ignore[arg-type]
+    train(data, loader_of(data))
+    items.append(100)
+    with pytest.raises(ValueError, match="101 examples, the selector 100: make a new InfoBatch"):
+        train(data, loader_of(data))
+
+
+def test_no_warning_where_nothing_is_wrong() -> None:
+    data = hundred()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(10):
+            train(data, loader_of(data, drop_last=True))
