@@ -1,82 +1,73 @@
-"""`scrimp audit my_task.py`: which method saves in a training of your own. Everything heavy is imported inside."""
+"""`scrimp audit` and `scrimp try`: which method saves in a training of your own. Everything heavy is imported inside."""
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 Task = Annotated[Path, typer.Argument(help="a Python file with one subclass of scrimp.tasks.base.Task", metavar="TASK.py")]
+To = Annotated[Path | None, typer.Option(help="the audit's folder; default: audit-NAME beside you")]
+Plan = Annotated[bool, typer.Option("--plan", help="say what it would take and could show; train nothing but a pilot")]
+Budget = Annotated[str | None, typer.Option(help="such as 2h or 30m: fewer seeds, methods and lengths, to fit")]
+Methods = Annotated[str | None, typer.Option(help="methods, arms, or files of your own, with commas between")]
+Seeds = Annotated[int, typer.Option(min=2, help="of every arm")]
+Cores = Annotated[int | None, typer.Option(min=1, help="default: all")]
+Threads = Annotated[int, typer.Option(min=1, help="of a run")]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where one is there")]
 
 
 def audit(
     context: typer.Context,
     task: Task,
-    to: Annotated[Path | None, typer.Option(help="the audit's folder; default: audit-NAME beside you")] = None,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="say what it would take and what it could show; train a pilot alone")
-    ] = False,
-    budget: Annotated[str | None, typer.Option(help="such as 2h or 30m: fewer seeds, methods and lengths, to fit")] = None,
-    methods: Annotated[str | None, typer.Option(help="of methods, arms, or files of your own, with commas between")] = None,
-    seeds: Annotated[int, typer.Option(min=2, help="of every arm")] = 5,
-    cores: Annotated[int | None, typer.Option(min=1, help="default: all")] = None,
-    threads: Annotated[int, typer.Option(min=1, help="of a run")] = 1,
-    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where one is there")] = "auto",
+    to: To = None,
+    plan: Plan = False,
+    budget: Budget = None,
+    methods: Methods = None,
+    seeds: Seeds = 5,
+    cores: Cores = None,
+    threads: Threads = 1,
+    device: Device = "auto",
 ) -> None:
     """Hold training methods against your own plain recipe: which saves, by how much, at equal quality?
 
     What follows `--` goes to Snakemake: `scrimp audit my_task.py -- --executor slurm --jobs 20`.
     """
-    from scrimp.audit.design import Design, candidates, fitted, hours_of
-    from scrimp.audit.folder import load, write_folder
-    from scrimp.audit.plan import outline, pace_of, pilot_arms, resolution, words
-    from scrimp.audit.verdict import conclude
-    from scrimp.audit.work import StoppedError, at_a_time, runs_left, snakemake, targets_of, work
-    from scrimp.config import Workspace
-    from scrimp.errors import ScrimpError
+    from scrimp.audit.work import Machine, conduct
 
-    limit = None if budget is None else hours_of(budget)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends, too
     folder = to or Path(f"audit-{task.stem.replace('_', '-')}")
-    begin = time.perf_counter()
-    audited = load(task, Workspace(folder), device, threads)
-    setup = time.perf_counter() - begin
     wanted = [name.strip() for name in (methods or "").split(",") if name.strip()]
-    chosen = candidates(audited.task.model(0), audited.task.workload.recipe.batch_size, wanted)
-    design, left_out = Design(chosen, seeds=seeds), []
-    pace = pace_of(audited, setup)
-    beside = at_a_time(cores or os.cpu_count() or 1, threads, audited.gpus)
-    if limit is not None:
-        design, left_out = fitted(design, lambda one: pace.hours_of(one, beside), limit)
-    workspace = write_folder(folder, audited, design)
-    print("\n".join(outline(design, pace, audited, beside)))
-    if left_out:
-        print(f"left out to fit {budget}: {', '.join(left_out)}")
-    count = cores or os.cpu_count() or 1
-    pilot = min(3, design.seeds)
-    shares = {arm: share for arm, share in design.arms().items() if arm in pilot_arms(design)}
-    failed = None
-    try:
-        command = snakemake(folder, count, context.args, targets_of(audited.name, list(shares), pilot))
-        work(workspace, audited.name, command, shares, pilot, pace, beside)
-        resolved = resolution(workspace, audited, design)
-        if resolved is not None:
-            print("\n".join(words(resolved, audited, design)))
-        if plan:
-            print(f"the plan is written: {folder}; the whole of it: the same command without --plan")
-            return
-        work(workspace, audited.name, snakemake(folder, count, context.args), design.arms(), design.seeds, pace, beside)
-    except StoppedError:
-        print("interrupted; what is finished is judged, and the same command goes on", file=sys.stderr)
-    except ScrimpError as error:
-        failed = error
-    verdict = conclude(workspace, audited, design, pace, beside, runs_left(workspace, audited.name, design))
-    print()
-    for method in verdict.methods:
-        print(method.sentence)
-    print(f"\n{verdict.recommendation}\n{folder / 'report.html'}\n{folder / 'verdict.json'}")
-    if failed is not None:
-        raise failed
+    conduct(task, folder, Machine.of(cores, threads, device), seeds, wanted, budget, plan, context.args)
+
+
+def try_data(
+    context: typer.Context,
+    data: Annotated[Path | None, typer.Option(help="a folder of pictures, a class a subfolder")] = None,
+    text: Annotated[Path | None, typer.Option(help="a table of texts (CSV, TSV or parquet)")] = None,
+    text_column: Annotated[str, typer.Option(help="of the table")] = "text",
+    label_column: Annotated[str, typer.Option(help="of the table")] = "label",
+    model: Annotated[
+        str, typer.Option(help="of pictures: built in, timm:NAME, hf:NAME, file.py:function")
+    ] = "resnet-narrow",
+    size: Annotated[int, typer.Option(min=8, help="pixels a side that pictures are scaled to")] = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="of the plain recipe")] = 15,
+    file: Annotated[Path | None, typer.Option(help="what to write; default: try_NAME.py")] = None,
+    to: To = None,
+    plan: Plan = False,
+    budget: Budget = None,
+    methods: Methods = None,
+    seeds: Seeds = 5,
+    cores: Cores = None,
+    threads: Threads = 1,
+    device: Device = "auto",
+) -> None:
+    """Write a task over a folder of pictures or a table of texts, and audit it; the file is yours to edit."""
+    from scrimp.audit.starters import starter
+
+    task = starter(data, text, model, size, text_column, label_column, epochs, file)
+    print(f"wrote {task}; it is yours to edit, and `scrimp audit {task}` goes on with it")
+    audit(context, task, to, plan, budget, methods, seeds, cores, threads, device)

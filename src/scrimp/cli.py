@@ -33,7 +33,8 @@ kernels = typer.Typer(
 )
 app.add_typer(kernels, name="kernels")
 app.add_typer(scaling_cli.app, name="scaling")
-app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": False})(audit_cli.audit)
+for _name, _verb in {"audit": audit_cli.audit, "try": audit_cli.try_data}.items():
+    app.command(_name, context_settings={"allow_extra_args": True})(_verb)
 errors = Console(stderr=True, highlight=False)
 
 Scale = Annotated[str | None, typer.Option("--scale", help="smoke, mini, gpu or paper; default: config/config.yaml")]

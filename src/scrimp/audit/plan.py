@@ -122,7 +122,8 @@ def resolution(workspace: Workspace, audited: Audited, design: Design) -> Resolu
 def words(resolved: Resolution, audited: Audited, design: Design) -> list[str]:
     """What a pilot says, for the plan."""
     lines = [
-        f"{design.seeds} seeds show a loss of {resolved.loss:.2g}{audited.unit} of {audited.label} in {POWER:.0%} of all audits;"
+        f"{design.seeds} seeds show a loss of {resolved.loss:.2g}{audited.unit} of {audited.label} "
+        f"in {POWER:.0%} of all audits;"
     ]
     if resolved.speedup is None:
         lines.append("no speedup can be sized: the plain recipe gains nothing, beyond its noise, from a longer pilot")
@@ -137,11 +138,12 @@ def words(resolved: Resolution, audited: Audited, design: Design) -> list[str]:
 def outline(design: Design, pace: Pace, audited: Audited, at_a_time: int) -> list[str]:
     """The plan in lines: arms, runs, time, memory."""
     task, recipe = audited.task, audited.task.workload.recipe
+    parameters = sum(parameter.numel() for parameter in task.model(0).parameters())
     lines = [
-        f"{audited.file.name}: {task.examples:,} examples, {sum(p.numel() for p in task.model(0).parameters()):,} parameters, "
-        f"{recipe.optimizer} at {recipe.learning_rate:g}, batches of {recipe.batch_size}, {pace.steps:,} steps a run",
-        f"measured here: {1e3 * pace.step:.1f} ms a step, {pace.evaluation:.2g} s an evaluation, {pace.start:.1f} s to start, "
-        f"{pace.memory / 2**20:,.0f} MiB",
+        f"{audited.file.name}: {task.examples:,} examples, {parameters:,} parameters, {recipe.optimizer} at "
+        f"{recipe.learning_rate:g}, batches of {recipe.batch_size}, {pace.steps:,} steps a run",
+        f"measured here: {1e3 * pace.step:.1f} ms a step, {pace.evaluation:.2g} s an evaluation, "
+        f"{pace.start:.1f} s to start, {pace.memory / 2**20:,.0f} MiB",
         "",
         f"{'arm':<24}{'about, of a plain run':>22}{'a run':>10}",
     ]

@@ -179,7 +179,8 @@ def sentence(
             what += f"; to find {WORTHWHILE}x takes {seeds_needed} seeds{more}"
     beside = ""
     if quality.value is not None:
-        beside = f" At its full length: {quality.value:+.3g}{audited.unit} ({_between(quality.low, quality.high)}) of {audited.label}."
+        apart = f"{quality.value:+.3g}{audited.unit} ({_between(quality.low, quality.high)})"
+        beside = f" At its full length: {apart} of {audited.label}."
     return f"{label}: {size} in {axis} at equal {audited.label}: {what}.{beside}"
 
 
@@ -201,13 +202,13 @@ def recommendation(methods: list[MethodVerdict], points: list[SweepPoint], audit
     if saving:
         best = max(saving, key=lambda m: m.speedup[audited.time_axis].low or 0.0)
         low = best.speedup[audited.time_axis].low or 0.0
-        return f"Use {best.label}: the plain recipe takes at least {low:.2f} times its {axis} to the same {audited.label} (95 %)."
+        return f"Use {best.label}: to its {audited.label} the plain recipe takes at least {low:.2f} times the {axis} (95 %)."
     shorter = _as_good(points, audited)
     if shorter is not None:
         margin = _margin(points, audited)
         return (
-            f"Train the plain recipe for {shorter.share:g} of its length: it loses at most {margin:.2g}{audited.unit} of {audited.label} "
-            f"(95 %; {shorter.difference or 0.0:+.2g} measured), and no method was shown to save more."
+            f"Train the plain recipe for {shorter.share:g} of its length: it loses at most {margin:.2g}{audited.unit} of "
+            f"{audited.label} (95 %; {shorter.difference or 0.0:+.2g} measured), and no method was shown to save more."
         )
     if not points:
         return "Nothing to recommend yet: too few runs are finished."
