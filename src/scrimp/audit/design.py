@@ -13,6 +13,7 @@ from torch import nn
 from scrimp.errors import ScrimpError
 from scrimp.methods import method_class, method_names
 from scrimp.methods.base import EpochSelector
+from scrimp.methods.batch import BatchSelector
 from scrimp.user_files import is_file
 
 SWEEP = (0.25, 0.5, 0.75, 1.0, 1.5)  # lengths of the plain recipe
@@ -101,6 +102,10 @@ def _named(name: str) -> list[Candidate]:
         close = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ScrimpError(f"--methods {name}: {hint}known: {', '.join(known)}, and files of your own (my_method.py)")
+    if issubclass(method_class(name), BatchSelector):
+        raise ScrimpError(
+            f"--methods {name}: it scores super-batches; write an arm into the study.yaml of a task with `score`"
+        )
     fields = method_class(name).Params.model_fields
     half = {"ratio": 0.5} if "ratio" in fields else {}
     missing = [key for key, field in fields.items() if field.is_required() and key not in half]
