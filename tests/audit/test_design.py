@@ -61,7 +61,7 @@ def test_a_short_time_leaves_out_seeds_then_methods_then_lengths_and_says_so() -
     some, left_out = fitted(whole, hours, hours(whole) * 0.5)
     assert some.seeds == 3
     assert left_out[:2] == ["seed 4", "seed 3"]
-    assert left_out[2:] == ["InfoBatch 70 %"]
+    assert left_out[2:] == ["InfoBatch 70 %", "InfoBatch 30 %"]
     assert hours(some) <= hours(whole) * 0.5
     least, left_out = fitted(whole, hours, 5.2)
     assert (least.seeds, len(least.candidates), least.sweep) == (2, 1, (0.25, 0.5, 1.0))

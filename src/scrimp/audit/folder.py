@@ -94,7 +94,8 @@ def _metric(of: type[Task], task: Task, workload: Workload, split: str, file: Pa
     """The metric that counts, by the name that runs record it under; an untrained model shows which there are."""
     model = task.model(0)
     model.train()
-    task.losses(model, task.batch(task.train_split, torch.arange(min(4, task.examples))))  # an error in it is told now
+    # What is wrong with its losses is told now.
+    task.loss(model, task.batch(task.train_split, torch.arange(min(4, task.examples))), None, 1.0)
     measured = task.measure(model, [split])
     wanted = of.plain.get("metric")
     name = next(iter(measured)) if wanted is None else f"{split.replace('-', '_')}_{wanted}"
