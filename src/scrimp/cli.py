@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Column, Table
 
-from scrimp import scaling_cli
+from scrimp import audit_cli, scaling_cli
 from scrimp.config import Workspace
 from scrimp.config.base import LARGEST_SEED
 from scrimp.errors import ScrimpError, trouble
@@ -34,6 +34,8 @@ kernels = typer.Typer(
 )
 app.add_typer(kernels, name="kernels")
 app.add_typer(scaling_cli.app, name="scaling")
+for _name, _verb in {"audit": audit_cli.audit, "try": audit_cli.try_data}.items():
+    app.command(_name, context_settings={"allow_extra_args": True})(_verb)
 errors = Console(stderr=True, highlight=False)
 
 Scale = Annotated[str | None, typer.Option("--scale", help="smoke, mini, gpu or paper; default: config/config.yaml")]

@@ -15,6 +15,7 @@ from scrimp.data.sources import check_needs
 from scrimp.errors import ScrimpError
 from scrimp.methods import check_method, method_names
 from scrimp.metrics import metrics
+from scrimp.user_files import is_file
 
 
 def listing(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
@@ -127,7 +128,7 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
         for arm_name, arm in study.arms.items():
             for method in arm.methods:
                 at = f"{where}: arms.{arm_name}.methods"
-                if method["name"] not in method_names():
+                if method["name"] not in method_names() and not is_file(method["name"]):
                     raise ScrimpError(unknown("method", method["name"], method_names(), at))
                 check_method(method, at, study.task)
         for scale_name, sizes in study.scales.items():

@@ -32,6 +32,7 @@ POWER = 0.8
 PRIOR = 8  # an arm's variance is a mean of its own, that weighs as its degrees of freedom, and of its workload's, with this
 MANY = 5  # arms from which on a workload's variance is a median: one wild method does not speak for the others
 RESAMPLES = 999  # of the bootstrap, for eight seeds and more
+SEEDS_TRIED = (2, 3, 4, 5, 6, 7, 8, 10, 12, 15, 20, 30)
 FARTHEST = 10  # doublings of the no-effect size that the smallest resolved effect is looked for within
 
 INITIALS = {"supported": "S", "partly supported": "P", "not supported": "N", "contradicted": "C", "inconclusive": "I"}
@@ -136,6 +137,33 @@ def _sized(
         return Sizing(**known, **_Experiment.of(claim, rule, have, arms, paired, n, draws).chances())
     except NotRunError as missing:
         return Sizing(claim=claim.id, kind=rule.kind, note=missing.reason)
+
+
+def seeds_for(
+    claim: Claim,
+    number: float,
+    workspace: Workspace,
+    study: StudyConfig,
+    scale: str,
+    pilot: Pilot,
+    at_least: int = 2,
+    draws: int = DRAWS // 2,
+) -> int | None:
+    """The fewest seeds, out of SEEDS_TRIED, with which a claim whose number truly is `number` is found with POWER.
+
+    None where none of them is enough. Raises NotRunError where the pilot has too little.
+    """
+    rule = claim.rule
+    assert rule is not None
+    have = Runs(workspace, study, scale, claim.at.get(scale) or study.scale(scale).main, pilot.runs)
+    arms, paired = _arms(claim, rule, have)
+    with fewer_resamples(RESAMPLES), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for n in (tried for tried in SEEDS_TRIED if tried >= at_least):
+            chances = _Experiment.of(claim, rule, have, arms, paired, n, draws).verdicts(number)
+            if chances.get("supported", 0.0) + chances.get("partly supported", 0.0) >= POWER:
+                return n
+    return None
 
 
 def _arms(claim: Claim, rule: Rule, have: Runs) -> tuple[list[str], list[int]]:

@@ -1,6 +1,6 @@
 """Methods by name: the method `infobatch` is the class `METHOD` of the file `infobatch.py` in this folder.
 
-Files without a `METHOD` hold what methods share."""
+Files without a `METHOD` hold what methods share. An arm may also name a file of the user's own, by its whole path."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from scrimp.config.base import parse_model, unknown
 from scrimp.errors import ScrimpError
+from scrimp.user_files import is_file, loaded
 
 if TYPE_CHECKING:
     from scrimp.methods.base import Method
@@ -25,8 +26,10 @@ def method_names() -> list[str]:
     return sorted(stem.replace("_", "-") for stem in has)
 
 
-def method_module(name: str) -> str:
-    """The module that holds a method; an unknown name is an error that lists the known."""
+def method_module(name: str) -> str | Path:
+    """The module that holds a method, or the user's file; an unknown name is an error that lists the known."""
+    if is_file(name):
+        return Path(name)
     if name not in method_names():
         raise ScrimpError(unknown("method", name, method_names(), "an arm's `methods`"))
     return f"{__name__}.{name.replace('-', '_')}"
@@ -34,7 +37,21 @@ def method_module(name: str) -> str:
 
 def method_class(name: str) -> type[Method]:
     """The class of a method, imported when first asked for."""
-    method: type[Method] = importlib.import_module(method_module(name)).METHOD
+    module = method_module(name)
+    if isinstance(module, Path):
+        return _own_class(module)
+    method: type[Method] = importlib.import_module(module).METHOD
+    return method
+
+
+def _own_class(path: Path) -> type[Method]:
+    from scrimp.methods.base import Method
+
+    if not path.is_file():
+        raise ScrimpError(f"{path} does not exist: a method of your own is named by the whole path of its file")
+    method = getattr(loaded(path), "METHOD", None)
+    if not (isinstance(method, type) and issubclass(method, Method)):
+        raise ScrimpError(f"{path} must set METHOD to its class, a subclass of scrimp.methods.base.Method")
     return method
 
 

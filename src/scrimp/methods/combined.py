@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,14 +35,14 @@ class Methods:
         named: dict[str, Method] = {}
         for spec in specs:
             check_method(spec, f"method {spec['name']}", task)
-            made = method_class(spec["name"])
+            made, name = method_class(spec["name"]), Path(spec["name"]).stem  # of a file of the user's own, or the name
             parameters = parameters_of(spec)
             if issubclass(made, EpochSelector):
-                named[spec["name"]] = made(size, seed, **parameters)
+                named[name] = made(size, seed, **parameters)
             elif issubclass(made, BatchSelector):
-                named[spec["name"]] = made(batch_size, seed, **parameters)
+                named[name] = made(batch_size, seed, **parameters)
             else:
-                named[spec["name"]] = made(seed, **parameters)
+                named[name] = made(seed, **parameters)
         return cls(named)
 
     def adapt(self, model: nn.Module) -> None:

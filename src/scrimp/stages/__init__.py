@@ -6,7 +6,8 @@ from pathlib import Path
 
 from scrimp.measure.code import code_digest
 from scrimp.methods import method_module
-from scrimp.tasks import is_file, task_module
+from scrimp.tasks import task_module
+from scrimp.user_files import is_file
 
 
 def training_code(stage: str, task: str, methods: list[str], folder: Path | None = None) -> str:

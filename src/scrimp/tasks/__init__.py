@@ -6,9 +6,7 @@ A study may also name a file of its own, `task: denoising.py`, relative to the s
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import re
-import sys
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +15,7 @@ from scrimp.config.base import unknown
 from scrimp.config.tasks import keys_of
 from scrimp.config.training import Recipe, Workload
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of
+from scrimp.user_files import is_file, loaded
 
 if TYPE_CHECKING:
     import torch
@@ -41,11 +39,6 @@ def task_module(name: str) -> str:
     return f"{__name__}.{name.replace('-', '_')}"
 
 
-def is_file(name: str) -> bool:
-    """Whether a study's `task` is a file of the user's."""
-    return name.endswith(".py")
-
-
 def task_class(name: str, folder: Path | None = None) -> type[Task]:
     """The class of a task: a built-in one, or the one in a user's file, relative to `folder`."""
     if not is_file(name):
@@ -56,7 +49,7 @@ def task_class(name: str, folder: Path | None = None) -> type[Task]:
     path = (folder or Path()) / name
     if not path.is_file():
         raise ScrimpError(f"{path} does not exist: a study's `task` is a built-in one or a file beside its study.yaml")
-    module = _loaded(path.resolve())
+    module = loaded(path)
     own = [
         value
         for value in vars(module).values()
@@ -65,22 +58,6 @@ def task_class(name: str, folder: Path | None = None) -> type[Task]:
     if len(own) != 1:
         raise ScrimpError(f"{path} must define one subclass of scrimp.tasks.base.Task, but defines {len(own)}")
     return own[0]
-
-
-def _loaded(path: Path):  # type: ignore[no-untyped-def]  # a module, whose attributes nobody knows
-    name = f"scrimp_user_{path.stem}_{digest_of(str(path), 8)}"
-    if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[name] = module
-        try:
-            spec.loader.exec_module(module)
-        except BaseException:
-            del sys.modules[name]
-            raise
-    return sys.modules[name]
 
 
 def task_keys(name: str, folder: Path | None = None) -> tuple[type[Recipe], type[Workload]]:

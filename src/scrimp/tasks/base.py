@@ -18,6 +18,11 @@ A task of your own is one file with a subclass of `Task`; the key `task:` of a s
 
 Whatever selects by example, weighs examples, or changes batch size, rate or model then works on it. The rest has defaults
 that can be replaced: FLOPs are counted on a batch, examples are visited in whole epochs, nothing is augmented.
+
+`scrimp audit FILE` also wants the plain recipe, which a study would have in its `study.yaml`: the keys of a workload, and
+the metric that counts (the first that `evaluate` gives, if it is left out):
+
+        plain = {"epochs": 20, "recipe": {"optimizer": "adamw", "learning_rate": 1e-3, "batch_size": 64}, "metric": "mse"}
 """
 
 from __future__ import annotations
@@ -61,6 +66,7 @@ class Task:
     `recipe_model` and `workload_model` hold the keys that the YAML may have. `train_split` is trained on. `held_out` are
     measured at the end, the first of them along the way; a name that is not there is left out, but for the first.
     `by_epochs`: whether the plain recipe visits whole epochs, or draws by the step.
+    `plain` is the recipe that an audit starts from.
     `loss_points`: where it draws by the step, the training loss is noted as its mean over so many even parts of the budget;
     None: the last step's, beside each evaluation.
     """
@@ -71,6 +77,7 @@ class Task:
     held_out: tuple[str, ...] = ("test", "validation")
     by_epochs: bool = True
     loss_points: int | None = 200
+    plain: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, workload: Workload, place: Place) -> None:
         self.workload, self.place = workload, place

@@ -1,0 +1,221 @@
+"""An audit as a study: a workspace with one study folder, whose `study.yaml` and `claims.yaml` are written here.
+
+Everything after that is what every study has: the same Snakefile, run files, judge, figures and page. The user may edit the
+two files and run `snakemake --cores all` in the workspace.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from scrimp.audit.design import PLAIN, Candidate, Design, sweep_arm
+from scrimp.config import Workspace
+from scrimp.config.base import parse_model
+from scrimp.config.study import name_of
+from scrimp.config.training import Workload
+from scrimp.errors import ScrimpError
+from scrimp.files import write_text
+from scrimp.metrics import better_side, metric_of
+from scrimp.tasks import task_class
+from scrimp.tasks.base import Task
+from scrimp.training.place import Place, choose_device
+from scrimp.workspace_files import lay_out
+
+SCALE = "audit"
+NO_EFFECT = 0.02  # speedups within 2 % of 1 are none; a study's claims have 5 %, but an audit has no published size
+POINTS = 0.3  # and percentages within .3 points of each other are the same
+EVALUATIONS = 4
+AXES = {"cpu_seconds": "CPU time", "seconds": "time", "examples": "examples", "flops": "FLOPs"}
+
+
+@dataclass(frozen=True)
+class Audited:
+    """A task of the user's with its plain recipe, loaded on the device that it is to be trained on."""
+
+    file: Path
+    task: Task
+    workload: dict[str, Any]  # the plain recipe, as a study's file has it
+    metric: str  # as runs record it: `test_accuracy`
+    threads: int
+    gpus: int
+
+    @property
+    def name(self) -> str:
+        """What the study is called: the file's stem."""
+        return name_of(self.file.with_suffix(""))
+
+    @property
+    def label(self) -> str:
+        """The metric in words."""
+        return metric_of(self.metric).label
+
+    @property
+    def unit(self) -> str:
+        """What follows a difference of the metric: ` points`, ` nats`, or nothing."""
+        unit = metric_of(self.metric).unit
+        return {"%": " points", "": ""}.get(unit, f" {unit}")
+
+    @property
+    def time_axis(self) -> str:
+        """The cost that time is read on: what a CPU computed, or what a GPU took."""
+        return "cpu_seconds" if self.task.place.device.type == "cpu" else "seconds"
+
+
+def load(file: Path, workspace: Workspace, device: Any, threads: int) -> Audited:
+    """Load a user's task with its data. Raises ScrimpError for a file that is no task, or that says no plain recipe."""
+    of = task_class(str(file.resolve()))
+    told = {key: value for key, value in of.plain.items() if key != "metric"}
+    if not told:
+        raise ScrimpError(
+            f"{file}: {of.__name__} does not say its plain recipe: add, in the class, plain = {{'epochs': 20, 'recipe': "
+            "{'optimizer': 'adamw', 'learning_rate': 1e-3, 'batch_size': 64}, 'metric': 'accuracy'}}"
+        )
+    told = {"evaluations": EVALUATIONS, **told}
+    workload = parse_model({**told, "arms": [PLAIN]}, of.workload_model, f"{file}: {of.__name__}.plain")
+    gpus = 1 if torch.cuda.is_available() else 0
+    on = choose_device(device, gpus)
+    torch.set_num_threads(threads)
+    task = of(workload, Place.of(on, workload.recipe.precision))
+    task.setup(workspace)
+    first = task.held_out[0]
+    for split in (task.train_split, first):
+        if split not in task.data or not task.size(split):
+            raise ScrimpError(f"{file}: setup left no examples under {split!r} in self.data; it has {list(task.data)}")
+    return Audited(file, task, told, _metric(of, task, workload, first, file), threads, gpus if on.type == "cuda" else 0)
+
+
+def _metric(of: type[Task], task: Task, workload: Workload, split: str, file: Path) -> str:
+    """The metric that counts, by the name that runs record it under; an untrained model shows which there are."""
+    model = task.model(0)
+    model.train()
+    # What is wrong with its losses is told now.
+    task.loss(model, task.batch(task.train_split, torch.arange(min(4, task.examples))), None, 1.0)
+    measured = task.measure(model, [split])
+    wanted = of.plain.get("metric")
+    name = next(iter(measured)) if wanted is None else f"{split.replace('-', '_')}_{wanted}"
+    if name not in measured:
+        raise ScrimpError(f"{file}: plain has metric {wanted!r}, but evaluate gives {', '.join(measured)}")
+    better_side(name)
+    return name
+
+
+# --------------------------------------------------------------------------------------------------------------- writing
+def write_folder(folder: Path, audited: Audited, design: Design) -> Workspace:
+    """Write the study of a design into the workspace in `folder`, which is laid out where it is missing.
+
+    Runs that are there already and are part of the design stay and count. Raises ScrimpError where `folder` is something
+    else's.
+    """
+    if not (folder / "Snakefile").exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ScrimpError(f"{folder} is there and is no audit: name another place with --to")
+        lay_out(folder)
+    study = folder / audited.name
+    settings = {"scale": SCALE, "studies": [f"./{audited.name}"], "device": "auto", "seeds": None}
+    write_text(folder / "config" / "config.yaml", _yaml(settings, "Written by `scrimp audit`."))
+    write_text(study / "study.yaml", _yaml(study_of(audited, design, study), "Written by `scrimp audit`; yours to edit."))
+    write_text(study / "claims.yaml", _yaml(claims_of(audited, design), "Written by `scrimp audit`."))
+    if not (study / "README.md").exists():
+        write_card(study, audited)
+    return Workspace(folder)
+
+
+def study_of(audited: Audited, design: Design, folder: Path) -> dict[str, Any]:
+    """The contents of `study.yaml`."""
+    arms: dict[str, Any] = {}
+    for share in sorted(design.sweep):
+        label = "plain recipe" if share == 1 else f"plain recipe x {share:g}"
+        arms[sweep_arm(share)] = {"label": label, "horizon": {"epochs": share}}
+    for one in design.candidates:
+        arms[one.arm] = {"label": one.label, "methods": one.methods}
+    return {
+        "task": os.path.relpath(audited.file.resolve(), folder.resolve()),
+        "title": f"Audit of {audited.file.name}",
+        "paper": "none: an audit of a task of your own",
+        "arms": arms,
+        "baseline_sweep": [sweep_arm(share) for share in sorted(design.sweep)],
+        "metric": audited.metric,
+        "scales": {
+            SCALE: {
+                "note": f"{audited.file.name} with the plain recipe that it says, {design.seeds} seeds.",
+                "seeds": list(range(design.seeds)),
+                "threads": audited.threads,
+                "gpus": audited.gpus,
+                "workloads": {"own": {**audited.workload, "arms": list(arms)}},
+            }
+        },
+    }
+
+
+def claims_of(audited: Audited, design: Design) -> dict[str, Any]:
+    """The contents of `claims.yaml`: of every method its speedup on each axis, and its quality beside the plain recipe's."""
+    metric = metric_of(audited.metric)
+    axes = [audited.time_axis, "examples", "flops"]
+    claims = [claim for one in design.candidates for claim in _claims_of(one, axes, audited.metric)]
+    defaults = {
+        "number": "1",
+        "source": "an audit: what you might hope for",
+        "metric": audited.metric,
+        "published": None,
+        "published_unit": "times",
+        "direction": "higher",
+    }
+    quality = {"published_unit": audited.unit.strip(), "direction": better_side(audited.metric)}
+    for claim in claims:
+        if claim["rule"]["kind"] == "difference":
+            claim |= quality
+            claim["rule"]["no_effect"] = POINTS if metric.unit == "%" else 0.0
+    return {"defaults": defaults, "claims": claims}
+
+
+def _claims_of(one: Candidate, axes: list[str], metric: str) -> list[dict[str, Any]]:
+    label = metric_of(metric).label
+    speedups = [
+        {
+            "id": claim_id(one.arm, axis),
+            "statement": f"{one.label} reaches its {label} in less {AXES[axis]} than the plain recipe needs for it.".replace(
+                "less examples", "fewer examples"
+            ).replace("less FLOPs", "fewer FLOPs"),
+            "rule": {"kind": "ratio", "method": one.arm, "axis": axis, "no_effect": NO_EFFECT},
+            "figure": "speedups",
+        }
+        for axis in axes
+    ]
+    speedups[0]["headline"] = f"{one.label}: speedup in {AXES[axes[0]]}"
+    quality = {
+        "id": claim_id(one.arm, "quality"),
+        "statement": f"{one.label} is better than the plain recipe at its full length, in {label}.",
+        "rule": {"kind": "difference", "method": one.arm, "baseline": PLAIN},
+        "figure": "quality-cost",
+    }
+    return [*speedups, quality]
+
+
+def claim_id(arm: str, of: str) -> str:
+    """The id of a method's claim: `rs2-50-examples`."""
+    return f"{arm}-{of}".replace("_", "-")
+
+
+def write_card(study: Path, audited: Audited, findings: str = "") -> None:
+    """The study's card, which leads the page; with `findings` once there are some."""
+    reading = (
+        "The plain recipe is trained at several lengths, each with its learning rate fully decayed; that sweep is the "
+        "yardstick. A speedup is the sweep's cost at a method's quality over the method's cost, so 1 means that simply "
+        "training for a shorter time does as well. All arms have the same learning rate, which nobody tuned for them."
+    )
+    text = (
+        f"# Audit of {audited.file.name}\n\n## Question\n\nWhich method saves training of this task, at equal "
+        f"{metric_of(audited.metric).label}?{findings and chr(10) * 2 + findings}\n\n## Method\n\nEvery method gets the "
+        f"recipe that the file says, as many epochs, and the same seeds.\n\n## Reading\n\n{reading}\n"
+    )
+    write_text(study / "README.md", text)
+
+
+def _yaml(content: dict[str, Any], words: str) -> str:
+    return f"# {words}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
