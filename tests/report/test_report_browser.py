@@ -59,7 +59,8 @@ frame.onload = () => {{
   form.dispatchEvent(new Event("input"));
   const measured = [...page.querySelectorAll("#claims-table th")].find((th) => th.textContent.startsWith("Measured"));
   measured.firstElementChild.click();
-  const units = rows().filter((row) => !row.classList.contains("quiet")).map((row) => row.dataset.unit).filter((unit, place, all) => unit !== all[place - 1]);
+  const told = rows().filter((row) => !row.classList.contains("quiet")).map((row) => row.dataset.unit);
+  const units = told.filter((unit, place) => unit !== told[place - 1]);
   found.push("units " + units.length + " of " + new Set(units).size);
   document.getElementById("found").textContent = found.join("\\n");
 }};
