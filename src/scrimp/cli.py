@@ -219,16 +219,25 @@ def figures(study: Study, scale: Scale = None) -> None:
 
 
 @app.command()
-def report(scale: Scale = None, studies: Studies = None) -> None:
-    """Write the report page and the claims table of all studies."""
+def report(
+    scale: Scale = None,
+    studies: Studies = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="reference results, such as results/reference/mini-cpu")
+    ] = None,
+) -> None:
+    """Write the report page and the claims table of the studies that were judged, or the page of reference results."""
     from scrimp.claims.judge import collect_claims
-    from scrimp.report.page import write_report
+    from scrimp.report.page import judged, write_reference_report, write_report
 
     workspace = _workspace()
-    chosen = _scale(workspace, scale)
-    names = workspace.studies(studies or None)
-    collect_claims(workspace, chosen, names)
-    print(write_report(workspace, chosen, names))
+    if source is not None:
+        print(write_reference_report(workspace, source))
+        return
+    chosen, names = _scale(workspace, scale), workspace.studies(studies or None)
+    page = write_report(workspace, chosen, names)
+    collect_claims(workspace, chosen, judged(workspace, chosen, names))
+    print(page)
 
 
 @app.command()

@@ -54,14 +54,26 @@ frame.onload = () => {{
   form.elements.verdict.value = "contradicted";
   form.dispatchEvent(new Event("input"));
   found.push("filtered " + numbers() + "; " + page.getElementById("count").textContent);
+  found.push("address " + frame.contentWindow.location.hash);
+  form.reset();
+  form.dispatchEvent(new Event("input"));
+  const measured = [...page.querySelectorAll("#claims-table th")].find((th) => th.textContent.startsWith("Measured"));
+  measured.firstElementChild.click();
+  const told = rows().filter((row) => !row.classList.contains("quiet")).map((row) => row.dataset.unit);
+  const units = told.filter((unit, place) => unit !== told[place - 1]);
+  found.push("units " + units.length + " of " + new Set(units).size);
   document.getElementById("found").textContent = found.join("\\n");
 }};
 </script>"""
 
 
 def dumped(page: Path, profile: Path) -> str:
-    """The page's DOM after its scripts ran."""
-    command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", page.as_uri()]
+    return dumped_at(page.as_uri(), profile)
+
+
+def dumped_at(address: str, profile: Path) -> str:
+    """A page's DOM after its scripts ran."""
+    command = [str(BROWSER), *FLAGS, f"--user-data-dir={profile}", address]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
 
 
@@ -83,4 +95,19 @@ def test_a_phone_sorts_filters_and_never_scrolls_sideways(workspace: Workspace, 
         "ascending 1 2 3 4a 5 10",
         "descending 10 5 4a 3 2 1",
         "filtered 10; 1 of 6 claims",
+        "address #claims?verdict=contradicted",
+        "units 2 of 2",
     ]
+
+
+def test_an_address_restores_a_filter_and_unfolds_what_it_points_at(workspace: Workspace, tmp_path: Path) -> None:
+    page = write_report(workspace, SCALE, [STUDY])
+    page.write_text(
+        page.read_text().replace('<details class="study" id="study-demo" open>', '<details class="study" id="study-demo">')
+    )
+    filtered = dumped_at(page.as_uri() + "#claims?verdict=contradicted", tmp_path / "filtered")
+    assert re.search(r'<output id="count"[^>]*>1 of 6 claims</output>', filtered)
+    revealed = dumped_at(page.as_uri() + "#claim-demo-gain", tmp_path / "revealed")
+    assert '<details class="study" id="study-demo" open="">' in revealed
+    assert re.search(r'id="claim-demo-gain" open=""', revealed)
+    assert not re.search(r'id="claim-demo-worse" open=""', revealed)

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
+import shutil
 from html.parser import HTMLParser
 from typing import Any
 
+import pandas as pd
 import pytest
-from fake_results import SCALE, STUDY, SVG, demo_claims
+import yaml
+from fake_results import SCALE, STUDY, SVG, demo_claims, demo_summary
 
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, write_json
-from scrimp.report.page import write_report
-from scrimp.report.views import compare_configs
+from scrimp.report.inputs import read_study
+from scrimp.report.page import render, write_reference_report, write_report
+from scrimp.report.views import compare_configs, study_view
 
 VOID = {"meta", "link", "br", "img", "input", "wbr"}
 
@@ -191,3 +196,63 @@ def test_unknown_scales_and_no_studies_are_refused(workspace: Workspace) -> None
         write_report(workspace, "minni", [STUDY])
     with pytest.raises(ScrimpError, match="no study to report on"):
         write_report(workspace, SCALE, [])
+
+
+# ----------------------------------------------------------------------------------------------------- what comes first
+def leading_of(html: str) -> list[str]:
+    """The links of the claims at the head of the page."""
+    head = html.split('<ol class="leading">')[1].split("</ol>")[0]
+    return re.findall(r'<p class="topic"><a href="#claim-demo-(\w+)">([^<]+)</a>', head)
+
+
+def test_claims_that_are_marked_as_headlines_lead_the_page(workspace: Workspace) -> None:
+    claims = [
+        {key: entry[key] for key in ("number", "source", "statement", "metric", "published", "published_unit", "direction")}
+        | {"id": entry["claim"], "rule": entry["rule"]}
+        for entry in demo_claims()
+        if entry["rule"] is not None and entry["claim"] != "script"
+    ]
+    claims[-1]["headline"] = "What matters most"
+    (workspace.study_folder(STUDY) / "claims.yaml").write_text(yaml.safe_dump({"claims": claims}))
+    assert leading_of(page_of(workspace)) == [(claims[-1]["id"], "What matters most")]
+
+
+def test_without_headlines_the_first_judged_claims_lead_the_page(workspace: Workspace) -> None:
+    assert [claim for claim, _ in leading_of(page_of(workspace))] == ["gain", "speedup", "script", "worse", "open"]
+
+
+def test_a_page_of_one_finished_study_says_what_is_still_to_come(workspace: Workspace) -> None:
+    folder = workspace.study_folder(STUDY)
+    shutil.copytree(folder, folder.parent / "later")
+    study = yaml.safe_load((folder.parent / "later" / "study.yaml").read_text())
+    (folder.parent / "later" / "study.yaml").write_text(yaml.safe_dump({**study, "title": "A later one"}))
+    workspace.study_name("./" + os.path.relpath(folder.parent / "later", workspace.root))
+    html = write_report(workspace, SCALE, [STUDY, "later"]).read_text()
+    assert "Still to come: A later one." in html
+    assert "A demonstration" in html
+
+
+def test_verdicts_of_a_smoke_run_are_greyed(workspace: Workspace) -> None:
+    assert '<body class="smoke">' not in page_of(workspace)
+    view = study_view(read_study(workspace, SCALE, STUDY), SCALE, 1)
+    assert '<body class="smoke">' in render([view], "smoke", ("scrimp report", "results/smoke"))
+
+
+def test_reference_results_make_the_same_page_without_their_runs(workspace: Workspace) -> None:
+    page_of(workspace)
+    shutil.rmtree(workspace.root / "results" / "reference", ignore_errors=True)
+    source, target = workspace.results(SCALE, STUDY), workspace.root / "results" / "reference" / "mine" / STUDY
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("runs"))
+    rows = [{"arm": "full", "seed": 0, **demo_summary("full", 0).metrics, **demo_summary("full", 0).meters.model_dump()}]
+    pd.DataFrame(rows).to_csv(target / "runs.csv", index=False)
+    write_json(
+        target / "provenance.json", {"scale": SCALE, "runs": 1, "commit": ["abc", "def"], "versions": [{"torch": "2"}]}
+    )
+    page = write_reference_report(workspace, target.parent)
+    assert page == workspace.root / "results" / "report-mine" / "index.html"
+    html = page.read_text()
+    assert leading_of(html) == leading_of(page_of(workspace))
+    assert "abc, def" in html
+    assert "scrimp report --from" in html
+    with pytest.raises(ScrimpError, match=r"holds no study's claims\.json"):
+        write_reference_report(workspace, workspace.root / "results")

@@ -1,6 +1,32 @@
 # INPUTS:  claims, figures and tables of all studies; run files
 # OUTPUTS: the report page, the claims table, the key of what MLflow holds
-# STEPS:   one serial `track` (MLflow's database is not an output: it is a view, rebuilt from the files), then the page
+# STEPS:   a first page as soon as one of several studies is done, which says what is still to come; one serial `track`
+#          (MLflow's database is not an output: it is a view, rebuilt from the files), then the page
+
+
+def shown(study):
+    """The mark that a study is on the page."""
+    return f"results/{SCALE}/{study}/shown"
+
+
+for study in STUDIES if len(STUDIES) > 1 else []:
+
+    rule:
+        name:
+            f"show_{study}".replace("-", "_")
+        input:
+            study_results(study),
+        output:
+            touch(shown(study)),
+        log:
+            f"results/logs/{SCALE}/{study}/show.log",
+        conda:
+            "../../envs/scrimp.yaml"
+        params:
+            scale=SCALE,
+            studies=[f"--study {TOLD[study]}" for study in STUDIES],
+        shell:
+            "scrimp report --scale {params.scale} {params.studies} > {log} 2>&1"
 
 
 rule track:
@@ -25,6 +51,7 @@ rule report:
     input:
         f"results/{SCALE}/tracked.json",
         [study_results(study) for study in STUDIES],
+        [shown(study) for study in STUDIES if len(STUDIES) > 1],
     output:
         page=report(
             f"results/{SCALE}/report/index.html",

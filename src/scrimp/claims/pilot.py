@@ -50,6 +50,11 @@ def _runs_of(place: Path, study: str, scale: str) -> list[Summary]:
     folders = sorted(path.parent for path in (place / "runs").glob("*/seed*/summary.json"))
     if folders or not (place / ROWS).exists():
         return [summary for run in folders if (summary := read_summary(run)).diverged is None]
+    return rows_of(place, study, scale)
+
+
+def rows_of(place: Path, study: str, scale: str) -> list[Summary]:
+    """The runs of a folder of reference results, without their configuration; those that diverged are left out."""
     rows = pd.read_csv(place / ROWS).to_dict("records")
     return [_summary(row, study, scale) for row in rows if not row.get("diverged_at", 0) > 0]
 

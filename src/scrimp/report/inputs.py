@@ -11,6 +11,8 @@ from typing import Any
 import pandas as pd
 
 from scrimp.claims.judge import ClaimResult, read_claims
+from scrimp.claims.loading import load_claims
+from scrimp.claims.pilot import rows_of
 from scrimp.config import StudyConfig, Workspace, parse_model
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
@@ -35,6 +37,7 @@ class StudyInputs:
     runs: list[Run]
     figures: dict[str, str | None]  # name -> data URI; null: not drawn yet
     tables: dict[str, pd.DataFrame | None]  # name -> rows; null: not written yet
+    headlines: Mapping[str, str]  # claim -> what it is called at the head of the page
 
 
 def read_study(workspace: Workspace, scale: str, study: str) -> StudyInputs:
@@ -42,12 +45,41 @@ def read_study(workspace: Workspace, scale: str, study: str) -> StudyInputs:
     config = workspace.study(study)
     config.scale(scale)  # an unknown scale is named here, with the known ones
     folder = workspace.results(scale, study)
+    runs = _read_runs(workspace, scale, config)
+    return _inputs(workspace, config, folder, _read_claims(workspace, study, scale), runs)
+
+
+def read_reference(workspace: Workspace, folder: Path) -> tuple[StudyInputs, str]:
+    """The same of a study that `scrimp publish` left in a folder called after it, and its scale; of runs it has rows."""
+    config = workspace.study(folder.name)
+    provenance = read_json(folder / "provenance.json")
+    path, scale = folder / "claims.json", str(provenance["scale"])
+    claims = [parse_model(entry, ClaimResult, str(path)) for entry in read_json(path)]
+    # Published provenance lists the different values of all runs, of which the page shows one record.
+    told = {key: _one(values) for key, values in provenance.items() if isinstance(values, list) and values}
+    runs = [Run(summary, told, None) for summary in rows_of(folder, config.study, scale)]
+    return _inputs(workspace, config, folder, claims, runs), scale
+
+
+def _one(values: list[Any]) -> Any:
+    """Several values as one: those of nested records are joined by their names."""
+    if all(isinstance(value, dict) for value in values):
+        names = {name: None for value in values for name in value}
+        return {name: _one(list(dict.fromkeys(value[name] for value in values if name in value))) for name in names}
+    return values[0] if len(values) == 1 else ", ".join(map(str, values))
+
+
+def _inputs(
+    workspace: Workspace, config: StudyConfig, folder: Path, claims: list[ClaimResult], runs: list[Run]
+) -> StudyInputs:
+    headlines = {claim.id: claim.headline for claim in load_claims(workspace, config.study) if claim.headline is not None}
     return StudyInputs(
         config=config,
-        claims=_read_claims(workspace, study, scale),
-        runs=_read_runs(workspace, scale, config),
+        claims=claims,
+        runs=runs,
         figures={name: _figure(folder / "figures", name) for name in config.figures},
         tables={name: _table(folder / "tables" / f"{name}.csv") for name in config.tables},
+        headlines=headlines,
     )
 
 

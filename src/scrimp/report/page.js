@@ -16,10 +16,12 @@
     return cell.dataset.sort ?? cell.textContent.trim();
   };
 
-  const compare = (left, right, numeric) =>
-    numeric
-      ? toNumber(left) - toNumber(right)
-      : left.localeCompare(right, undefined, { numeric: true, sensitivity: "base" });
+  const words = (left, right) => left.localeCompare(right, undefined, { numeric: true, sensitivity: "base" });
+
+  // Numbers of different units have no order: rows of one unit stay together.
+  const unitOf = (row, header) => (header.classList.contains("number") ? row.dataset.unit : "");
+
+  const compare = (left, right, numeric) => (numeric ? toNumber(left) - toNumber(right) : words(left, right));
 
   // The page writes infinities as Python does.
   const toNumber = (text) => (text === "inf" ? Infinity : text === "-inf" ? -Infinity : Number(text));
@@ -32,7 +34,11 @@
     header.setAttribute("aria-sort", descending ? "descending" : "ascending");
     const known = rows.filter((row) => keyOf(row, column) !== "");
     const unknown = rows.filter((row) => keyOf(row, column) === ""); // always last, whatever the direction
-    known.sort((a, b) => compare(keyOf(a, column), keyOf(b, column), numeric) * (descending ? -1 : 1));
+    known.sort(
+      (a, b) =>
+        words(unitOf(a, header), unitOf(b, header)) ||
+        compare(keyOf(a, column), keyOf(b, column), numeric) * (descending ? -1 : 1),
+    );
     body.append(...known, ...unknown);
   };
 
@@ -46,6 +52,21 @@
 
   // -------------------------------------------------------------------------------------------------- filtering
   const texts = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
+
+  // The filter is part of the address, so that a view can be sent to somebody: #claims?verdict=contradicted
+  const MARK = "#claims?";
+  const remember = (wanted) => {
+    const told = new URLSearchParams([...wanted].filter(([, value]) => value)).toString();
+    if (told) history.replaceState(null, "", MARK + told);
+    else if (location.hash.startsWith(MARK)) history.replaceState(null, "", "#claims");
+  };
+  const recall = () => {
+    if (!location.hash.startsWith(MARK)) return;
+    new URLSearchParams(location.hash.slice(MARK.length)).forEach((value, name) => {
+      if (form.elements[name]) form.elements[name].value = value;
+    });
+    document.getElementById("claims").scrollIntoView();
+  };
 
   const applyFilters = () => {
     const wanted = new FormData(form);
@@ -61,6 +82,7 @@
       row.hidden = !fits;
       shown += fits ? 1 : 0;
     });
+    remember(wanted);
     count.textContent = shown === rows.length ? `${rows.length} claims` : `${shown} of ${rows.length} claims`;
   };
 
@@ -68,9 +90,19 @@
   form.addEventListener("submit", (event) => event.preventDefault());
   form.addEventListener("reset", () => setTimeout(applyFilters)); // the fields are cleared after this event
   form.hidden = false;
+  recall();
   applyFilters();
 
   // -------------------------------------------------------------------------------------------------- unfolding
+  // What an address points at is shown, however deep it is folded away.
+  const reveal = () => {
+    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let node = target; node; node = node.parentElement) if (node.tagName === "DETAILS") node.open = true;
+    if (target) target.scrollIntoView();
+  };
+  addEventListener("hashchange", reveal);
+  reveal();
+
   // A figure is embedded once; beside a claim it is shown again on request.
   document.querySelectorAll("details.again").forEach((details) => {
     details.hidden = false;

@@ -95,6 +95,7 @@ class ClaimView:
     figure: FigureView | None
     config: ConfigView
     runs: list[tuple[str, list[Cell]]]
+    headline: str | None
 
     @property
     def quiet(self) -> bool:
@@ -189,6 +190,7 @@ def claim_view(result: ClaimResult, inputs: StudyInputs, figures: Mapping[str, F
         figure=figures.get(result.figure) if result.figure else None,
         config=compare_configs({arm: [run.summary.config for run in runs] for arm, runs in runs_of.items() if runs}),
         runs=[(arm, [Cell(str(run.summary.seed), link=run.link) for run in runs]) for arm, runs in runs_of.items() if runs],
+        headline=inputs.headlines.get(result.claim),
     )
 
 
