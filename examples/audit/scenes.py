@@ -13,7 +13,7 @@ SIZE, SHAPES = 16, 5
 
 
 def draw(count: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Pictures with any of five marks at random places, and noise: float [n, 1, 16, 16], and which are there: float [n, 5]."""
+    """Noise with any of five marks at random places: float [n, 1, 16, 16], and which are there: float [n, 5]."""
     draws = torch.Generator().manual_seed(seed)
     there = (torch.rand(count, SHAPES, generator=draws) < 0.4).float()
     pictures = 0.6 * torch.randn(count, 1, SIZE, SIZE, generator=draws)
@@ -40,7 +40,8 @@ class Scenes(Task):
     def model(self, seed: int) -> nn.Module:
         def make() -> nn.Module:
             layers = [nn.Conv2d(1, 16, 5, padding=2), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1)]
-            return nn.Sequential(*layers, nn.BatchNorm2d(32), nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(32, 5))
+            head = [nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(32, SHAPES)]
+            return nn.Sequential(*layers, nn.BatchNorm2d(32), nn.ReLU(), *head)
 
         return seeded(seed, make)
 

@@ -35,10 +35,9 @@ class Silhouettes(Task):
 
     def model(self, seed: int) -> nn.Module:
         def make() -> nn.Module:
-            widths = [1, 16, 16, 16]
             layers: list[nn.Module] = []
-            for before, after in zip(widths[:-1], widths[1:], strict=True):
-                layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+            for channels in (1, 16, 16):
+                layers += [nn.Conv2d(channels, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()]
             return nn.Sequential(*layers, nn.Conv2d(16, 1, 1))
 
         return seeded(seed, make)

@@ -34,8 +34,9 @@ kernels = typer.Typer(
 )
 app.add_typer(kernels, name="kernels")
 app.add_typer(scaling_cli.app, name="scaling")
-for _name, _verb in {"audit": audit_cli.audit, "try": audit_cli.try_data}.items():
-    app.command(_name, context_settings={"allow_extra_args": True})(_verb)
+FOR_SNAKEMAKE = {"allow_extra_args": True}  # what follows `--`
+app.command("audit", context_settings=FOR_SNAKEMAKE)(audit_cli.audit)
+app.command("try", context_settings=FOR_SNAKEMAKE)(audit_cli.try_data)
 errors = Console(stderr=True, highlight=False)
 
 Scale = Annotated[str | None, typer.Option("--scale", help="smoke, mini, gpu or paper; default: config/config.yaml")]

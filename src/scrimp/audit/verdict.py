@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from pydantic import ConfigDict
 
 from scrimp.audit.design import PLAIN, Candidate, Design, duration, sweep_arm
 from scrimp.audit.folder import AXES, SCALE, Audited, claim_id, write_card
@@ -33,6 +34,8 @@ SAME_SHARE = 0.01
 
 class Effect(Closed):
     """A number with its 95 % interval; null where there is none. Of a speedup: times; above 1 the method saves."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     value: Number | None
     low: Number | None
@@ -60,6 +63,8 @@ class MethodVerdict(Closed):
 
 class SweepPoint(Closed):
     """The plain recipe at a share of its length: the mean of the metric over seeds, and what it gives away."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
 
     arm: str
     share: float

@@ -154,7 +154,8 @@ def conduct(
     audited = load(file, Workspace(folder), machine.device, machine.threads)
     pace = pace_of(audited, time.perf_counter() - begin)
     chosen = candidates(audited.task.model(0), audited.task.workload.recipe.batch_size, methods)
-    design, left_out = Design(chosen, seeds=seeds), []
+    left_out: list[str] = []
+    design = Design(chosen, seeds=seeds)
     if limit is not None:
         at_a_time = machine.at_a_time(audited.gpus)
         design, left_out = fitted(design, lambda one: pace.hours_of(one, at_a_time), limit)
