@@ -28,8 +28,9 @@ from scrimp.records import read_summary
 from scrimp.stages.reference import subset_of, train_reference
 from scrimp.stages.run import run_arm as run_pairs_arm
 from scrimp.tasks import load_task
-from scrimp.tasks.image_text import ImageText, prompted
+from scrimp.tasks.image_text import ImageText
 from scrimp.training.contrast import embed, embed_captions
+from scrimp.training.tower_tests import prompted
 
 TEMPLATES = ["a drawing of {}", "{}", "thing {}"]
 SETTING: dict[str, Any] = {
@@ -51,6 +52,8 @@ SETTING: dict[str, Any] = {
     "zero_shot": "classes",
     "class_names": "names.json",
     "templates": TEMPLATES,
+    "few_shot": 1,
+    "few_shot_draws": 2,
     "coco": "coco",
     "steps": 3,
     "evaluations": 1,
@@ -135,45 +138,56 @@ def test_stages_run_on_tars_from_end_to_end(workspace: Workspace) -> None:
     assert read_json(reference / "summary.json")["cost"]["updates"] == 2
     for arm in ("uniform", "jest"):
         metrics = read_summary(run_pairs_arm(workspace, "web", arm, 0, "paper")).metrics
-        assert {"test_r5", "validation_r5", "zero_shot_accuracy", "coco_i2t_r1", "coco_t2i_r5", "coco_mrr"} <= set(metrics)
+        assert {"test_r5", "validation_r5", "zero_shot_accuracy", "few_shot_accuracy", "coco_i2t_r1", "coco_t2i_r5"} <= set(
+            metrics
+        )
         assert metrics["coco_r5"] > 0
         assert metrics["coco_t2i_r5"] == 100  # of four images
 
 
 def test_zero_shot_prompts_are_averaged_to_a_unit_vector(workspace: Workspace) -> None:
     task = task_of(workspace)
-    assert task.zero_shot is not None
-    assert task.zero_shot.labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert task.zero_shot.prompts.shape == (2, 3, 6)
+    zero = task.tests.zero_shot
+    assert zero is not None
+    assert zero.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    assert zero.prompts.shape == (2, 3, 6)
     for number, name in enumerate(["tench", "goldfish"]):
         expected = task.known.encode([f"a drawing of {name}", name, f"thing {name}"])
-        assert torch.equal(task.zero_shot.prompts[number], expected)
+        assert torch.equal(zero.prompts[number], expected)
     model = task.model(0).eval()
-    named = prompted(model, task.zero_shot.prompts, task.place)
-    each = torch.stack([embed_captions(model, task.zero_shot.prompts[:, at], task.place) for at in range(3)])
+    named = prompted(model, zero.prompts, task.place)
+    each = torch.stack([embed_captions(model, zero.prompts[:, at], task.place) for at in range(3)])
     assert torch.allclose(named, each.sum(dim=0) / each.sum(dim=0).norm(dim=1, keepdim=True), atol=1e-6)
     assert torch.allclose(named.norm(dim=1), torch.ones(2))
-    one = prompted(model, task.zero_shot.prompts[:, :1], task.place)
+    one = prompted(model, zero.prompts[:, :1], task.place)
     assert torch.allclose(one, each[0], atol=1e-6)
 
 
 def test_streamed_benchmarks_give_what_the_same_pictures_in_memory_do(workspace: Workspace) -> None:
     task = task_of(workspace)
-    assert task.zero_shot is not None
-    assert task.captioned is not None
-    assert task.captioned.owner.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
-    assert torch.equal(task.captioned.captions, task.known.encode([f"thing {at}" for at in range(8)]))
-    assert torch.equal(task.captioned.pairs.tokens, task.captioned.captions[::2])
-    held = task_of(workspace)
-    held.zero_shot = dataclasses.replace(task.zero_shot, pairs=in_memory(task.zero_shot.pairs))
-    held.captioned = dataclasses.replace(task.captioned, pairs=in_memory(task.captioned.pairs))
+    zero, few, many = task.tests.zero_shot, task.tests.few_shot, task.tests.captioned
+    assert zero is not None
+    assert many is not None
+    assert many.owner.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert torch.equal(many.captions, task.known.encode([f"thing {at}" for at in range(8)]))
+    assert torch.equal(many.pairs.tokens, many.captions[::2])
+    assert few is not None
+    assert few.labels.tolist() == [0, 1]
+    assert few.drawn.tolist() == [[0, 1], [0, 1]]  # a class has one training picture
+    held, captioned = task_of(workspace), in_memory(many.pairs)
+    held.tests = dataclasses.replace(
+        task.tests,
+        zero_shot=dataclasses.replace(zero, pairs=in_memory(zero.pairs)),
+        few_shot=dataclasses.replace(few, pairs=in_memory(few.pairs), tested=in_memory(few.tested)),
+        captioned=dataclasses.replace(many, pairs=captioned),
+    )
     model = task.model(0)
     found = task.extras(model)
     assert found == held.extras(model)
-    image = embed(model.eval(), held.captioned.pairs, torch.arange(4), 2, task.place).image  # type: ignore[union-attr]
-    text = embed_captions(model, task.captioned.captions, task.place)
-    many = retrieval_many(image, text, task.captioned.owner)
-    assert {name: found[f"coco_{name}"] for name in many} == many
+    image = embed(model.eval(), captioned, torch.arange(4), 2, task.place).image
+    text = embed_captions(model, many.captions, task.place)
+    scores = retrieval_many(image, text, many.owner)
+    assert {name: found[f"coco_{name}"] for name in scores} == scores
     assert "validation_coco_r5" not in task.measure(model, ("validation",))
 
 

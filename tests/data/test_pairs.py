@@ -26,10 +26,13 @@ def built(pairs_world: PairsWorld) -> PairsWorld:
     return pairs_world
 
 
-def test_every_pair_is_the_picture_and_the_caption_of_its_row(built: PairsWorld) -> None:
-    data = load_pairs(built.root / "pairs")
+def test_every_pair_is_the_picture_and_the_caption_of_its_row(pairs_world: PairsWorld) -> None:
+    pairs_world.build(
+        curated_sets=["clear"], test_unseen_sets=["plain"], extended_sets=["wide"], test_unseen=4, test=6, gallery=4
+    )
+    data = load_pairs(pairs_world.root / "pairs")
     assert list(data.splits) == list(SPLITS)
-    table = built.table()
+    table = pairs_world.table()
     for split, pairs in data.splits.items():
         rows = table[table["split"] == split]
         assert len(pairs) == len(rows) > 0
@@ -37,7 +40,7 @@ def test_every_pair_is_the_picture_and_the_caption_of_its_row(built: PairsWorld)
         assert images.dtype == torch.uint8
         assert pairs.tokens.dtype == torch.int64
         for at, row in enumerate(rows.itertuples()):
-            np.testing.assert_array_equal(images[at].numpy(), built.icons[int(row.base_index)].picture)  # type: ignore[arg-type]
+            np.testing.assert_array_equal(images[at].numpy(), pairs_world.icons[int(row.base_index)].picture)  # type: ignore[arg-type]
             ids = [int(token) for token in pairs.tokens[at] if token]
             assert str(row.caption).startswith(data.tokenizer.decode(ids).strip())
             assert len(ids) == data.length or data.tokenizer.decode(ids).strip() == row.caption
