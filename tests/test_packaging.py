@@ -86,12 +86,15 @@ def test_the_conda_environment_finds_lock_and_package_from_where_snakemake_copie
 
 
 NEEDS_NO_WORKSPACE = {
+    "scrimp audit",
+    "scrimp compare",
     "scrimp init",
     "scrimp kernels build",
     "scrimp kernels check",
     "scrimp kernels bench",
     "scrimp scaling coverage",
     "scrimp scaling fit",
+    "scrimp try",
 }
 VERBS = dict(commands(typer.main.get_command(app)))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from scrimp.data.loading import as_rgb, load_classification
 from scrimp.data.shards import ShardWriter, building, read_manifest, read_samples, write_manifest
 from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
+from scrimp.files import sha256_of
 
 SOURCE = FolderSource(kind="folder", obtain="draw them yourself")
 
@@ -110,12 +112,16 @@ def test_a_class_of_damaged_pictures_alone_is_an_error(tmp_path: Path) -> None:
 
 
 def spoilt(folder: Path, name: str) -> None:
-    """Overwrite a picture's bytes in its shard."""
+    """Overwrite a picture's bytes in its shard, which keeps a digest that fits: what a picture cannot be read for later."""
     samples = read_samples(folder)
     row = samples[(samples["name"] == name) & (samples["split"] == "train")].iloc[0]
     with (folder / row["shard"]).open("r+b") as file:
         file.seek(row["offset"])
         file.write(bytes(64))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for shard in manifest["shards"]:
+        shard["sha256"] = sha256_of(folder / shard["file"])
+    (folder / "manifest.json").write_text(json.dumps(manifest))
 
 
 def test_a_picture_that_spoils_later_is_named_by_class_and_file(tmp_path: Path) -> None:

@@ -24,9 +24,9 @@ for study in STUDIES if len(STUDIES) > 1 else []:
             "../../envs/scrimp.yaml"
         params:
             scale=SCALE,
-            studies=[f"--study {TOLD[study]}" for study in STUDIES],
+            studies=[word for study in STUDIES for word in ("--study", TOLD[study])],
         shell:
-            "scrimp report --scale {params.scale} {params.studies} > {log} 2>&1"
+            "scrimp report --scale {params.scale:q} {params.studies:q} > {log:q} 2>&1"
 
 
 rule track:

@@ -92,6 +92,9 @@ class _Drawn(Runs):
     def cost(self, arm: str, seed: int, axis: Axis) -> float:
         return self.costs[seed][self.place[arm]]
 
+    def diverged(self, arm: str, seed: int) -> bool:
+        return False
+
     def run_commands(self, arms: list[str], seeds: list[int]) -> list[str]:
         return []
 
