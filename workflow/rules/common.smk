@@ -117,6 +117,11 @@ def study_results(study):
     ]
 
 
+def shown(study):
+    """The mark that a study is on the page."""
+    return f"results/{SCALE}/{study}/shown"
+
+
 def resolved(wildcards):
     return CONFIGS[wildcards.study].resolve(wildcards.scale, wildcards.arm)
 

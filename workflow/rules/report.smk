@@ -4,11 +4,6 @@
 #          (MLflow's database is not an output: it is a view, rebuilt from the files), then the page
 
 
-def shown(study):
-    """The mark that a study is on the page."""
-    return f"results/{SCALE}/{study}/shown"
-
-
 for study in STUDIES if len(STUDIES) > 1 else []:
 
     rule:
