@@ -92,6 +92,9 @@ class Epochs:
             sizes.append(size)
             done += size
             session.count(ahead, size, self.epoch + done / self.planned)
+        # Batch norm has no variance of one example, and a pruned epoch may leave any rest.
+        if len(sizes) > 1 and sizes[-1] == 1:
+            sizes[-2:] = [sizes[-2] + 1]
         return sizes
 
     def passes(self, spent: Spent, count: int) -> float:

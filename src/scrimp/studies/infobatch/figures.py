@@ -15,6 +15,7 @@ from scrimp.studies.comparison import Comparison, curves_figure, draw_difference
 from scrimp.studies.plotting import PALETTE, PUBLISHED, canvas, error_bar
 
 STUDY = "infobatch"
+SPEEDUPS = (0.4, 2.5)  # shown
 ACCURACY = "test_accuracy"
 
 
@@ -23,9 +24,10 @@ def _load(workspace: Workspace, scale: str) -> Comparison:
 
 
 def _is_plain(of: Comparison, arm: str) -> bool:
-    """Whether an arm prunes by a ratio, in the way that its method was published."""
-    spec = of.config.arms[arm].leading
-    return "ratio" in spec and not set(spec) & {"rescale", "anneal", "delta", "threshold"}
+    """Whether an arm prunes by a ratio, in the way that its method was published, for as long as full data or adjusted."""
+    spec, horizon = of.config.arms[arm].leading, of.config.arms[arm].horizon
+    as_long = horizon.axis != "epochs" or horizon.amount == 1
+    return as_long and "ratio" in spec and not set(spec) & {"rescale", "anneal", "delta", "threshold"}
 
 
 @figure("accuracy-cost")
@@ -90,6 +92,51 @@ def accuracy_ratio(workspace: Workspace, scale: str) -> Figure:
         panel.set_xticks([30, 50, 70])
     axes[0].set_ylabel("accuracy minus full data, points")
     drawn.legend(*axes[1].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
+    return drawn
+
+
+HORIZONS = {"infobatch-50-x0.5": "full-x0.5", "infobatch-50": "full", "infobatch-50-x2": "full-x2"}
+
+
+@figure("horizons")
+def horizons(workspace: Workspace, scale: str) -> Figure:
+    """What InfoBatch prunes and loses, and its speedup, by length of training, with smoothed labels and without."""
+    of = _load(workspace, scale)
+    drawn, axes = canvas(columns=4, width=14, height=4)
+    workloads = {"": "labels smoothed", f"{MAIN_SEPARATOR}no-smoothing": "not smoothed"}
+    for shift, (suffix, label) in enumerate(workloads.items()):
+        color = (PALETTE["infobatch"], "#0072B2")[shift]
+        pairs = [(f"{arm}{suffix}", f"{full}{suffix}") for arm, full in HORIZONS.items()]
+        pairs = [(arm, full) for arm, full in pairs if arm in of.runs and full in of.runs]
+        sweep = [f"{arm}{suffix}" for arm in of.config.baseline_sweep if f"{arm}{suffix}" in of.runs]
+        for place, (arm, full) in enumerate(pairs):
+            at, name = place + 0.16 * (shift - 0.5), label if place == 0 else None
+            whole = float(np.mean(of.costs(full, "examples")))
+            pruned = [100 * (1 - seen / whole) for seen in of.costs(arm, "examples")]
+            error_bar(axes[0], at, pruned, color, name)
+            error_bar(axes[1], at, of.paired(arm, full), color)
+            error_bar(axes[2], at, of.measured_by("test_loss").paired(arm, full), color)
+            if len(sweep) > 1:
+                _, interval = of.speedups(arm, "examples", sweep)
+                low, high = max(interval.low, SPEEDUPS[0]), min(interval.high, SPEEDUPS[1])
+                spread = [[max(0.0, interval.mean - low)], [max(0.0, high - interval.mean)]]
+                axes[3].errorbar([at], [interval.mean], yerr=spread, fmt="o", color=color, capsize=3)
+    names = (
+        "examples pruned, %",
+        "accuracy minus full data, points",
+        "test loss minus full data, nats",
+        "speedup in examples, by accuracy",
+    )
+    for panel, name in zip(axes, names, strict=True):
+        panel.set_xticks(range(len(HORIZONS)), ["half", "once", "twice"])
+        panel.set(xlabel="length of training", ylabel=name)
+    for panel in axes[1:3]:
+        panel.axhline(0, color="#000000", lw=1)
+    axes[3].axhline(1, color="#000000", lw=1)
+    axes[3].set_yscale("log")
+    axes[3].set_yticks([0.5, 0.67, 1, 1.5, 2], ["0.5", "0.67", "1", "1.5", "2"])
+    axes[3].minorticks_off()
+    drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
     return drawn
 
 
