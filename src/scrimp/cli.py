@@ -166,12 +166,24 @@ def tune(study: Study, scale: Scale = None) -> None:
 
 
 @app.command()
-def claims(study: Study, scale: Scale = None) -> None:
-    """Judge a study's claims from its run files."""
+def claims(
+    study: Study,
+    scale: Scale = None,
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", help="judge a study's published results again, such as results/reference/mini-cpu/jest"),
+    ] = None,
+) -> None:
+    """Judge a study's claims from its run files, or again from published results (which stay as they are)."""
     from scrimp.claims.judge import judge, write_claims
     from scrimp.claims.loading import load_claims
 
     workspace, study = _opened(study)
+    if source is not None:
+        from scrimp.claims.again import print_again
+
+        print_again(workspace, workspace.study(study), load_claims(workspace, study), source)
+        return
     chosen = _scale(workspace, scale)
     results = judge(workspace, workspace.study(study), chosen, load_claims(workspace, study))
     write_claims(workspace, study, chosen, results)

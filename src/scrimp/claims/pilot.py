@@ -11,7 +11,7 @@ import pandas as pd
 
 from scrimp.config import StudyConfig, Workspace
 from scrimp.errors import ScrimpError
-from scrimp.records import Meters, Summary, read_summary
+from scrimp.records import Diverged, Meters, Summary, read_summary
 from scrimp.runs import by_arm_and_seed
 
 KEYS = ("arm", "seed", "config_digest")
@@ -53,16 +53,17 @@ def _runs_of(place: Path, study: str, scale: str) -> list[Summary]:
     return rows_of(place, study, scale)
 
 
-def rows_of(place: Path, study: str, scale: str) -> list[Summary]:
-    """The runs of a folder of reference results, without their configuration; those that diverged are left out."""
+def rows_of(place: Path, study: str, scale: str, diverged: bool = False) -> list[Summary]:
+    """The runs of a folder of reference results, without their configuration; those that `diverged` for who asks."""
     rows = pd.read_csv(place / ROWS).to_dict("records")
-    return [_summary(row, study, scale) for row in rows if not row.get("diverged_at", 0) > 0]
+    return [_summary(row, study, scale) for row in rows if diverged or not row.get("diverged_at", 0) > 0]
 
 
 def _summary(row: dict[Any, Any], study: str, scale: str) -> Summary:
     """A run's summary out of its row; cells left empty were not measured."""
     told = {str(key): value for key, value in row.items() if not (isinstance(value, float) and math.isnan(value))}
     meters = {field: told.get(field) for field in Meters.model_fields}
+    step = told.pop("diverged_at", None)
     return Summary(
         study=study,
         arm=str(told["arm"]),
@@ -72,5 +73,7 @@ def _summary(row: dict[Any, Any], study: str, scale: str) -> Summary:
         config_digest=str(told.get("config_digest", "")),
         command="",
         meters=Meters.model_validate(meters),
+        # At which rate it diverged was not published.
+        diverged=None if step is None else Diverged(step=int(step), learning_rate=math.nan, what="loss"),
         metrics={key: float(value) for key, value in told.items() if key not in (*KEYS, *Meters.model_fields)},
     )
