@@ -103,10 +103,10 @@ def probed(probe: str, column: str, where: Mapping[str, object], runs: Runs, cas
         table = table[table[name] == wanted]
     if table.empty:
         raise NotRunError(f"the probe {probe} has no row where {where} at scale {runs.scale}")
+    notes = list(dict.fromkeys(note for note in table.get("note", []) if note))
     values = table[column].to_numpy(dtype=np.float64, na_value=np.nan)
     if not np.isfinite(values).all():
-        raise NotRunError(f"{column} of the probe {probe} was not measured")
-    notes = list(dict.fromkeys(note for note in table.get("note", []) if note))
+        raise NotRunError("; ".join([f"{column} of the probe {probe} was not measured", *notes]))
     seeds = table["seed"].tolist() if "seed" in table.columns else [None] * len(values)
     if len(values) == 1:
         interval = _derived(table, column, float(values[0]))
