@@ -376,8 +376,8 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "unknown study",
         "config.yaml",
         lambda c: c.update(studies=["jset"]),
-        "unknown study 'jset' in config/config.yaml and the package: did you mean 'jest'? known: batch, "
-        "cramming, infobatch, jest, scaling, sparse; a folder of your own is told by its path, ./jset",
+        "unknown study 'jset' in config/config.yaml and the package: did you mean 'jest'? known: "
+        f"{', '.join(sorted(SHIPPED.study_names()))}; a folder of your own is told by its path, ./jset",
     ),
     (
         "unknown scale",
