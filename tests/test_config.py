@@ -44,9 +44,18 @@ def copied(root: Path, study: str) -> Workspace:
 # ------------------------------------------------------------------------------------------------------- what is shipped
 def test_every_shipped_file_is_valid() -> None:
     check_config(SHIPPED)
-    # Batch, combined, cramming and sparse join the default run when they have reference results.
+    # Batch, combined, combined-text, cramming and sparse join the default run when they have reference results.
     assert set(SHIPPED.settings().studies) == {"infobatch", "jest", "scaling"}
-    assert set(SHIPPED.study_names()) == {"batch", "combined", "cramming", "infobatch", "jest", "scaling", "sparse"}
+    assert set(SHIPPED.study_names()) == {
+        "batch",
+        "combined",
+        "combined-text",
+        "cramming",
+        "infobatch",
+        "jest",
+        "scaling",
+        "sparse",
+    }
     assert all(load_claims(SHIPPED, name) for name in SHIPPED.study_names())
 
 
