@@ -178,9 +178,10 @@ def ablation(workspace: Workspace, scale: str) -> Figure:
     """InfoBatch and its ablations, each against full data of the same number of epochs."""
     of = _load(workspace, scale)
     shown = [arm for arm in of.methods if of.family(arm) == "infobatch"]
-    drawn, (axes,) = canvas(width=7, height=0.45 * len(shown) + 1.4)
-    draw_differences(axes, of, [(arm, "full", of.label(arm)) for arm in shown])
-    axes.set_xlabel("test accuracy minus full data, points (points: seeds; bar: 95 % interval)")
+    drawn, (axes,) = canvas(width=7, height=0.45 * len(shown) + 1.6)
+    longer = {arm: f"full-x{arm.rpartition('-x')[2]}" for arm in shown if "-x" in arm}
+    draw_differences(axes, of, [(arm, longer.get(arm, "full"), of.label(arm)) for arm in shown])
+    axes.set_xlabel("test accuracy minus full data, points\n(dots: seeds; bar: 95 % interval)")
     return drawn
 
 
@@ -194,7 +195,8 @@ def transfer(workspace: Workspace, scale: str) -> Figure:
         suffix = "" if name == sizes.main else f"{MAIN_SEPARATOR}{name}"
         if f"infobatch-50{suffix}" in of.runs and f"full{suffix}" in of.runs:
             model = "no model" if workload.model is None else workload.model.name
-            about = f"{workload.dataset}, {model}, {workload.recipe.optimizer}"
+            smoothed = "" if getattr(workload.recipe, "label_smoothing", 0) else ", no smoothing"
+            about = f"{workload.dataset}, {model}, {workload.recipe.optimizer}{smoothed}"
             pairs.append((f"infobatch-50{suffix}", f"full{suffix}", about))
     drawn, (axes,) = canvas(width=7, height=0.5 * len(pairs) + 1.4)
     draw_differences(axes, of, pairs)
