@@ -273,7 +273,8 @@ def restore_optimizer(optimizer: AnyOptimizer, tensors: dict[str, Tensor]) -> No
             continue
         parameter = parameters[int(number)]
         if name.startswith(NUMBER):
-            optimizer.state[parameter][name.removeprefix(NUMBER)] = value.item()
+            numbers: dict[str, Any] = optimizer.state[parameter]  # type: ignore[assignment] # beside a user's own tensors
+            numbers[name.removeprefix(NUMBER)] = value.item()
         elif name == "step":
             # LARS and LAMB count on the CPU, a fused kernel where it computes.
             beside = isinstance(optimizer, AdamW) or _counts_beside(optimizer, parameter)
