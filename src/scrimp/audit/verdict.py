@@ -198,7 +198,7 @@ def _between(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "no interval"
     if low <= 0 and np.isposinf(high):
-        return "anything"
+        return "unbounded"
     return f"{low:.3g} to {high:.3g}"
 
 
