@@ -134,6 +134,7 @@ def test_half_an_audit_reports_what_is_there(audit: tuple[Workspace, Design], au
     assert not verdict.complete
     assert verdict.methods[0].speedup["examples"].verdict == "not run"
     assert "nothing to say yet" in verdict.methods[0].sentence
+    assert verdict.recommendation == "Nothing to recommend yet: too few runs are finished."
     assert (workspace.root / "report.html").exists()
 
 

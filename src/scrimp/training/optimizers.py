@@ -273,7 +273,7 @@ def restore_optimizer(optimizer: AnyOptimizer, tensors: dict[str, Tensor]) -> No
             continue
         parameter = parameters[int(number)]
         if name.startswith(NUMBER):
-            numbers: dict[str, Any] = optimizer.state[parameter]  # type: ignore[assignment] # beside a user's own tensors
+            numbers: dict[str, Any] = optimizer.state[parameter]
             numbers[name.removeprefix(NUMBER)] = value.item()
         elif name == "step":
             # LARS and LAMB count on the CPU, a fused kernel where it computes.
