@@ -2,35 +2,31 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
-
-Task = Annotated[Path, typer.Argument(help="a Python file with one subclass of scrimp.tasks.base.Task", metavar="TASK.py")]
-To = Annotated[Path | None, typer.Option(help="the audit's folder; default: audit-NAME beside you")]
-Plan = Annotated[bool, typer.Option("--plan", help="say what it would take and could show; train nothing but a pilot")]
-Budget = Annotated[str | None, typer.Option(help="such as 2h or 30m: fewer seeds, methods and lengths, to fit")]
-Methods = Annotated[str | None, typer.Option(help="methods, arms, or files of your own, with commas between")]
-Seeds = Annotated[int, typer.Option(min=2, help="of every arm")]
-Cores = Annotated[int | None, typer.Option(min=1, help="default: all")]
-Threads = Annotated[int, typer.Option(min=1, help="of a run")]
-Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where one is there")]
 
 
 def audit(
     context: typer.Context,
-    task: Task,
-    to: To = None,
-    plan: Plan = False,
-    budget: Budget = None,
-    methods: Methods = None,
-    seeds: Seeds = 5,
-    cores: Cores = None,
-    threads: Threads = 1,
-    device: Device = "auto",
+    task: Annotated[
+        Path, typer.Argument(help="a Python file with one subclass of scrimp.tasks.base.Task", metavar="TASK.py")
+    ],
+    to: Annotated[Path | None, typer.Option(help="the audit's folder; default: audit-NAME beside you")] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="say what it would take and could show; train nothing but a pilot")
+    ] = False,
+    budget: Annotated[str | None, typer.Option(help="such as 2h or 30m: fewer seeds, methods and lengths, to fit")] = None,
+    methods: Annotated[str | None, typer.Option(help="methods, arms, or files of your own, with commas between")] = None,
+    seeds: Annotated[int, typer.Option(min=2, help="of every arm")] = 5,
+    cores: Annotated[int | None, typer.Option(min=1, help="default: all")] = None,
+    threads: Annotated[int, typer.Option(min=1, help="of a run")] = 1,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where one is there")] = "auto",
 ) -> None:
     """Hold training methods against your own plain recipe: which saves, by how much, at equal quality?
 
@@ -44,6 +40,21 @@ def audit(
     conduct(task, folder, Machine.of(cores, threads, device), seeds, wanted, budget, plan, context.args)
 
 
+def _and_those_of(other: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """For a command `(context, ..., **options)`: it takes the options of `other`, too, and finds them in `options`."""
+
+    def extended(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            one for one in inspect.signature(command, eval_str=True).parameters.values() if one.kind is not one.VAR_KEYWORD
+        ]
+        more = [one for one in inspect.signature(other, eval_str=True).parameters.values() if one.default is not one.empty]
+        command.__signature__ = inspect.Signature([*own, *more])  # type: ignore[attr-defined]
+        return command
+
+    return extended
+
+
+@_and_those_of(audit)
 def try_data(
     context: typer.Context,
     data: Annotated[Path | None, typer.Option(help="a folder of pictures, a class a subfolder")] = None,
@@ -51,23 +62,16 @@ def try_data(
     text_column: Annotated[str, typer.Option(help="of the table")] = "text",
     label_column: Annotated[str, typer.Option(help="of the table")] = "label",
     model: Annotated[
-        str, typer.Option(help="of pictures: built in, timm:NAME, hf:NAME, file.py:function")
-    ] = "resnet-narrow",
+        str | None, typer.Option(help="of pictures: built in, timm:NAME, hf:NAME, file.py:function; of texts: hf:NAME")
+    ] = None,
     size: Annotated[int, typer.Option(min=8, help="pixels a side that pictures are scaled to")] = 32,
     epochs: Annotated[int, typer.Option(min=1, help="of the plain recipe")] = 15,
     file: Annotated[Path | None, typer.Option(help="what to write; default: try_NAME.py")] = None,
-    to: To = None,
-    plan: Plan = False,
-    budget: Budget = None,
-    methods: Methods = None,
-    seeds: Seeds = 5,
-    cores: Cores = None,
-    threads: Threads = 1,
-    device: Device = "auto",
+    **options: Any,
 ) -> None:
     """Write a task over a folder of pictures or a table of texts, and audit it; the file is yours to edit."""
     from scrimp.audit.starters import starter
 
     task = starter(data, text, model, size, text_column, label_column, epochs, file)
     print(f"wrote {task}; it is yours to edit, and `scrimp audit {task}` goes on with it")
-    audit(context, task, to, plan, budget, methods, seeds, cores, threads, device)
+    audit(context, task, **options)

@@ -13,7 +13,7 @@ import pytest
 from scrimp.audit.design import Design, candidates, sweep_arm
 from scrimp.audit.folder import SCALE, Audited, write_folder
 from scrimp.audit.plan import Pace
-from scrimp.audit.verdict import Verdict, conclude
+from scrimp.audit.verdict import Verdict, _between, conclude
 from scrimp.config import Workspace
 from scrimp.files import digest_of
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
@@ -134,4 +134,11 @@ def test_half_an_audit_reports_what_is_there(audit: tuple[Workspace, Design], au
     assert not verdict.complete
     assert verdict.methods[0].speedup["examples"].verdict == "not run"
     assert "nothing to say yet" in verdict.methods[0].sentence
+    assert verdict.recommendation == "Nothing to recommend yet: too few runs are finished."
     assert (workspace.root / "report.html").exists()
+
+
+def test_an_interval_without_bounds_is_said_in_words() -> None:
+    assert _between(0.0, math.inf) == "unbounded"
+    assert _between(0.5, math.inf) == "0.5 to inf"
+    assert _between(None, None) == "no interval"

@@ -17,6 +17,8 @@ from scrimp.training.optimizers import (
     LAMB,
     LARS,
     AdamW,
+    AnyOptimizer,
+    OwnOptimizer,
     build_optimizer,
     optimizer_tensors,
     restore_optimizer,
@@ -212,7 +214,7 @@ def fresh() -> Small:
     return Small().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
-def train(model: Small, optimizer: Optimizer, steps: range) -> None:
+def train(model: Small, optimizer: AnyOptimizer, steps: range) -> None:
     for step in steps:
         pixels = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(step))
         set_learning_rate(optimizer, 0.05 / (1 + step))
@@ -261,3 +263,58 @@ def test_names_of_the_state() -> None:
     tensors = optimizer_tensors(optimizer)
     assert set(tensors) == {f"{part}.{number}" for part in ("step", "exp_avg", "exp_avg_sq") for number in range(6)}
     assert {tensors[f"step.{number}"].item() for number in range(6)} == {2.0}
+
+
+class Decaying(torch.optim.Optimizer):
+    """Keeps a number beside a parameter and one in its group, a moment of another type, and sums over rows."""
+
+    def __init__(self, params: Any, lr: float) -> None:
+        super().__init__(params, {"lr": lr, "share": 1.0})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["share"] *= 0.9
+            for parameter in group["params"]:
+                assert parameter.grad is not None
+                state = self.state[parameter]
+                if not state:
+                    state |= {"calls": 0, "rows": parameter.new_zeros(parameter.shape[:1])}
+                    state["moment"] = torch.zeros_like(parameter, dtype=torch.float64)
+                state["calls"] += 1
+                assert isinstance(state["calls"], int)
+                state["rows"] += parameter.grad.flatten(1).sum(dim=1) if parameter.ndim > 1 else 0 * state["rows"]
+                state["moment"] += parameter.grad
+                parameter -= (group["lr"] * group["share"] / state["calls"] * state["moment"]).to(parameter.dtype)
+
+
+OWN = [Decaying, torch.optim.NAdam, torch.optim.Adafactor, torch.optim.Rprop, torch.optim.ASGD]
+
+
+@pytest.mark.parametrize("kind", OWN)
+def test_an_optimiser_of_ones_own_is_restored_and_goes_on_identically(kind: Any) -> None:
+    model, restored = fresh(), fresh()
+    optimizer, other = (OwnOptimizer(kind(one.parameters(), lr=0.01), 0.05) for one in (model, restored))
+    train(model, optimizer, range(3))
+    restored.load_state_dict(model.state_dict())
+    tensors = optimizer_tensors(optimizer)
+    tensors = safetensors.torch.load(safetensors.torch.save({key: value.contiguous() for key, value in tensors.items()}))
+    restore_optimizer(other, tensors)
+    train(model, optimizer, range(3, 6))
+    train(restored, other, range(3, 6))
+    assert values(restored) == values(model)
+
+
+def test_the_schedule_scales_the_rates_of_ones_own_groups() -> None:
+    model = fresh()
+    groups = [{"params": model.conv.parameters(), "lr": 0.02}, {"params": model.head.parameters()}]
+    optimizer = OwnOptimizer(torch.optim.SGD(groups, lr=0.1), learning_rate=0.05)
+    set_learning_rate(optimizer, 0.05)  # the peak
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.02, 0.1])
+    set_learning_rate(optimizer, 0.025)
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.01, 0.05])
+
+
+def test_an_optimiser_that_needs_a_closure_is_an_error() -> None:
+    with pytest.raises(ScrimpError, match="whose step needs no closure"):
+        OwnOptimizer(torch.optim.LBFGS(fresh().parameters()), 0.1)

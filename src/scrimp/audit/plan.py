@@ -138,9 +138,11 @@ def words(resolved: Resolution, audited: Audited, design: Design) -> list[str]:
 def outline(design: Design, pace: Pace, audited: Audited, at_a_time: int) -> list[str]:
     """The plan in lines: arms, runs, time, memory."""
     task, recipe = audited.task, audited.task.workload.recipe
-    parameters = sum(parameter.numel() for parameter in task.model(0).parameters())
+    model = task.model(0)
+    parameters, own = sum(parameter.numel() for parameter in model.parameters()), task.optimizer(model)
+    optimizer = recipe.optimizer if own is None else type(own).__name__
     lines = [
-        f"{audited.file.name}: {task.examples:,} examples, {parameters:,} parameters, {recipe.optimizer} at "
+        f"{audited.file.name}: {task.examples:,} examples, {parameters:,} parameters, {optimizer} at "
         f"{recipe.learning_rate:g}, batches of {recipe.batch_size}, {pace.steps:,} steps a run",
         f"measured here: {1e3 * pace.step:.1f} ms a step, {pace.evaluation:.2g} s an evaluation, "
         f"{pace.start:.1f} s to start, {pace.memory / 2**20:,.0f} MiB",

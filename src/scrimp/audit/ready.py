@@ -14,15 +14,51 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from scrimp.data.image_folder import LeftOut, files_of
 from scrimp.data.loading import CORRUPT, as_rgb
 from scrimp.errors import ScrimpError
 from scrimp.models.vision import BUILDERS, build
+from scrimp.tasks.base import Batch, Task
 from scrimp.user_files import loaded
 
 TEST_SHARE = 0.2
+BAG_OF_WORDS = "bag-of-words"
+BUCKETS = 16384  # numbers of words
 Splits = dict[str, tuple[Tensor, Tensor]]
+
+
+class Classifier(Task):
+    """Cross-entropy and accuracy, for batches of (inputs, labels int64 [b]) and models from inputs to logits [b, C]."""
+
+    def losses(self, model: nn.Module, batch: Batch) -> Tensor:
+        logits, labels = self.outputs(model, batch)
+        if self.on_outputs is not None:
+            self.on_outputs(logits.detach(), labels)
+        return F.cross_entropy(logits, labels, reduction="none")
+
+    def outputs(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        inputs, labels = batch
+        return model(inputs).float(), labels
+
+    @property
+    def labels(self) -> Tensor:
+        labels: Tensor = self.data[self.train_split][1]
+        return labels
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
+        """Top-1 accuracy in percent and mean cross-entropy in nats."""
+        model.eval()
+        right, loss = 0, 0.0
+        for batch in self.batches(split):
+            with self.place.autocast():
+                logits, labels = self.outputs(model, batch)
+            right += int((logits.argmax(dim=1) == labels).sum())
+            loss += float(F.cross_entropy(logits, labels, reduction="sum"))
+        model.train()
+        return {"accuracy": 100 * right / self.size(split), "loss": loss / self.size(split)}
 
 
 def is_test(key: str, share: float = TEST_SHARE) -> bool:
@@ -107,6 +143,19 @@ def table(
     return splits, classes
 
 
+def text_numbers(model: str, texts: list[str], length: int) -> Tensor:
+    """The first `length` words or tokens of each text, as the model named so wants them: int64 [n, length]."""
+    kind, _, name = model.partition(":")
+    if kind != "hf":
+        return hashed_words(texts, length, BUCKETS)
+    tokenizer = _from("AutoTokenizer", name)
+    if tokenizer.pad_token_id is None:
+        raise ScrimpError(f"--model {model}: its tokenizer has no padding token; edit the task's file")
+    told = tokenizer(texts, max_length=length, truncation=True, padding="max_length", return_tensors="pt")
+    numbers: Tensor = told["input_ids"]
+    return numbers
+
+
 def hashed_words(texts: list[str], length: int, buckets: int) -> Tensor:
     """The first `length` words of each text as numbers, int64 [n, length]: 0 pads, 1 to `buckets` are hashes."""
     numbers = torch.zeros(len(texts), length, dtype=torch.int64)
@@ -133,7 +182,25 @@ class BagOfWords(nn.Module):
         return logits
 
 
-def model_named(name: str, classes: int) -> Any:
+def text_model(name: str, classes: int) -> nn.Module:
+    """A model from what `text_numbers` gives to logits: `bag-of-words`, `hf:NAME_OR_FOLDER`, or `file.py:function`.
+
+    The function gets the number of classes; its module's numbers are hashes of words, 0 to BUCKETS, 0 being padding.
+    """
+    if name == BAG_OF_WORDS:
+        return BagOfWords(classes, BUCKETS)
+    where, _, what = name.partition(":")
+    if where.endswith(".py") and what:
+        return _of_file(where, what, classes)
+    if where != "hf" or not what:
+        raise ScrimpError(f"--model {name}: for texts it is {BAG_OF_WORDS}, hf:NAME_OR_FOLDER, or my_file.py:function")
+    model = _from("AutoModelForSequenceClassification", what, num_labels=classes, ignore_mismatched_sizes=True)
+    padding = _from("AutoTokenizer", what).pad_token_id
+    model.config.pad_token_id = padding
+    return _TextLogits(model, padding)
+
+
+def model_named(name: str, classes: int) -> nn.Module:
     """A picture model: a built-in name (`resnet-18`), `timm:NAME`, `hf:NAME_OR_FOLDER`, or `file.py:function`.
 
     The function gets the number of classes, and returns a module from float [b, 3, S, S] to logits [b, classes]. Draw it
@@ -147,12 +214,9 @@ def model_named(name: str, classes: int) -> Any:
     if where == "timm":
         return _of_timm(what, classes)
     if where == "hf":
-        return _Logits(_hugging_face("AutoModelForImageClassification", what, classes))
+        return _Logits(_from("AutoModelForImageClassification", what, num_labels=classes, ignore_mismatched_sizes=True))
     if where.endswith(".py") and what:
-        function = getattr(loaded(Path(where)), what, None)
-        if not callable(function):
-            raise ScrimpError(f"--model {name}: {where} has no function {what!r}")
-        return function(classes)
+        return _of_file(where, what, classes)
     known = ", ".join(BUILDERS)
     raise ScrimpError(f"--model {name}: it is one of {known}, or timm:NAME, hf:NAME_OR_FOLDER, or my_file.py:function")
 
@@ -169,21 +233,47 @@ def _of_timm(name: str, classes: int) -> nn.Module:
     return model
 
 
-def _hugging_face(kind: str, name: str, classes: int) -> Any:
+def _of_file(where: str, what: str, classes: int) -> nn.Module:
+    if not Path(where).is_file():
+        raise ScrimpError(f"--model {where}:{what}: {where} does not exist")
+    function = getattr(loaded(Path(where)), what, None)
+    if not callable(function):
+        raise ScrimpError(f"--model {where}:{what}: {where} has no function {what!r}")
+    model: nn.Module = function(classes)
+    return model
+
+
+def _from(kind: str, name: str, **options: Any) -> Any:
+    """`transformers.KIND.from_pretrained(name)`."""
     try:
         import transformers
     except ImportError as error:
         raise ScrimpError("hf: needs transformers: pip install 'scrimp[integrations]'") from error
-    return getattr(transformers, kind).from_pretrained(name, num_labels=classes, ignore_mismatched_sizes=True)
+    try:
+        return getattr(transformers, kind).from_pretrained(name, **options)
+    except (OSError, ValueError) as error:
+        raise ScrimpError(f"--model hf:{name}: {str(error).strip().splitlines()[0]}") from error
 
 
 class _Logits(nn.Module):
-    """A Hugging Face model that gives its logits alone."""
+    """A Hugging Face model of pictures that gives its logits alone."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, *inputs: Tensor, **named: Tensor) -> Tensor:
-        logits: Tensor = self.model(*inputs, **named).logits
+    def forward(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.model(pixel_values=pixels).logits
+        return logits
+
+
+class _TextLogits(nn.Module):
+    """A Hugging Face model of texts that gives its logits alone and takes no notice of padding."""
+
+    def __init__(self, model: nn.Module, padding: int) -> None:
+        super().__init__()
+        self.model, self.padding = model, padding
+
+    def forward(self, numbers: Tensor) -> Tensor:
+        logits: Tensor = self.model(input_ids=numbers, attention_mask=(numbers != self.padding).long()).logits
         return logits

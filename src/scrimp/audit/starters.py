@@ -4,24 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scrimp.audit.ready import BAG_OF_WORDS
 from scrimp.errors import ScrimpError
 from scrimp.files import write_text
 
 PICTURES = '''"""Pictures of {data}, a class a subfolder. Written by `scrimp try`; yours to edit."""
 
-import torch
-from torch.nn import functional as F
-
-from scrimp.audit.ready import model_named, pictures
-from scrimp.tasks.base import Task, seeded
+from scrimp.audit.ready import Classifier, model_named, pictures
+from scrimp.tasks.base import seeded
 
 FOLDER, SIZE, MODEL = {data!r}, {size}, {model!r}
 
 
-class Pictures(Task):
+class Pictures(Classifier):  # cross-entropy and accuracy; define `losses` and `evaluate` here to replace them
     plain = {{
         "epochs": {epochs},
-        "recipe": {{"optimizer": {optimizer!r}, "learning_rate": {rate}, "weight_decay": {decay}, "batch_size": {batch}}},
+        "recipe": {{"optimizer": "sgd", "learning_rate": 0.05, "weight_decay": 5e-4, "batch_size": 64}},
         "metric": "accuracy",
     }}
 
@@ -30,59 +28,34 @@ class Pictures(Task):
 
     def model(self, seed):
         return seeded(seed, lambda: model_named(MODEL, len(self.classes))).to(self.place.device)
-
-    def losses(self, model, batch):
-        inputs, labels = batch
-        return F.cross_entropy(model(inputs), labels, reduction="none")
-
-    @torch.no_grad()
-    def evaluate(self, model, split):
-        model.eval()
-        right = torch.cat([model(inputs).argmax(dim=1) == labels for inputs, labels in self.batches(split)])
-        model.train()
-        return {{"accuracy": 100 * right.double().mean().item(), "loss": self.mean_loss(model, split)}}
 '''
 
 TEXTS = '''"""Texts of {data} with a label each. Written by `scrimp try`; yours to edit."""
 
-import torch
-from torch.nn import functional as F
+from scrimp.audit.ready import Classifier, table, text_model, text_numbers
+from scrimp.tasks.base import seeded
 
-from scrimp.audit.ready import BagOfWords, hashed_words, table
-from scrimp.tasks.base import Task, seeded
-
-FILE, LENGTH, BUCKETS = {data!r}, 64, 16384
+FILE, LENGTH, MODEL = {data!r}, {length}, {model!r}
 
 
-class Texts(Task):
+class Texts(Classifier):  # cross-entropy and accuracy; define `losses` and `evaluate` here to replace them
     plain = {{
         "epochs": {epochs},
-        "recipe": {{"optimizer": {optimizer!r}, "learning_rate": {rate}, "weight_decay": {decay}, "batch_size": {batch}}},
+        "recipe": {{"optimizer": "adamw", "learning_rate": {rate}, "weight_decay": 0.01, "batch_size": 64}},
         "metric": "accuracy",
     }}
 
     def setup(self, workspace):
         splits, self.classes = table(FILE, text={text!r}, label={label!r})
-        self.data = {{name: (hashed_words(texts, LENGTH, BUCKETS), labels) for name, (texts, labels) in splits.items()}}
+        self.data = {{name: (text_numbers(MODEL, texts, LENGTH), labels) for name, (texts, labels) in splits.items()}}
 
     def model(self, seed):
-        return seeded(seed, lambda: BagOfWords(len(self.classes), BUCKETS)).to(self.place.device)
-
-    def losses(self, model, batch):
-        inputs, labels = batch
-        return F.cross_entropy(model(inputs), labels, reduction="none")
-
-    @torch.no_grad()
-    def evaluate(self, model, split):
-        model.eval()
-        right = torch.cat([model(inputs).argmax(dim=1) == labels for inputs, labels in self.batches(split)])
-        model.train()
-        return {{"accuracy": 100 * right.double().mean().item(), "loss": self.mean_loss(model, split)}}
+        return seeded(seed, lambda: text_model(MODEL, len(self.classes))).to(self.place.device)
 '''
 
 
 def starter(
-    data: Path | None, texts: Path | None, model: str, size: int, text: str, label: str, epochs: int, to: Path | None
+    data: Path | None, texts: Path | None, model: str | None, size: int, text: str, label: str, epochs: int, to: Path | None
 ) -> Path:
     """Write a task over a folder of pictures (`data`) or a table of texts, and return its file.
 
@@ -96,11 +69,20 @@ def starter(
     file = to or Path(f"try_{stem}.py")
     if file.exists():
         raise ScrimpError(f"{file} is there already: `scrimp audit {file}` goes on with it; or name another with --file")
+    where = str(source.resolve())
     if source is data:
-        recipe = {"optimizer": "sgd", "rate": 0.05, "decay": 5e-4, "batch": 64}
-        content = PICTURES.format(data=str(source.resolve()), size=size, model=model, epochs=epochs, **recipe)
+        content = PICTURES.format(data=where, size=size, model=at_home(model or "resnet-narrow"), epochs=epochs)
     else:
-        recipe = {"optimizer": "adamw", "rate": 3e-3, "decay": 0.01, "batch": 64}
-        content = TEXTS.format(data=str(source.resolve()), text=text, label=label, epochs=epochs, **recipe)
+        named = at_home(model or BAG_OF_WORDS)
+        rate = 3e-3 if named == BAG_OF_WORDS else 5e-5  # a model that is there already is only tuned
+        content = TEXTS.format(data=where, text=text, label=label, length=64, model=named, rate=rate, epochs=epochs)
     write_text(file, content)
     return file
+
+
+def at_home(model: str) -> str:
+    """A model's name that holds wherever the runs are made: files and folders of the user's by their whole path."""
+    kind, colon, rest = model.partition(":")
+    if kind.endswith(".py"):
+        return f"{Path(kind).resolve()}{colon}{rest}"
+    return f"hf:{Path(rest).resolve()}" if kind == "hf" and Path(rest).is_dir() else model

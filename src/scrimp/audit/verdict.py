@@ -197,6 +197,8 @@ def _times(value: float | None, result: ClaimResult) -> str:
 def _between(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "no interval"
+    if low <= 0 and np.isposinf(high):
+        return "unbounded"
     return f"{low:.3g} to {high:.3g}"
 
 
@@ -215,7 +217,8 @@ def recommendation(methods: list[MethodVerdict], points: list[SweepPoint], audit
             f"Train the plain recipe for {shorter.share:g} of its length: it loses at most {margin:.2g}{audited.unit} of "
             f"{audited.label} (95 %; {shorter.difference or 0.0:+.2g} measured), and no method was shown to save more."
         )
-    if not points:
+    judged = any(m.speedup[audited.time_axis].verdict != "not run" for m in methods)
+    if not judged or not any(point.share == 1 for point in points):
         return "Nothing to recommend yet: too few runs are finished."
     return "Keep the plain recipe: no method was shown to save, and no shorter schedule to be as good."
 

@@ -46,9 +46,11 @@ class PlannedEpoch:
         self.order = order
         self.weight_of = weight_of  # float32 [size]; 1 for what is not planned
         self.seen = torch.zeros(len(order), dtype=torch.bool) if seen is None else seen  # by place in the order
-        self.left = (~self.seen).nonzero()[:, 0]
-        self.place = torch.full((size,), -1, dtype=torch.int32 if size < 2**31 else torch.int64)
-        self.place[order] = torch.arange(len(order), dtype=self.place.dtype)
+        # Places are 32-bit numbers where they fit: at 1e8 examples every byte is 100 MB a process.
+        places = torch.arange(len(order), dtype=torch.int32 if size < 2**31 else torch.int64)
+        self.left = places if seen is None else places[~self.seen]
+        self.place = torch.full((size,), -1, dtype=places.dtype)
+        self.place[order] = places
         self.whole = False
         self.iterations: set[int] = set()  # those that are held by a loop
         self.drawn = False  # whether one of them was drawn to its end
@@ -68,6 +70,11 @@ class PlannedEpoch:
     def __getstate__(self) -> dict[str, Any]:
         """For copies: no loop of theirs holds an iteration; weights travel on the CPU, to open no GPU in a worker."""
         return {**self.__dict__, "iterations": set(), "weight_of": self.weight_of.cpu()}
+
+    @property
+    def to_visit(self) -> Tensor:
+        """The examples (int64 [m]) that are left, in their order; of a whole epoch the order itself, not a copy."""
+        return self.order if len(self.left) == len(self.order) else self.order[self.left]
 
     def missing(self, processes: Processes) -> int:
         """How many examples' losses are still to come, from all processes."""
@@ -91,7 +98,7 @@ class PlannedEpoch:
     def goes_on_with(self, index: Tensor, processes: Processes) -> bool:
         """Whether a batch (int64 [b]) of this process is just what comes next in its part of the plan."""
         begin = self._done[min(processes.rank, len(self._done) - 1)] if self._done else 0  # one where each notes its own
-        mine = self.order[self.left] if self.whole else processes.part(self.order[self.left])
+        mine = self.to_visit if self.whole else processes.part(self.to_visit)
         return torch.equal(mine[begin : begin + len(index)], index)
 
     def note(self, index: Tensor, sizes: list[int]) -> None:
@@ -110,7 +117,7 @@ class PlannedEpoch:
                 f"example {stray} is not in the plan of epoch {self.number}: the batch comes from another sampler than "
                 f"data.sampler, from an iteration that is over, or {OTHER_PLANS}"
             )
-        at = torch.searchsorted(self.left, place)  # among what was left
+        at = torch.searchsorted(self.left, place.to(self.left.dtype))  # among what was left
         self._check_repeats(index, place, at)
         self._check_order(at, sizes)
         self._done = [done + size for done, size in zip(self._done or [0] * len(sizes), sizes, strict=True)]

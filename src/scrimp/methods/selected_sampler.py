@@ -28,7 +28,7 @@ class PlainSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         epoch = self.data._begin(self.whole)
-        return _Iteration(self.data, epoch, self._mine(epoch.order[epoch.left]))
+        return _Iteration(self.data, epoch, self._mine(epoch.to_visit))
 
     def __len__(self) -> int:
         return len(self._mine(self.data._upcoming()))

@@ -17,7 +17,8 @@ A task of your own is one file with a subclass of `Task`; the key `task:` of a s
             return {"mse": self.mean_loss(model, split)}
 
 Whatever selects by example, weighs examples, or changes batch size, rate or model then works on it. The rest has defaults
-that can be replaced: FLOPs are counted on a batch, examples are visited in whole epochs, nothing is augmented.
+that can be replaced: FLOPs are counted on a batch, examples are visited in whole epochs, nothing is augmented. An optimiser
+that no recipe names is a method `optimizer(model)`.
 
 `scrimp audit FILE` also wants the plain recipe, which a study would have in its `study.yaml`: the keys of a workload, and
 the metric that counts (the first that `evaluate` gives, if it is left out):
@@ -198,6 +199,14 @@ class Task:
     def step_flops(self, count: int) -> float:
         """FLOPs of an update on `count` examples."""
         return count * self.flops.training
+
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer | None:
+        """An optimiser of your own over the model's parameters; None: the one that the recipe names.
+
+        The recipe's schedule scales the learning rates of its groups, over each arm's own length: attach no scheduler. Take
+        the rate from `self.workload.recipe.learning_rate`, and tuning reaches it too.
+        """
+        return None
 
     def learning_rate_scales(self, model: nn.Module) -> Mapping[str, float] | None:
         """Parameter name -> its share of the learning rate; None: the same for all."""

@@ -22,7 +22,7 @@ from scrimp.methods.combined import Methods
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.examples import Epochs, Steps
-from scrimp.training.optimizers import build_optimizer, set_learning_rate
+from scrimp.training.optimizers import AnyOptimizer, OwnOptimizer, build_optimizer, set_learning_rate
 from scrimp.training.schedules import learning_rate_factor
 from scrimp.training.session import Session, State
 
@@ -60,7 +60,12 @@ def train(
     or a metric is not finite.
     """
     methods.adapt(model)
-    optimizer = build_optimizer(model, recipe, task.learning_rate_scales(model))
+    own = task.optimizer(model)
+    optimizer: AnyOptimizer = (
+        build_optimizer(model, recipe, task.learning_rate_scales(model))
+        if own is None
+        else OwnOptimizer(own, recipe.learning_rate)
+    )
     ema = copy.deepcopy(model).requires_grad_(False) if recipe.ema_decay is not None else None
     by_epochs = isinstance(methods.selector, EpochSelector) or (methods.selector is None and task.by_epochs)
     examples = Epochs(task, methods, recipe, seed) if by_epochs else Steps(task, methods, recipe, seed, reference)

@@ -143,7 +143,40 @@ class LAMB(LayerwiseOptimizer):
         return group["lr"] * ratio.to(update.device) * update
 
 
-AnyOptimizer = Optimizer | AdamW
+class OwnOptimizer:
+    """An optimiser that a task makes itself: schedules scale the learning rate that each of its groups begins with.
+
+    So they follow each arm's length, and the recipe's own rate stands for all of them. Raises ScrimpError for one that
+    cannot take a step by itself.
+    """
+
+    def __init__(self, inner: Optimizer, learning_rate: float) -> None:
+        if not isinstance(inner, Optimizer) or isinstance(inner, torch.optim.LBFGS):
+            raise ScrimpError(
+                f"optimizer(model) gave a {type(inner).__name__}: it must be a torch.optim.Optimizer "
+                "whose step needs no closure"
+            )
+        self.inner = inner
+        for group in inner.param_groups:
+            group["scale"] = float(group["lr"]) / learning_rate
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        return self.inner.param_groups
+
+    @property
+    def state(self) -> Any:
+        return self.inner.state
+
+    def step(self) -> None:
+        self.inner.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        self.inner.zero_grad(set_to_none=set_to_none)
+
+
+AnyOptimizer = Optimizer | AdamW | OwnOptimizer
+NUMBER, GROUP = "number:", "group:"  # what a checkpoint calls an optimiser's plain numbers, and its groups'
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe, scales: Mapping[str, float] | None = None) -> AnyOptimizer:
@@ -200,13 +233,34 @@ def set_learning_rate(optimizer: AnyOptimizer, learning_rate: float) -> None:
 
 
 def optimizer_tensors(optimizer: AnyOptimizer) -> dict[str, Tensor]:
-    """The optimiser's state as named tensors: `STATE.NUMBER`, numbered in the order of its parameters."""
-    return {
-        f"{name}.{number}": value if isinstance(value, Tensor) else torch.tensor(value)
-        for number, parameter in enumerate(_parameters(optimizer))
-        for name, value in optimizer.state.get(parameter, {}).items()
-        if value is not None
-    }
+    """The optimiser's state as named tensors: `STATE.NUMBER`, numbered in the order of its parameters.
+
+    Of a user's own also the numbers that it keeps in its groups, but not the learning rate, which the schedule sets.
+    """
+    tensors = {}
+    for number, parameter in enumerate(_parameters(optimizer)):
+        for name, value in optimizer.state.get(parameter, {}).items():
+            if isinstance(value, Tensor):
+                tensors[f"{name}.{number}"] = value
+            elif isinstance(value, int | float):
+                tensors[f"{NUMBER}{name}.{number}"] = _number(value)
+            elif value is not None:
+                raise ScrimpError(
+                    f"the optimiser keeps a {type(value).__name__} under {name!r}: a checkpoint holds tensors and numbers"
+                )
+    if isinstance(optimizer, OwnOptimizer):
+        for number, group in enumerate(optimizer.param_groups):
+            numbers = {name: value for name, value in group.items() if name not in ("lr", "scale")}
+            tensors |= {
+                f"{GROUP}{name}.{number}": _number(value)
+                for name, value in numbers.items()
+                if isinstance(value, int | float) and not isinstance(value, bool)
+            }
+    return tensors
+
+
+def _number(value: float) -> Tensor:
+    return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
 
 
 def restore_optimizer(optimizer: AnyOptimizer, tensors: dict[str, Tensor]) -> None:
@@ -214,14 +268,28 @@ def restore_optimizer(optimizer: AnyOptimizer, tensors: dict[str, Tensor]) -> No
     parameters = list(_parameters(optimizer))
     for key, value in tensors.items():
         name, _, number = key.rpartition(".")
+        if name.startswith(GROUP):
+            optimizer.param_groups[int(number)][name.removeprefix(GROUP)] = value.item()
+            continue
         parameter = parameters[int(number)]
-        if name == "step":
+        if name.startswith(NUMBER):
+            numbers: dict[str, Any] = optimizer.state[parameter]
+            numbers[name.removeprefix(NUMBER)] = value.item()
+        elif name == "step":
             # LARS and LAMB count on the CPU, a fused kernel where it computes.
-            counted_on = parameter.device if isinstance(optimizer, AdamW) else "cpu"
-            optimizer.state[parameter][name] = value.to(counted_on, copy=True)
+            beside = isinstance(optimizer, AdamW) or _counts_beside(optimizer, parameter)
+            optimizer.state[parameter][name] = value.to(parameter.device if beside else "cpu", copy=True)
+        elif value.shape != parameter.shape:  # sums over rows and columns, as Adafactor keeps
+            optimizer.state[parameter][name] = value.to(parameter.device, copy=True)
         else:
             # Moments lie as their parameter does, in memory too: the order of summation in a norm depends on it.
-            optimizer.state[parameter][name] = torch.empty_like(parameter).copy_(value)
+            optimizer.state[parameter][name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+
+
+def _counts_beside(optimizer: AnyOptimizer, parameter: Tensor) -> bool:
+    """Whether torch's optimisers keep the number of steps where the parameter is: for a fused or captured kernel."""
+    group = next(group for group in optimizer.param_groups if any(parameter is one for one in group["params"]))
+    return bool(group.get("fused") or group.get("capturable"))
 
 
 def _parameters(optimizer: AnyOptimizer) -> Iterable[Tensor]:
