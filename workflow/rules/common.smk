@@ -251,7 +251,7 @@ def run_minutes(wildcards, attempt):
 
 def all_cores():
     """All of this machine's; on a cluster (`--jobs`), where nobody has said how many there are, eight."""
-    return workflow.cores or 8
+    return workflow.resource_settings.cores or 8
 
 
 def probe_threads(wildcards):

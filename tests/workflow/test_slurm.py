@@ -1,0 +1,134 @@
+"""`snakemake --profile profiles/slurm` with SLURM's real plugin, and commands of SLURM that are stubs, or real ones.
+
+The stubs run a job as a process of this machine. Where SLURM_CONF names a cluster that answers, its own commands are used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).parents[2]
+ARMS = ["full", "rs2-50", "infobatch-50"]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(find_spec("snakemake_executor_plugin_slurm") is None, reason="`pip install scrimp[slurm]`"),
+]
+# Each job is a folder: `call` is what it was submitted with, `end` its exit status. None starts before WAIT_FOR are there.
+SBATCH = """
+import json, os, shlex, subprocess, sys
+from pathlib import Path
+jobs = Path(os.environ["STUB_JOBS"])
+number = 1
+while True:
+    try:
+        (jobs / str(number)).mkdir(parents=True)
+        break
+    except FileExistsError:
+        number += 1
+job = jobs / str(number)
+words = sys.argv[1:]
+wrap = next(word.removeprefix("--wrap=") for word in words if word.startswith("--wrap="))
+(job / "call").write_text(json.dumps(words))
+waits = f"until [ $(ls {jobs} | wc -l) -ge {os.environ['WAIT_FOR']} ]; do sleep .1; done"
+script = f"{waits}; export SLURM_JOB_ID={number}; ({wrap}); echo $? > {job}/end.part; mv {job}/end.part {job}/end"
+with open(words[words.index("--output") + 1].replace("%j", str(number)), "w") as log:
+    subprocess.Popen(["bash", "-c", script], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+print(number)
+"""
+SACCT = """
+import os, sys
+from pathlib import Path
+for job in sorted(Path(os.environ["STUB_JOBS"]).iterdir()):
+    end = (job / "end").read_text().strip() if (job / "end").exists() else None
+    print(f"{job.name}|{'RUNNING' if end is None else 'COMPLETED' if end == '0' else 'FAILED'}")
+"""
+SRUN = """
+import os, sys
+words = sys.argv[1:]
+while words[0].startswith("-"):
+    words.pop(0)
+os.execvp(words[0], words)
+"""
+STUBS = {
+    "sbatch": SBATCH,
+    "sacct": SACCT,
+    "srun": SRUN,
+    "squeue": "",
+    "sinfo": "",
+    "scancel": "",
+    "scontrol": "",
+    "sacctmgr": "",
+}
+
+
+@pytest.fixture
+def project(tmp_path: Path, template: Path) -> Path:
+    """A project whose study `tiny` has three arms, one seed, and a scale that asks for a GPU."""
+    root = tmp_path / "project"
+    for name in ("src", "workflow", "profiles", "envs"):
+        shutil.copytree(PROJECT / name, root / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    shutil.copy(PROJECT / "Snakefile", root)
+    shutil.copytree(template / "config", root / "config")
+    shutil.copytree(template / "resources", root / "resources")
+    path = root / "config" / "studies" / "tiny" / "study.yaml"
+    study = yaml.safe_load(path.read_text())
+    study["scales"]["smoke"]["workloads"]["colours"]["arms"] = ARMS
+    del study["scales"]["smoke"]["workloads"]["vit"]
+    study["scales"]["smoke"] |= {"seeds": [0], "gpus": 1}
+    study["baseline_sweep"] = ["full"]
+    path.write_text(yaml.safe_dump(study))
+    return root
+
+
+def submit(root: Path, commands: Path | None, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Snakemake with the profile, which finds SLURM's commands in the folder `commands` first."""
+    folders = [*([str(commands)] if commands else []), str(Path(sys.executable).parent), os.environ["PATH"]]
+    environment = {**os.environ, "PATH": os.pathsep.join(folders), "PYTHONPATH": str(root / "src"), **variables}
+    quick = ["--latency-wait", "5", "--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1"]
+    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", *quick, *arguments]
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=1500)
+
+
+def summaries(root: Path) -> list[str]:
+    return sorted(path.parts[-3] for path in root.glob("results/smoke/tiny/runs/*/seed0/summary.json"))
+
+
+def test_all_ready_runs_are_submitted_at_once_with_what_they_need(project: Path, tmp_path: Path) -> None:
+    commands, jobs = tmp_path / "bin", tmp_path / "jobs"
+    commands.mkdir()
+    jobs.mkdir()
+    for name, text in STUBS.items():
+        (commands / name).write_text(f"#!{sys.executable}\n{text}")
+        (commands / name).chmod(0o755)
+    targets = [f"results/smoke/tiny/runs/{arm}/seed0/summary.json" for arm in ARMS]
+    # No job starts before three are in the queue: a workflow that submits one at a time would wait for ever.
+    done = submit(project, commands, *targets, STUB_JOBS=str(jobs), WAIT_FOR="3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summaries(project) == sorted(ARMS)
+    calls = [json.loads((job / "call").read_text()) for job in jobs.iterdir()]
+    assert len(calls) == 3
+    for call in calls:
+        words = " ".join(word for word in call if not word.startswith("--wrap"))
+        assert "--mem 32000" in words
+        assert "-t 1440" in words
+        assert re.search(r"--gpus[ =]1\b", words)
+        assert re.search(r"--cpus-per-(?:task|gpu)[ =]1\b", words)
+
+
+@pytest.mark.skipif("SLURM_CONF" not in os.environ, reason="no cluster is told: SLURM_CONF")
+def test_a_real_cluster_makes_the_study_to_its_claims(project: Path) -> None:
+    status = ["--slurm-status-command", "squeue"]  # a cluster of one machine keeps no accounts
+    done = submit(project, None, "tiny", *status)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert summaries(project) == sorted(ARMS)
+    assert (project / "results" / "smoke" / "tiny" / "claims.json").exists()
