@@ -94,8 +94,8 @@ def track(workspace: Workspace, scale: str, studies: list[str]) -> None:
 def ui(workspace: Workspace, port: int = DEFAULT) -> None:
     """Become MLflow's UI on the store, at 127.0.0.1:`port`; does not return.
 
-    Report pages then link to that port. Prints where each study's runs are, and opens the first in a browser where there is one: MLflow's own first page is
-    another. A missing store and a port that is taken are `ScrimpError`s.
+    Report pages then link to that port. Prints where each study's runs are, and opens the first in a browser where there is
+    one: MLflow's own first page is another. A missing store and a port that is taken are `ScrimpError`s.
     """
     root = _root(workspace)
     if not (root / "mlflow.db").exists():
