@@ -1,4 +1,4 @@
-"""`snakemake --profile profiles/slurm` with SLURM's real plugin, and commands of SLURM that are stubs, or real ones.
+"""`snakemake --profile profiles/slurm`, and `profiles/kubernetes`, with the real plugins and stubs of the clusters' commands.
 
 The stubs run a job as a process of this machine. Where SLURM_CONF names a cluster that answers, its own commands are used.
 """
@@ -19,10 +19,14 @@ import yaml
 
 PROJECT = Path(__file__).parents[2]
 ARMS = ["full", "rs2-50", "infobatch-50"]
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("snakemake_executor_plugin_slurm") is None, reason="`pip install scrimp[slurm]`"),
-]
+pytestmark = pytest.mark.slow
+
+
+def needs(plugin: str, extra: str) -> pytest.MarkDecorator:
+    missing = find_spec(f"snakemake_executor_plugin_{plugin}") is None
+    return pytest.mark.skipif(missing, reason=f"`pip install scrimp[{extra}]`")
+
+
 # Each job is a folder: `call` is what it was submitted with, `end` its exit status. None starts before WAIT_FOR are there.
 SBATCH = """
 import json, os, shlex, subprocess, sys
@@ -90,30 +94,42 @@ def project(tmp_path: Path, template: Path) -> Path:
     return root
 
 
-def submit(root: Path, commands: Path | None, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Snakemake with the profile, which finds SLURM's commands in the folder `commands` first."""
-    folders = [*([str(commands)] if commands else []), str(Path(sys.executable).parent), os.environ["PATH"]]
-    environment = {**os.environ, "PATH": os.pathsep.join(folders), "PYTHONPATH": str(root / "src"), **variables}
-    quick = ["--latency-wait", "5", "--seconds-between-status-checks", "1", "--slurm-init-seconds-before-status-checks", "1"]
-    command = [sys.executable, "-m", "snakemake", "--profile", "profiles/slurm", *quick, *arguments]
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=1500)
-
-
-def summaries(root: Path) -> list[str]:
-    return sorted(path.parts[-3] for path in root.glob("results/smoke/tiny/runs/*/seed0/summary.json"))
-
-
-def test_all_ready_runs_are_submitted_at_once_with_what_they_need(project: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def stubs(tmp_path: Path) -> tuple[Path, Path]:
+    """A folder with the clusters' commands, and one for their jobs."""
     commands, jobs = tmp_path / "bin", tmp_path / "jobs"
     commands.mkdir()
     jobs.mkdir()
     for name, text in STUBS.items():
         (commands / name).write_text(f"#!{sys.executable}\n{text}")
         (commands / name).chmod(0o755)
-    targets = [f"results/smoke/tiny/runs/{arm}/seed0/summary.json" for arm in ARMS]
-    # No job starts before three are in the queue: a workflow that submits one at a time would wait for ever.
-    done = submit(project, commands, *targets, STUB_JOBS=str(jobs), WAIT_FOR="3")
+    return commands, jobs
+
+
+def submit(root: Path, profile: str, commands: Path | None, *arguments: str, **variables: str) -> str:
+    """Snakemake with a profile, which finds the cluster's commands in the folder `commands` first; what it printed."""
+    folders = [*([str(commands)] if commands else []), str(Path(sys.executable).parent), os.environ["PATH"]]
+    environment = {**os.environ, "PATH": os.pathsep.join(folders), "PYTHONPATH": str(root / "src"), **variables}
+    quick = ["--latency-wait", "5", "--seconds-between-status-checks", "1"]
+    command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}", *quick, *arguments]
+    done = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def summaries(root: Path) -> list[str]:
+    return sorted(path.parts[-3] for path in root.glob("results/smoke/tiny/runs/*/seed0/summary.json"))
+
+
+TARGETS = [f"results/smoke/tiny/runs/{arm}/seed0/summary.json" for arm in ARMS]
+SOON = ["--slurm-init-seconds-before-status-checks", "1"]
+
+
+# No job starts before three are in the queue: a workflow that submits one at a time would wait for ever.
+@needs("slurm", "slurm")
+def test_all_ready_runs_are_submitted_to_slurm_at_once_with_what_they_need(project: Path, stubs: tuple[Path, Path]) -> None:
+    commands, jobs = stubs
+    submit(project, "slurm", commands, *TARGETS, *SOON, STUB_JOBS=str(jobs), WAIT_FOR="3")
     assert summaries(project) == sorted(ARMS)
     calls = [json.loads((job / "call").read_text()) for job in jobs.iterdir()]
     assert len(calls) == 3
@@ -125,10 +141,29 @@ def test_all_ready_runs_are_submitted_at_once_with_what_they_need(project: Path,
         assert re.search(r"--cpus-per-(?:task|gpu)[ =]1\b", words)
 
 
+@needs("cluster_generic", "kubernetes")
+def test_all_ready_runs_become_jobs_of_kubernetes_at_once_with_what_they_need(
+    project: Path, stubs: tuple[Path, Path]
+) -> None:
+    commands, jobs = stubs
+    submit(project, "kubernetes", commands, *TARGETS, STUB_JOBS=str(jobs), WAIT_FOR="3")
+    assert summaries(project) == sorted(ARMS)
+    made = [json.loads((job / "call").read_text()) for job in jobs.iterdir()]
+    assert len(made) == 3
+    for job in made:
+        assert job["spec"]["activeDeadlineSeconds"] == 1440 * 60
+        container = job["spec"]["template"]["spec"]["containers"][0]
+        assert container["workingDir"] == str(project)
+        assert container["resources"] == {
+            "requests": {"cpu": "1", "memory": "32000M"},
+            "limits": {"memory": "32000M", "nvidia.com/gpu": "1"},
+        }
+
+
+@needs("slurm", "slurm")
 @pytest.mark.skipif("SLURM_CONF" not in os.environ, reason="no cluster is told: SLURM_CONF")
 def test_a_real_cluster_makes_the_study_to_its_claims(project: Path) -> None:
-    status = ["--slurm-status-command", "squeue"]  # a cluster of one machine keeps no accounts
-    done = submit(project, None, "tiny", *status)
-    assert done.returncode == 0, done.stdout + done.stderr
+    # A cluster of one machine keeps no accounts.
+    submit(project, "slurm", None, "tiny", *SOON, "--slurm-status-command", "squeue")
     assert summaries(project) == sorted(ARMS)
     assert (project / "results" / "smoke" / "tiny" / "claims.json").exists()
