@@ -128,7 +128,7 @@ def test_flops_are_counted() -> None:
     cases: list[tuple[Callable[[], Any], int]] = [
         (lambda: pairwise_learnability_update(*rows), 2 * 4 * 6 * 4 * 3),
         (lambda: nearest_prototype(image.detach(), text.detach()), 2 * 5 * 5 * 3),
-        (lambda: rowwise_cross_entropy(image, text, torch.arange(5)).sum().backward(), (2 + 6) * 5 * 5 * 3),
+        (lambda: rowwise_cross_entropy(image, text, torch.arange(5), 4).sum().backward(), (2 + 6) * 5 * 5 * 3),
         (lambda: chunked_sigmoid_loss(image, text, torch.tensor(1.0), torch.tensor(0.0)).backward(), (2 + 6) * 5 * 5 * 3),
     ]
     for run, expected in cases:
@@ -264,3 +264,15 @@ def test_products_in_bf16_layer_by_layer_are_those_of_all_layers_to_the_bit(
     one_by_one = learnability.blocked(*inputs)
     monkeypatch.setattr(torch, "mm", lambda one, other, out: torch.bmm(one[None], other[None], out=out[None]))
     assert torch.equal(one_by_one, learnability.blocked(*inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_cross_entropy_of_one_block_is_the_ops(dtype: torch.dtype) -> None:
+    hidden, weight = (torch.randn(n, 9, generator=seeded(n), dtype=dtype).requires_grad_() for n in (40, 70))
+    labels = torch.arange(40) % 70
+    labels[3] = cross_entropy.IGNORED
+    factors = torch.arange(40, dtype=dtype)
+    losses = [loss(hidden, weight, labels) for loss in (rowwise_cross_entropy, torch.ops.scrimp.rowwise_cross_entropy)]
+    assert torch.equal(*losses)
+    for got, known in zip(*(torch.autograd.grad((loss * factors).sum(), (hidden, weight)) for loss in losses), strict=True):
+        torch.testing.assert_close(got, known)

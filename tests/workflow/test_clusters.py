@@ -1,6 +1,6 @@
-"""`snakemake --profile profiles/slurm`, and `profiles/kubernetes`, with the real plugins and stubs of the clusters' commands.
+"""The profiles `slurm` and `kubernetes` with the real plugins, and stubs of the clusters' commands.
 
-The stubs run a job as a process of this machine. Where SLURM_CONF names a cluster that answers, its own commands are used.
+The stubs run a job as a process of this machine. Where SLURM_CONF names a cluster, its own commands are tried too.
 """
 
 from __future__ import annotations
