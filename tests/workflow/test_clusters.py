@@ -67,6 +67,7 @@ STUBS = {
     "sbatch": SBATCH,
     "sacct": SACCT,
     "srun": SRUN,
+    "kubectl": KUBECTL,
     "squeue": "",
     "sinfo": "",
     "scancel": "",
