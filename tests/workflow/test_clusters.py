@@ -63,16 +63,48 @@ while words[0].startswith("-"):
     words.pop(0)
 os.execvp(words[0], words)
 """
+# Each Job is a folder, as of SBATCH: `call` is what was created.
+KUBECTL = """
+import json, os, subprocess, sys
+from pathlib import Path
+jobs = Path(os.environ["STUB_JOBS"])
+verb, *words = sys.argv[1:]
+if verb == "create":
+    made = json.load(sys.stdin)
+    number = 1 + len(list(jobs.iterdir()))
+    job = jobs / str(number)
+    job.mkdir()
+    (job / "call").write_text(json.dumps(made))
+    container = made["spec"]["template"]["spec"]["containers"][0]
+    waits = f"until [ $(ls {jobs} | wc -l) -ge {os.environ['WAIT_FOR']} ]; do sleep .1; done"
+    script = f"{waits}; sh {container['command'][1]}; echo $? > {job}/end.part; mv {job}/end.part {job}/end"
+    where = {"cwd": container["workingDir"], "stdin": subprocess.DEVNULL, "start_new_session": True}
+    with (job / "log").open("w") as log:
+        subprocess.Popen(["bash", "-c", script], stdout=log, stderr=log, **where)
+    print(f"job.batch/{made['metadata']['generateName']}{number}")
+elif verb == "get":
+    end = jobs / words[1].removeprefix("scrimp-") / "end"
+    told = {} if not end.exists() else {"succeeded": 1} if end.read_text().strip() == "0" else {"failed": 1}
+    print(json.dumps({"status": told}))
+"""
+# What a run leaves, without its training: here it is only asked what becomes of a job.
+SCRIMP = """
+import sys
+from pathlib import Path
+_, study, arm, _, seed, _, scale = sys.argv[1:8]
+folder = Path("results", scale, study, "runs", arm, f"seed{seed}")
+folder.mkdir(parents=True, exist_ok=True)
+for name in ("summary.json", "curve.parquet", "provenance.json"):
+    (folder / name).write_text("a stub")
+"""
+SILENT = ("squeue", "sinfo", "scancel", "scontrol", "sacctmgr")
 STUBS = {
     "sbatch": SBATCH,
     "sacct": SACCT,
     "srun": SRUN,
     "kubectl": KUBECTL,
-    "squeue": "",
-    "sinfo": "",
-    "scancel": "",
-    "scontrol": "",
-    "sacctmgr": "",
+    "scrimp": SCRIMP,
+    **dict.fromkeys(SILENT, ""),
 }
 
 
