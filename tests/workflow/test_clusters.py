@@ -1,6 +1,6 @@
 """The profiles `slurm` and `kubernetes` with the real plugins, and stubs of the clusters' commands.
 
-The stubs run a job as a process of this machine. Where SLURM_CONF names a cluster, its own commands are tried too.
+The stubs run a job as a process of this machine. With SCRIMP_SLURM=1 a cluster's own commands are tried too.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def test_all_ready_runs_become_jobs_of_kubernetes_at_once_with_what_they_need(
 
 
 @needs("slurm", "slurm")
-@pytest.mark.skipif("SLURM_CONF" not in os.environ, reason="no cluster is told: SLURM_CONF")
+@pytest.mark.skipif("SCRIMP_SLURM" not in os.environ, reason="SCRIMP_SLURM=1 submits to this machine's own cluster")
 def test_a_real_cluster_makes_the_study_to_its_claims(project: Path) -> None:
     # A cluster of one machine keeps no accounts.
     submit(project, "slurm", None, "tiny", *SOON, "--slurm-status-command", "squeue")
