@@ -7,11 +7,19 @@
 configfile: "config/config.yaml"
 
 
+# A machine's cards bound what it runs itself. Jobs that are submitted wait for theirs in the cluster's own queue.
+resource_scopes:
+    gpu="local",
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/judge.smk"
 include: "workflow/rules/report.smk"
+
+
+count_cards()
 
 
 onstart:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -61,9 +62,8 @@ def test_lines_that_install_name_extras_that_exist() -> None:
     ):
         pages += [path for path in (ROOT / folder).rglob(f"*.{ending}") if path.is_file()]
     lines = [(page.name, line) for page in pages for line in page.read_text().splitlines() if "pip install" in line]
-    lines += [("scrimp.yaml", line) for line in (ROOT / "envs" / "scrimp.yaml").read_text().splitlines() if "- -e" in line]
     named = [(page, extra) for page, line in lines for several in EXTRAS.findall(line) for extra in several.split(",")]
-    assert {"README.md", "kernels.md", "run", "scrimp.yaml", "__main__.py"} <= {page for page, _ in named}
+    assert {"README.md", "kernels.md", "run", "scrimp.post-deploy.sh", "__main__.py"} <= {page for page, _ in named}
     assert [(page, extra) for page, extra in named if extra not in extras] == []
 
 
@@ -75,14 +75,21 @@ def test_a_workspace_is_laid_out_and_never_over_another(tmp_path: Path) -> None:
         lay_out(tmp_path / "w")
 
 
-def test_the_conda_environment_finds_lock_and_package_from_where_snakemake_copies_it_to(tmp_path: Path) -> None:
+def test_the_conda_environment_names_no_path_and_is_completed_from_the_workspaces_folder(tmp_path: Path) -> None:
+    """The commands of the script, as Snakemake runs it: in the workspace's folder, here with a `python` that tells them."""
     lay_out(tmp_path / "w")
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text('#!/bin/sh\nfor word in "$@"; do echo "$word"; done\n')
+    (tmp_path / "bin" / "python").chmod(0o755)
     for root in (ROOT, tmp_path / "w"):
-        pip = yaml.safe_load((root / "envs" / "scrimp.yaml").read_text())["dependencies"][-1]["pip"]
-        lock, package = (line.split(maxsplit=1)[1] for line in pip)
-        copied_to = root / ".snakemake" / "conda"
-        assert Path(os.path.normpath(copied_to / lock)) == root / "envs" / "lock.txt"
-        assert Path(os.path.normpath(copied_to / package.removesuffix("[suite]"))) == ROOT
+        assert yaml.safe_load((root / "envs" / "scrimp.yaml").read_text())["dependencies"] == ["python=3.11", "pip"]
+        script = root / "envs" / "scrimp.post-deploy.sh"
+        environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+        done = subprocess.run(["sh", str(script)], cwd=root, env=environment, capture_output=True, text=True, check=True)
+        *words, package = done.stdout.splitlines()
+        assert words == ["-m", "pip", "install", "-c", "envs/lock.txt", "-e"]
+        assert (root / "envs" / "lock.txt").is_file()
+        assert (root / package.removesuffix("[suite]")).resolve() == ROOT
 
 
 NEEDS_NO_WORKSPACE = {

@@ -22,6 +22,7 @@ from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
 from scrimp.tracking import track, ui
+from scrimp.ui_port import ui_port
 
 POINTS = 2300  # more than two batches of MLflow's
 
@@ -329,6 +330,7 @@ def test_the_ui_is_mlflows_on_this_store(workspace: Workspace, monkeypatch: pyte
     assert f"sqlite:///{folder / 'mlflow.db'}" in given[0]
     assert str(folder / "artifacts") in given[0]
     assert given[0][-2:] == ["--port", "5123"]
+    assert ui_port(workspace) == 5123  # what pages link to
     (folder / "mlflow.db").unlink()
     with pytest.raises(ScrimpError, match="scrimp track"):
         ui(workspace, 5123)

@@ -76,7 +76,7 @@ def test_a_workspace_laid_out_by_the_wheel_is_valid_and_its_workflow_plans(taken
     workspace = tmp_path / "w"
     where = python(workspace, "-c", "import scrimp; print(scrimp.__file__)", path=taken)
     assert Path(where.strip()) == taken / "scrimp" / "__init__.py"
-    assert f"- scrimp[suite]=={scrimp.__version__}\n" in (workspace / "envs" / "scrimp.yaml").read_text()
+    assert f" 'scrimp[suite]=={scrimp.__version__}'\n" in (workspace / "envs" / "scrimp.post-deploy.sh").read_text()
     assert "config is valid" in python(workspace, "-m", "scrimp", "check", path=taken)
     few = ("--config", "scale=smoke", "studies=[infobatch]")
     planned = python(workspace, "-m", "snakemake", "-n", "--cores", "2", *few, path=taken)

@@ -33,6 +33,7 @@ from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, holding, read_json, write_json
 from scrimp.records import Meters, Summary, read_summary, read_table, run_folders
+from scrimp.ui_port import DEFAULT, remember
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -90,16 +91,17 @@ def track(workspace: Workspace, scale: str, studies: list[str]) -> None:
         write_json(workspace.results(scale) / "tracked.json", _tracked(client, scale))
 
 
-def ui(workspace: Workspace, port: int = 5000) -> None:
+def ui(workspace: Workspace, port: int = DEFAULT) -> None:
     """Become MLflow's UI on the store, at 127.0.0.1:`port`; does not return.
 
-    Prints where each study's runs are, and opens the first in a browser where there is one: MLflow's own first page is
-    another. A missing store and a port that is taken are `ScrimpError`s.
+    Report pages then link to that port. Prints where each study's runs are, and opens the first in a browser where there is
+    one: MLflow's own first page is another. A missing store and a port that is taken are `ScrimpError`s.
     """
     root = _root(workspace)
     if not (root / "mlflow.db").exists():
         raise ScrimpError(f"{root / 'mlflow.db'} does not exist: make it with `scrimp track` first")
     must_be_free(port)
+    remember(workspace, port)
     pages = {name: f"http://127.0.0.1:{port}/{path}" for name, path in _pages(root).items()}
     for name, address in pages.items():
         print(f"{name}: {address}", flush=True)

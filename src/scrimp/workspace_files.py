@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from scrimp import __version__
 from scrimp.errors import ScrimpError
 
 PARTS = ("Snakefile", "config", "envs", "profiles", "workflow")
-CHECKOUT = "-e ../..[suite]"  # how envs/scrimp.yaml installs the package in a checkout, which is a workspace itself
+CHECKOUT = "-e '.[suite]'"  # how envs/scrimp.post-deploy.sh installs the package in a checkout, which is a workspace itself
 
 
 def packaged() -> Path:
@@ -37,7 +38,7 @@ def lay_out(folder: Path) -> list[str]:
             else:
                 folder.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source / part, folder / part)
-        environment = folder / "envs" / "scrimp.yaml"
+        environment = folder / "envs" / "scrimp.post-deploy.sh"
         environment.write_text(
             environment.read_text(encoding="utf-8").replace(CHECKOUT, _requirement(source)), encoding="utf-8"
         )
@@ -49,8 +50,8 @@ def lay_out(folder: Path) -> list[str]:
 def _requirement(source: Path) -> str:
     """What installs the package that a workspace was laid out by: a workspace of its own has no package at its root."""
     if (source / "pyproject.toml").is_file():
-        return f"-e {source}[suite]"
-    return f"scrimp[suite]=={__version__}"
+        return f"-e {shlex.quote(f'{source}[suite]')}"
+    return f"'scrimp[suite]=={__version__}'"
 
 
 def require_workspace(root: Path) -> None:

@@ -22,6 +22,7 @@ from scrimp.kernels import (
     prune,
     prune_and_rescale,
     rowwise_cross_entropy,
+    sigmoid,
     topk,
     topk_mask,
 )
@@ -127,7 +128,7 @@ def test_flops_are_counted() -> None:
     cases: list[tuple[Callable[[], Any], int]] = [
         (lambda: pairwise_learnability_update(*rows), 2 * 4 * 6 * 4 * 3),
         (lambda: nearest_prototype(image.detach(), text.detach()), 2 * 5 * 5 * 3),
-        (lambda: rowwise_cross_entropy(image, text, torch.arange(5)).sum().backward(), (2 + 6) * 5 * 5 * 3),
+        (lambda: rowwise_cross_entropy(image, text, torch.arange(5), 4).sum().backward(), (2 + 6) * 5 * 5 * 3),
         (lambda: chunked_sigmoid_loss(image, text, torch.tensor(1.0), torch.tensor(0.0)).backward(), (2 + 6) * 5 * 5 * 3),
     ]
     for run, expected in cases:
@@ -237,3 +238,41 @@ def test_labels_that_are_ignored_cost_nothing() -> None:
     hidden = torch.randn(3, 4, generator=seeded())
     losses = rowwise_cross_entropy(hidden, torch.randn(5, 4, generator=seeded(1)), torch.full((3,), cross_entropy.IGNORED))
     assert torch.equal(losses, torch.zeros(3))
+
+
+@pytest.mark.parametrize("count", [1, 5, 130, 725])  # 725 pairs do not fit one block
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_sigmoid_loss_of_one_block_is_the_ops_to_the_bit(count: int, dtype: torch.dtype) -> None:
+    image, text = (torch.randn(count, 9, generator=seeded(n), dtype=dtype).requires_grad_() for n in range(2))
+    scale, bias = (torch.tensor(value, dtype=dtype, requires_grad=True) for value in (3.0, -4.0))
+    inputs = (image, text, scale, bias)
+    losses = [loss(*inputs) for loss in (sigmoid.sigmoid_loss_of, chunked_sigmoid_loss)]
+    assert torch.equal(*losses)
+    for got, known in zip(*(torch.autograd.grad(1.7 * loss, inputs) for loss in losses), strict=True):
+        assert torch.equal(got, known)
+    with torch.no_grad():
+        assert torch.equal(sigmoid.sigmoid_loss_of(*inputs), losses[1])
+
+
+@pytest.mark.parametrize(("count", "chunk", "width"), [(77, 1, 5), (500, 13, 64), (1000, 32, 128)])
+def test_products_in_bf16_layer_by_layer_are_those_of_all_layers_to_the_bit(
+    count: int, chunk: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrimp.kernels.blocks.has_fast_bf16", lambda device: True)
+    rows, some, *scalars = layers(count, chunk, width, torch.float32)
+    inputs = (rows.bfloat16() / 8, some.bfloat16() / 8, *(value.float() for value in scalars))
+    one_by_one = learnability.blocked(*inputs)
+    monkeypatch.setattr(torch, "mm", lambda one, other, out: torch.bmm(one[None], other[None], out=out[None]))
+    assert torch.equal(one_by_one, learnability.blocked(*inputs))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_cross_entropy_of_one_block_is_the_ops(dtype: torch.dtype) -> None:
+    hidden, weight = (torch.randn(n, 9, generator=seeded(n), dtype=dtype).requires_grad_() for n in (40, 70))
+    labels = torch.arange(40) % 70
+    labels[3] = cross_entropy.IGNORED
+    factors = torch.arange(40, dtype=dtype)
+    losses = [loss(hidden, weight, labels) for loss in (rowwise_cross_entropy, torch.ops.scrimp.rowwise_cross_entropy)]
+    assert torch.equal(*losses)
+    for got, known in zip(*(torch.autograd.grad((loss * factors).sum(), (hidden, weight)) for loss in losses), strict=True):
+        torch.testing.assert_close(got, known)

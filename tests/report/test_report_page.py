@@ -20,6 +20,7 @@ from scrimp.files import read_json, write_json
 from scrimp.report.inputs import read_study
 from scrimp.report.page import render, write_reference_report, write_report
 from scrimp.report.views import compare_configs, study_view
+from scrimp.ui_port import remember
 
 VOID = {"meta", "link", "br", "img", "input", "wbr"}
 
@@ -137,6 +138,19 @@ def test_runs_link_to_mlflow_where_tracked(workspace: Workspace) -> None:
     assert 'href="http://127.0.0.1:5000/#/experiments/7/runs/abc"' in html
     (workspace.results(SCALE) / "tracked.json").unlink()
     assert "127.0.0.1" not in page_of(workspace)
+
+
+def test_links_follow_the_port_of_the_ui(workspace: Workspace) -> None:
+    page = workspace.results(SCALE) / "report" / "index.html"
+    page.parent.mkdir(parents=True)
+    page.write_text(page_of(workspace), encoding="utf-8")
+    before = page.stat().st_mtime_ns
+    remember(workspace, 5123)
+    assert page.stat().st_mtime_ns == before  # Snakemake has nothing to do
+    html = page.read_text(encoding="utf-8")
+    assert 'href="http://127.0.0.1:5123/#/experiments/7/runs/abc"' in html
+    assert html == page_of(workspace)  # a page that is made again links there, too
+    assert ":5000/" not in html
 
 
 def test_provenance_flags_what_should_have_been_one(workspace: Workspace) -> None:

@@ -12,7 +12,10 @@ rule shard:
         "results/logs/shard/{dataset}.log",
     conda:
         "../../envs/scrimp.yaml"
-    threads: workflow.cores
+    threads: all_cores()
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * 8000,
+        runtime=lambda wildcards, attempt: attempt * 1440,
     params:
         config=dataset_config,
         code=code_digest("scrimp.data.stage"),

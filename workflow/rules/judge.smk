@@ -21,6 +21,9 @@ rule claims:
         "results/logs/{scale}/{study}/claims.log",
     conda:
         "../../envs/scrimp.yaml"
+    resources:
+        mem_mb=lambda wildcards, attempt: attempt * MEMORY[False],
+        runtime=lambda wildcards, attempt: attempt * MINUTES[False],
     params:
         config=claims_config,
         code=code_digest("scrimp.claims.judge", *rule_modules()),
@@ -45,6 +48,9 @@ for study in STUDIES:
             f"results/logs/{SCALE}/{study}/figures.log",
         conda:
             "../../envs/scrimp.yaml"
+        resources:
+            mem_mb=lambda wildcards, attempt: attempt * MEMORY[False],
+            runtime=lambda wildcards, attempt: attempt * MINUTES[False],
         params:
             config=digest_of(study_told(study)),
             code=study_code(FOLDERS[study], "figures"),

@@ -1,7 +1,8 @@
 # INPUTS:  claims, figures and tables of all studies; run files
 # OUTPUTS: the report page, the claims table, the key of what MLflow holds
 # STEPS:   a first page as soon as one of several studies is done, which says what is still to come; one serial `track`
-#          (MLflow's database is not an output: it is a view, rebuilt from the files), then the page
+#          (MLflow's database is not an output: it is a view, rebuilt from the files), then the page; all of it takes seconds,
+#          and is not submitted to a cluster
 
 
 for study in STUDIES if len(STUDIES) > 1 else []:
@@ -15,6 +16,7 @@ for study in STUDIES if len(STUDIES) > 1 else []:
             touch(shown(study)),
         log:
             f"results/logs/{SCALE}/{study}/show.log",
+        localrule: True
         conda:
             "../../envs/scrimp.yaml"
         params:
@@ -32,6 +34,7 @@ rule track:
         f"results/{SCALE}/tracked.json",
     log:
         f"results/logs/{SCALE}/track.log",
+    localrule: True
     conda:
         "../../envs/scrimp.yaml"
     params:
@@ -57,6 +60,7 @@ rule report:
         claims=f"results/{SCALE}/claims.csv",
     log:
         f"results/logs/{SCALE}/report.log",
+    localrule: True
     conda:
         "../../envs/scrimp.yaml"
     params:

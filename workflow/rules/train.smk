@@ -20,6 +20,8 @@ rule reference:
     threads: run_threads
     resources:
         gpu=run_gpus,
+        mem_mb=run_memory,
+        runtime=run_minutes,
     params:
         config=reference_config,
         code=reference_code,
@@ -49,6 +51,8 @@ rule constant_run:
     threads: run_threads
     resources:
         gpu=run_gpus,
+        mem_mb=run_memory,
+        runtime=run_minutes,
     params:
         config=run_config,
         code=run_code,
@@ -77,6 +81,8 @@ rule run:
     threads: run_threads
     resources:
         gpu=run_gpus,
+        mem_mb=run_memory,
+        runtime=run_minutes,
     params:
         config=run_config,
         code=run_code,
@@ -99,6 +105,9 @@ rule probe:
     conda:
         "../../envs/scrimp.yaml"
     threads: probe_threads
+    resources:
+        mem_mb=run_memory,
+        runtime=run_minutes,
     params:
         config=probe_config,
         code=lambda wildcards: study_code(FOLDERS[wildcards.study], "probes"),

@@ -79,7 +79,7 @@ def load(file: Path, workspace: Workspace, device: Any, threads: int) -> Audited
     told = {"evaluations": EVALUATIONS, **told}
     workload = parse_model({**told, "arms": [PLAIN]}, of.workload_model, f"{file}: {of.__name__}.plain")
     gpus = 1 if torch.cuda.is_available() else 0
-    on = choose_device(device, gpus)
+    on = choose_device(device, gpus, take=False)  # the runs that this process starts take it
     torch.set_num_threads(threads)
     task = of(workload, Place.of(on, workload.recipe.precision))
     task.setup(workspace)

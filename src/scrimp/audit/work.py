@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from scrimp.audit.design import Design, candidates, duration, fitted, hours_of
 from scrimp.audit.folder import SCALE, Audited, load, write_folder
 from scrimp.audit.plan import PILOT_SEEDS, Pace, outline, pace_of, pilot_arms, resolution, words
@@ -43,7 +45,8 @@ class Machine:
 
     def at_a_time(self, gpus: int) -> int:
         """How many runs share it."""
-        return 1 if gpus else max(1, self.cores // self.threads)
+        by_cores = max(1, self.cores // self.threads)
+        return min(by_cores, max(1, torch.cuda.device_count())) if gpus else by_cores
 
 
 @dataclass(frozen=True)

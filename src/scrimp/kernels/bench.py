@@ -1,7 +1,8 @@
 """How fast the ops are on this machine, against what a user would write instead.
 
 On a CPU: a whole selection of JEST against Algorithm 1 as printed, written in torch; an epoch's pruning against the
-algorithm of InfoBatch's official code, written in numpy and lists. The ways of doing one thing are timed in turn, in one
+algorithm of InfoBatch's official code, written in numpy and lists; two losses with their gradients against all logits at
+once. The ways of doing one thing are timed in turn, in one
 process, so that a busy machine slows all of them alike, and compared by CPU seconds; each way's peak memory is measured
 in a process of its own.
 On a GPU: device events, several sets of inputs in turn, medians; against chunked torch, compiled torch, and the framework's
@@ -25,10 +26,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from scrimp.kernels import cuda, pairwise_learnability_update, prune_and_rescale
+from scrimp.kernels import cuda, pairwise_learnability_update, prune_and_rescale, rowwise_cross_entropy
 from scrimp.kernels.check import forcing
 from scrimp.kernels.dispatch import Implementation, has_fast_bf16
 from scrimp.kernels.learnability import blocked, softplus
+from scrimp.kernels.sigmoid import sigmoid_loss_of
 
 Row = dict[str, Any]
 Select = Callable[..., Tensor]
@@ -54,6 +56,12 @@ def bench(select: Select, on_row: Callable[[Row], None], quick: bool = False) ->
         note(row)
     for row in cpu_pruning(20_000 if quick else IMAGENET):
         note(row)
+    for count in (16,) if quick else (128, 512, 2048):
+        for row in cpu_sigmoid(count):
+            note(row)
+    for sizes in ((8, 64),) if quick else ((64, 4096), (256, 4096), (1024, 16_384)):
+        for row in cpu_cross_entropy(*sizes):
+            note(row)
     for index in range(torch.cuda.device_count()):
         for row in gpu_selection(torch.device("cuda", index), [(4096, 2048)] if quick else GPU_SHAPES):
             note(row)
@@ -158,6 +166,55 @@ def _pruning_ways(count: int) -> Ways:
         "official algorithm": functools.partial(official_pruning, scores.numpy(), 0.5, generator),
         "ours": functools.partial(prune_and_rescale, scores, 0.5, 1),
     }
+
+
+# ----------------------------------------------------------------------------------------------------------------- losses
+def cpu_sigmoid(count: int, width: int = 128) -> list[Row]:
+    """Seconds and memory of a sigmoid loss and its gradients on the CPU."""
+    return _on_cpu(
+        f"sigmoid loss and gradients, B = {count:,}, d = {width}", functools.partial(_sigmoid_ways, count, width), 15
+    )
+
+
+def _sigmoid_ways(count: int, width: int) -> Ways:
+    rows, *_ = embeddings(count, width, torch.float32, torch.device("cpu"), 0)
+    inputs = [value.clone().requires_grad_() for value in (rows[0], rows[1], torch.tensor(10.0), torch.tensor(-10.0))]
+    image, text, scale, bias = inputs
+
+    def by_hand() -> Tensor:
+        signs = 2 * torch.eye(count) - 1
+        return -F.logsigmoid(signs * (scale * image @ text.T + bias)).sum() / count
+
+    return {
+        "by hand, all logits": lambda: _often(lambda: torch.autograd.grad(by_hand(), inputs), count),
+        "ours": lambda: _often(lambda: torch.autograd.grad(sigmoid_loss_of(image, text, scale, bias), inputs), count),
+    }
+
+
+def cpu_cross_entropy(count: int, vocabulary: int, width: int = 128) -> list[Row]:
+    """Seconds and memory of the rows' cross-entropy and its gradients on the CPU."""
+    what = f"cross-entropy and gradients, n = {count:,}, V = {vocabulary:,}, d = {width}"
+    return _on_cpu(what, functools.partial(_cross_entropy_ways, count, vocabulary, width), 5)
+
+
+def _cross_entropy_ways(count: int, vocabulary: int, width: int) -> Ways:
+    generator = torch.Generator().manual_seed(0)
+    hidden, weight = (torch.randn(n, width, generator=generator).requires_grad_() for n in (count, vocabulary))
+    labels = torch.randint(vocabulary, (count,), generator=generator)
+
+    def run(loss: Callable[[], Tensor]) -> None:
+        _often(lambda: torch.autograd.grad(loss().sum(), (hidden, weight)), count)
+
+    return {
+        "by hand, all logits": lambda: run(lambda: F.cross_entropy(hidden @ weight.T, labels, reduction="none")),
+        "ours": lambda: run(lambda: rowwise_cross_entropy(hidden, weight, labels)),
+    }
+
+
+def _often(work: Callable[[], Any], count: int) -> None:
+    """Small work several times, so that a clock can tell."""
+    for _ in range(max(1, 2048 // count)):
+        work()
 
 
 # -------------------------------------------------------------------------------------------------------------------- GPU

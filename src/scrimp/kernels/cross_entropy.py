@@ -23,8 +23,27 @@ IGNORED = -100  # torch's own mark of a row without a label
 LN_2 = 0.6931471805599453
 
 
-@op
 def rowwise_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, block: int = 0) -> Tensor:
+    """The op of this name; where a CPU holds all logits in one block anyway, torch's own steps, which keep them.
+
+    Losses are the op's to the bit, gradients to rounding.
+    """
+    if (
+        hidden.device.type == "cpu"
+        and block == 0
+        and hidden.ndim == 2
+        and hidden.dtype in (torch.float32, torch.float64)
+        and 0 < len(hidden) <= block_rows(hidden.device, len(weight))
+        and implementation_for("rowwise_cross_entropy", hidden.device) == "cpu"
+    ):
+        _check(hidden, weight, labels)
+        with torch.autocast("cpu", enabled=False):
+            return F.cross_entropy(hidden @ weight.T, labels, reduction="none", ignore_index=IGNORED)
+    return _rowwise_cross_entropy(hidden, weight, labels, block)
+
+
+@op
+def _rowwise_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, block: int = 0) -> Tensor:
     """-log softmax(hidden @ weight.T)[label] of each row: float32 [n] (float64 for float64 operands), 0 for label -100.
 
     `hidden` [n, d] and `weight` [V, d] are of one float type, `labels` int64 [n]. `block` rows of logits are held at a time

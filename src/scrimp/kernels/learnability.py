@@ -62,13 +62,21 @@ def blocked(candidates: Tensor, chunk: Tensor, scale: Tensor, bias: Tensor, sign
     into_keys = keys.dtype == exact  # bf16 would be rounded a second time
     keys = keys * scale if into_keys else keys
     room = torch.empty(layers * chunk.shape[1] * size, dtype=exact, device=candidates.device)
+    halves = torch.empty_like(room, dtype=keys.dtype) if not into_keys else room
 
     def logits_of(part: Tensor) -> Tensor:
         """[2 M, c, rows]: sums run along whole rows of memory."""
-        logits = room[: layers * chunk.shape[1] * part.shape[2]].view(layers, -1, part.shape[2])
+        number = layers * chunk.shape[1] * part.shape[2]
+        logits = room[:number].view(layers, -1, part.shape[2])
         if into_keys:
             return torch.baddbmm(bias, keys, part, out=logits)
-        return torch.addcmul(bias, torch.bmm(keys, part).to(exact), scale, out=logits)
+        products = halves[:number].view_as(logits)
+        if candidates.device.type == "cpu" and number >= FEW_ELEMENTS:
+            for layer in range(layers):  # `bmm` would copy what is transposed
+                torch.mm(keys[layer], part[layer], out=products[layer])
+        else:
+            torch.bmm(keys, part, out=products)
+        return torch.addcmul(bias, logits.copy_(products), scale, out=logits)
 
     with torch.autocast(candidates.device.type, enabled=False):
         for begin in range(0, count, size):

@@ -17,6 +17,7 @@ from scrimp.config import StudyConfig, Workspace, parse_model
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.records import Summary, run_folders
+from scrimp.ui_port import ui_port
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _read_claims(workspace: Workspace, study: str, scale: str) -> list[ClaimResu
 def _read_runs(workspace: Workspace, scale: str, config: StudyConfig) -> list[Run]:
     """Finished runs of the arms that the scale still has, in the order of the study's file."""
     tracked = workspace.results(scale) / "tracked.json"
-    links = read_json(tracked) if tracked.exists() else {}
+    links, port = read_json(tracked) if tracked.exists() else {}, ui_port(workspace)
     order = {arm: place for place, arm in enumerate(config.arm_ids(scale))}
     runs = []
     for folder in run_folders(workspace, scale, config.study):
@@ -101,14 +102,15 @@ def _read_runs(workspace: Workspace, scale: str, config: StudyConfig) -> list[Ru
         summary = parse_model(read_json(path), Summary, str(path))
         if summary.arm in order:
             provenance = folder / "provenance.json"
-            runs.append(Run(summary, read_json(provenance) if provenance.exists() else {}, _link(links.get(summary.key))))
+            link = _link(links.get(summary.key), port)
+            runs.append(Run(summary, read_json(provenance) if provenance.exists() else {}, link))
     return sorted(runs, key=lambda run: (order[run.summary.arm], run.summary.seed))
 
 
-def _link(entry: Mapping[str, str] | None) -> str | None:
+def _link(entry: Mapping[str, str] | None, port: int) -> str | None:
     if entry is None:
         return None
-    return f"http://127.0.0.1:5000/#/experiments/{entry['experiment_id']}/runs/{entry['run_id']}"
+    return f"http://127.0.0.1:{port}/#/experiments/{entry['experiment_id']}/runs/{entry['run_id']}"
 
 
 def _figure(folder: Path, name: str) -> str | None:

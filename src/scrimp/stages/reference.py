@@ -87,7 +87,7 @@ def train_reference(
             clock,
             methods=Methods({}),
             checkpoint=checkpoint,
-            checkpoint_key=digest_of([digests, str(on)]),
+            checkpoint_key=digest_of([digests, on.type]),  # whichever card it was on
             on_progress=told,
         )
         if fitted.diverged is not None:

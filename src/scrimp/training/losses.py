@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from scrimp.kernels import chunked_sigmoid_loss
+from scrimp.kernels.sigmoid import sigmoid_loss_of
 from scrimp.methods.pairs import no_bias, require_unit
 
 
@@ -26,6 +26,7 @@ def sigmoid_loss(
 
     `image` and `text` are unit embeddings [B, d]; y is 1 on the diagonal and -1 off it. `block` rows of logits are held at
     a time, in the forward pass and in the backward pass, where they are computed a second time: memory O(block B + B d).
+    Without a `block` a CPU keeps those of up to 724 pairs, 2 MiB, until the backward pass.
     With a `process_group` (`dist.group.WORLD`: all) every process's images meet the texts of all of them, W B d numbers. The
     mean of the processes' losses, and of their gradients, which DistributedDataParallel takes, is that of one process
     with all pairs. `unit=False` takes embeddings of other lengths as they are, and saves the check a look at the device.
@@ -38,13 +39,13 @@ def sigmoid_loss(
         require_unit("model", image, text)
     exact = torch.float64 if image.dtype == torch.float64 else torch.float32
     scale, bias = (torch.as_tensor(value, dtype=exact, device=image.device).reshape(()) for value in (scale, bias))
-    loss: Tensor = chunked_sigmoid_loss(image, text, scale, bias, block or 0)
+    loss = sigmoid_loss_of(image, text, scale, bias, block or 0)
     if process_group is None:
         return loss
     for other in _others(text, process_group):
         # All of these are negatives: the op takes the diagonal for pairs, and softplus(x) = softplus(-x) + x.
         diagonal = scale * (image.to(exact) * other.to(exact)).sum(dim=1) + bias
-        loss = loss + chunked_sigmoid_loss(image, other, scale, bias, block or 0) + diagonal.mean()
+        loss = loss + sigmoid_loss_of(image, other, scale, bias, block or 0) + diagonal.mean()
     return loss
 
 

@@ -29,6 +29,11 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def local_rank() -> int | None:
+    """This process's number on its own machine, where torchrun started it."""
+    return int(os.environ.get("LOCAL_RANK", rank())) if dist.is_initialized() else None
+
+
 def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
