@@ -1,1 +1,1 @@
-"""The prototypes study: does pruning by distance to prototypes beat random pruning, and the power law in data size?"""
+"""The study prototypes: `study.yaml`, `claims.yaml`, its card `README.md`, and what it probes and draws."""
