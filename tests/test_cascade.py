@@ -73,7 +73,9 @@ def test_a_stage_sees_only_what_is_left() -> None:
         seen.extend(int(row) for row in rows)
         return torch.tensor([[0.0, 1.0]]).expand(len(rows), 2)
 
-    cascade = Cascade([(lambda rows: [[0.9, 0.1] if row < 2 else [0.5, 0.5] for row in rows], 1), (second, 10)], thresholds=[0.8, 0])
+    cascade = Cascade(
+        [(lambda rows: [[0.9, 0.1] if row < 2 else [0.5, 0.5] for row in rows], 1), (second, 10)], thresholds=[0.8, 0]
+    )
     answers = cascade(list(range(5)))
     assert seen == [2, 3, 4]
     assert answers.labels.tolist() == [0, 0, 1, 1, 1]
@@ -152,7 +154,10 @@ def test_small_functions_by_hand() -> None:
         (lambda: Cascade([(len, 1), (len, 2)]).choose([1], [0]), "exactly one"),
         (lambda: Cascade([(len, 1), (len, 2)]).choose([1], [0.5], price=1), "whole numbers"),
         (lambda: Cascade([(lambda x: [[1.0]], 1), (lambda x: [[1.0, 0]], 2)]).choose([1], [0], price=1), "all must know"),
-        (lambda: Cascade([(lambda x: [[1.0, 0]], 1), (lambda x: [[1.0, 0]], 2)]).choose([1], [1], accuracy=0.9), "the best is 0"),
+        (
+            lambda: Cascade([(lambda x: [[1.0, 0]], 1), (lambda x: [[1.0, 0]], 2)]).choose([1], [1], accuracy=0.9),
+            "the best is 0",
+        ),
         (lambda: Cascade([(lambda x: [[1.0, 0]], 1), (lambda x: [[1.0, 0]], 2)]).choose([1], [1], cost=0.5), "costs 1"),
         (lambda: Cascade([(len, 1), (len, 2)], "margin").choose_by_chow(5, [0.1]), "probability"),
         (lambda: chow_threshold(0, 1), "above 0"),

@@ -50,7 +50,7 @@ def tempered(probabilities: Floats, temperature: float) -> Floats:
 
 
 def fit_temperature(probabilities: Floats, labels: Integers) -> float:
-    """The temperature of least cross-entropy on labelled examples (convex in its inverse): rows without a word are left out."""
+    """The temperature of least cross-entropy on labelled examples; rows without a word are left out."""
     told = probabilities.sum(axis=1) > 0
     if not told.any():
         return 1.0
@@ -223,7 +223,9 @@ class Cascade:
             good = [point for point in found if point.accuracy >= accuracy - 1e-12]
             if not good:
                 best = max(point.accuracy for point in found)
-                raise ScrimpError(f"no thresholds reach an accuracy of {accuracy:g}: the best is {best:.4g}; give a share of 1")
+                raise ScrimpError(
+                    f"no thresholds reach an accuracy of {accuracy:g}: the best is {best:.4g}; give a share of 1"
+                )
             best_point = min(good, key=lambda point: (point.cost, -point.accuracy))
         elif cost is not None:
             cheap = [point for point in found if point.cost <= cost + 1e-12]

@@ -36,8 +36,8 @@ class Embedded:
     """Unit vectors float32 [n, d] of some training examples, the cost of training for them, and that of embedding."""
 
     points: Tensor
-    training: Cost = Cost()
-    scoring: Cost = Cost()
+    training: Cost
+    scoring: Cost
 
 
 def view(pixels: Tensor, draws: torch.Generator) -> Tensor:
@@ -102,7 +102,7 @@ def embedded(
     if which == "pixels":
         parts = [_scaled_down(_pictures(task, part)) for part in examples.split(AT_A_TIME)]
         points = torch.cat(parts)
-        return Embedded(F.normalize(points - points.mean(dim=0), dim=1), scoring=Cost(scored=len(examples)))
+        return Embedded(F.normalize(points - points.mean(dim=0), dim=1), Cost(), Cost(scored=len(examples)))
     model = task.model(EMBEDDING_SEEDS + 1000 * seed)
     width = without_head(model)
     training = _train(task, model, width, examples, horizon, seed, on_progress)

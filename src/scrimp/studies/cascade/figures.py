@@ -46,7 +46,9 @@ def accuracy_cost(workspace: Workspace, scale: str) -> Figure:
         at = equal[equal["name"] == name]
         axes.scatter([at["cost"].mean()], [at["accuracy"].mean()], color=color, s=45, zorder=3)
     oracle = _rows(workspace, scale, "oracle")
-    axes.scatter([oracle["cost"].mean()], [oracle["accuracy"].mean()], marker="*", s=120, color="#009E73", label="oracle router")
+    axes.scatter(
+        [oracle["cost"].mean()], [oracle["accuracy"].mean()], marker="*", s=120, color="#009E73", label="oracle router"
+    )
     axes.scatter([], [], color="#666666", s=45, label="matches the large model on validation")
     log_axis(axes)
     axes.set_xlabel("mean FLOPs of an answer")

@@ -137,9 +137,7 @@ class Seed:
             "ece_change": after - before,
         }
 
-    def equal(
-        self, names: list[str], chosen_on: str = "validation", abstain: float = 0.0, **how: Any
-    ) -> dict[str, Any]:
+    def equal(self, names: list[str], chosen_on: str = "validation", abstain: float = 0.0, **how: Any) -> dict[str, Any]:
         """A cascade that is as accurate as the large model where its thresholds are chosen, on the test split."""
         made = self._chosen(names, chosen_on, abstain, **how)
         rows, labels = self._examples("test")
@@ -191,7 +189,9 @@ class Seed:
         for number, point in enumerate(chosen):
             given = self._at(made, point, tests)
             accuracy = 100 * float((given.labels == truth).mean())
-            found.append({"what": "front", "name": name, "place": number, "accuracy": accuracy, "cost": float(given.cost.mean())})
+            found.append(
+                {"what": "front", "name": name, "place": number, "accuracy": accuracy, "cost": float(given.cost.mean())}
+            )
         return found
 
     @staticmethod
@@ -268,5 +268,3 @@ def _fastest(ask: Any, picture: Tensor) -> float:
         ask(picture)
         seconds.append(time.perf_counter() - start)
     return min(seconds)
-
-

@@ -28,7 +28,9 @@ def sizes(workspace: Workspace, scale: str) -> Figure:
         panel.plot(random["size"], random["error"], "o-", color="#999999", label="random")
         if len(random) > 1:
             law = np.polyfit(np.log(random["size"]), np.log(random["error"]), 1)
-            panel.plot(random["size"], np.exp(np.polyval(law, np.log(random["size"]))), ":", color="#000000", label="power law")
+            panel.plot(
+                random["size"], np.exp(np.polyval(law, np.log(random["size"]))), ":", color="#000000", label="power law"
+            )
         for ratio, color in COLORS.items():
             of = means[(means["keep"] == keep) & (means["ratio"] == ratio)].sort_values("size")
             panel.plot(of["size"], of["error"], "o-", color=color, label=f"{100 * (1 - ratio):g} % kept")
