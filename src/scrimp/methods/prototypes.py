@@ -50,7 +50,7 @@ def centroids(points: Tensor, clusters: int, seed: int) -> tuple[Tensor, int]:
     Raises ScrimpError for more clusters than points.
     """
     from sklearn.cluster import KMeans
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if clusters > len(points):
         raise ScrimpError(f"k-means cannot make {clusters} clusters of {len(points)} examples: give fewer `clusters`")

@@ -51,7 +51,7 @@ def sizes(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataF
 
 def envelope(of_seed: pd.DataFrame, at: set[float]) -> pd.DataFrame:
     """The least error at each of some sizes."""
-    return of_seed[of_seed["size"].isin(at)].groupby("size", as_index=False)["error"].min()
+    return of_seed[of_seed["size"].isin(at)].groupby("size")["error"].min().reset_index()
 
 
 def exponent(sizes: pd.Series[float], found: pd.Series[float]) -> float:
