@@ -19,7 +19,7 @@ from scrimp.studies.cascade.stages import KnownIcons, hashes
 from scrimp.studies.outputs import draw_figures
 
 COSTS = {"small": 1e5, "medium": 4e5, "large": 1e6}
-COUNT = 3000
+COUNT = 500
 
 
 class Planted:
