@@ -46,6 +46,8 @@ def sizes(workspace: Workspace, scale: str) -> Figure:
         low, high = float(means["error"].min()), float(means["error"].max())
         marks = [mark for mark in (1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90) if low <= mark <= high]
         panel.set_yticks(marks, [str(mark) for mark in marks])
+    for panel in axes:
+        panel.set_ylim(0.95 * float(means["error"].min()), 1.05 * float(means["error"].max()))
     axes[0].set_ylabel("test error, %")
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return drawn
