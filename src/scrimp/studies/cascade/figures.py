@@ -118,7 +118,7 @@ def gains(workspace: Workspace, scale: str) -> Figure:
     axes.axvline(0, color="#000000", lw=1)
     axes.set_yticks(range(len(shown)), list(shown))
     axes.set_ylim(len(shown) - 0.5, -0.5)
-    axes.set_xlabel("test accuracy, points (dots: seeds; bar: 95 % interval)")
+    axes.set_xlabel("test accuracy, points\n(dots: seeds; bar: 95 % interval)")
     return drawn
 
 
