@@ -25,7 +25,7 @@ class Refuse(importlib.abc.MetaPathFinder):
 sys.meta_path.insert(0, Refuse())
 import torch
 from torch.utils.data import DataLoader, TensorDataset
-from scrimp import InfoBatch, SelectedData, jest, sigmoid_loss
+from scrimp import BatchSchedule, Cascade, GhostBatchNorm, InfoBatch, SelectedData, jest, sigmoid_loss, sparsify
 
 data = InfoBatch(TensorDataset(torch.arange(20.0)), epochs=2)
 for epoch in range(2):
@@ -35,6 +35,14 @@ images, texts = (torch.nn.functional.normalize(torch.randn(8, 4), dim=1) for _ i
 chosen = jest.select((images, texts, 1.0, 0.0), (texts, images, 1.0, 0.0), 4, 2, generator=torch.Generator())
 assert len(chosen) == 4
 assert sigmoid_loss(images, texts, 1.0, 0.0) > 0
+rows = torch.arange(40.0)[:, None].expand(40, 4)
+model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Linear(8, 2))
+GhostBatchNorm.convert(model, size=4)
+sparse = sparsify(model, weights=0.5, activations=0.5)
+for x, in DataLoader(TensorDataset(rows), batch_sampler=BatchSchedule(40, batch_size=8, epochs=1)):
+    model(x).sum().backward()
+ask = lambda x: model.eval()(x).softmax(dim=1)
+assert len(Cascade([(ask, 1.0), (ask, 2.0)]).choose(rows, [0] * 40, price=1.0)(rows).labels) == 40
 assert not {"yaml", "pandas", "scipy", "typer"} & set(sys.modules)
 """
 

@@ -4,11 +4,23 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from scrimp.cascade import Cascade
     from scrimp.methods import jest
     from scrimp.methods.dropin import InfoBatch, SelectedData
+    from scrimp.methods.own_model import BatchSchedule, GhostBatchNorm, sparsify
     from scrimp.training.losses import sigmoid_loss
 
-__all__ = ["InfoBatch", "SelectedData", "__version__", "jest", "sigmoid_loss"]
+__all__ = [
+    "BatchSchedule",
+    "Cascade",
+    "GhostBatchNorm",
+    "InfoBatch",
+    "SelectedData",
+    "__version__",
+    "jest",
+    "sigmoid_loss",
+    "sparsify",
+]
 
 __version__ = "0.1.0"
 
@@ -19,6 +31,14 @@ def __getattr__(name: str) -> Any:
         from scrimp.methods import dropin
 
         return getattr(dropin, name)
+    if name in ("BatchSchedule", "GhostBatchNorm", "sparsify"):
+        from scrimp.methods import own_model
+
+        return getattr(own_model, name)
+    if name == "Cascade":
+        from scrimp.cascade import Cascade
+
+        return Cascade
     if name == "jest":
         return importlib.import_module("scrimp.methods.jest")
     if name == "sigmoid_loss":

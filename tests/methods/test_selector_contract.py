@@ -26,9 +26,11 @@ SPECS: dict[str, dict[str, Any]] = {
     "el2n": {"ratio": 0.3},
     "forgetting": {"ratio": 0.3},
     "ccs": {"ratio": 0.3},
+    "prototypes": {"ratio": 0.3},
+    "semdedup": {"ratio": 0.3},
 }
 FIXED_SIZE = sorted(set(SPECS) - {"full", "infobatch"})  # their epochs have int((1 - ratio) N) examples
-WITHOUT_CHANCE = {"full", "ucb", "el2n", "forgetting"}
+WITHOUT_CHANCE = {"full", "ucb", "el2n", "forgetting", "prototypes", "semdedup"}
 
 each = pytest.mark.parametrize("name", sorted(SPECS))
 

@@ -10,13 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from scrimp.config.base import Closed
 from scrimp.seeding import derived_generator
+
+if TYPE_CHECKING:
+    from scrimp.cost import Cost
+    from scrimp.tasks.base import Task
 
 __all__ = ["EpochSelector", "Method", "Scoring", "Selection", "derived_generator", "share_of", "uniform_subset"]
 
@@ -81,13 +85,16 @@ class Scoring:
     `models` proxies are trained on the full data for `horizon` times the full recipe, each under a fully decayed
     schedule of its own, with seeds that the learner does not use. Exactly one statistic is given: `of_logits` maps the
     final logits (float [B, C]) and labels (int64 [B]) to float [B]; `of_history` maps what was classified rightly at
-    each visit (bool [visits, N]) to float [N].
+    each visit (bool [visits, N]) to float [N]. A method that trains a model of its own kind gives `of_task` instead, which
+    makes everything of (task, seed, what to tell progress to): float [N], the cost of training, the cost of scoring, both
+    without time.
     """
 
     models: int
     horizon: float
     of_logits: Callable[[Tensor, Tensor], Tensor] | None = None
     of_history: Callable[[Tensor], Tensor] | None = None
+    of_task: Callable[[Task, int, Callable[[float], None] | None], tuple[Tensor, Cost, Cost]] | None = None
 
 
 def share_of(count: int, share: float) -> int:

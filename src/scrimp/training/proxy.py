@@ -42,6 +42,8 @@ def score_examples(scoring: Scoring, task: Task, seed: int, on_progress: Callabl
     """Train `scoring.models` proxies on all examples, each for `scoring.horizon` of the full recipe; average a statistic."""
     if scoring.of_history is not None and parallel.world_size() > 1:
         raise ScrimpError("scores from the history of visits (forgetting) are for one process: start it without torchrun")
+    if scoring.of_task is not None:
+        return Scores(*scoring.of_task(task, seed, on_progress))
     size = task.examples
     total, spent, scored = torch.zeros(size), Cost(), 0
     horizon = Horizon(epochs=scoring.horizon)

@@ -1,0 +1,122 @@
+"""Methods that act on a model or on batches, as one takes them up in a loop of one's own: `from scrimp import ...`.
+
+    GhostBatchNorm.convert(model, size=32)
+
+    batches = BatchSchedule(len(dataset), batch_size=128, epochs=90)
+    loader = DataLoader(dataset, batch_sampler=batches)
+
+    sparse = sparsify(model, weights=0.2, activations=0.2)
+
+What each does, what it costs and where it is from stands in `ghost_batch_norm.py`, `noise_schedule.py` and `swat.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+
+from scrimp.config.base import parse_model
+from scrimp.errors import ScrimpError
+from scrimp.methods import noise_schedule, swat
+from scrimp.methods.ghost_batch_norm import use_ghost_batch_norm
+from scrimp.methods.noise_schedule import NoiseSchedule, largest_batch
+from scrimp.methods.swat import Swat
+from scrimp.seeding import epoch_order
+
+
+class GhostBatchNorm:
+    """Batch norm over parts of a batch; see `convert`."""
+
+    @staticmethod
+    def convert(model: nn.Module, size: int = 32) -> nn.Module:
+        """Let every batch norm of a model normalise parts of about `size` examples while it trains; gives the model back.
+
+        Parameters and their names stay, so an optimizer or a checkpoint that knows them goes on. Raises ScrimpError for a
+        model without batch norm, and a size below 2.
+        """
+        if size < 2:
+            raise ScrimpError(
+                f"a part of {size} examples cannot be normalised: give a size of 2 or more, 16 to 64 are usual"
+            )
+        return use_ghost_batch_norm(model, size)
+
+
+class BatchSchedule:
+    """Batches of indices that grow where a learning rate would fall: for `DataLoader(dataset, batch_sampler=...)`.
+
+    The loader's next pass is the next epoch, in a new order. At shares `at` of all `epochs` the batch is multiplied by
+    `factor`, up to `largest` examples (None: a tenth of them all, and no less than `batch_size`); what it cannot take, the
+    rate does: multiply yours by `learning_rate`, which is 1 until then. A rest of one example joins the batch before.
+    Raises ScrimpError for numbers that cannot be.
+    """
+
+    def __init__(
+        self, examples: int, batch_size: int, epochs: int, largest: int | None = None, seed: int = 0, **options: Any
+    ) -> None:
+        if examples < 1 or epochs < 1 or not 1 <= batch_size <= examples:
+            raise ScrimpError(
+                f"a batch schedule needs examples, epochs, and a batch of 1 to all examples, got {examples} examples, "
+                f"{epochs} epochs and a batch of {batch_size}"
+            )
+        bound = max(batch_size, largest_batch(examples)) if largest is None else largest
+        if bound < batch_size:
+            raise ScrimpError(f"the largest batch, {bound}, is smaller than the first, {batch_size}: batches only grow")
+        told = {**options, "largest": bound / batch_size}
+        params = parse_model(told, noise_schedule.Params, "BatchSchedule")
+        self.schedule = NoiseSchedule(seed, **params.model_dump())
+        self.examples, self.first, self.epochs, self.seed = examples, batch_size, epochs, seed
+        self.epoch = 0  # the one that the next pass is
+        self.learning_rate = 1.0  # times yours, for the batch that was drawn last
+
+    def sizes(self, epoch: int) -> list[int]:
+        """How large the batches of an epoch are; after the last they stay as they were at the end."""
+        found: list[int] = []
+        done = 0
+        while done < self.examples:
+            size = min(self.schedule.batch_size(self._fraction(epoch, done), self.first), self.examples - done)
+            found.append(size)
+            done += size
+        if len(found) > 1 and found[-1] == 1:
+            found[-2:] = [found[-2] + 1]
+        return found
+
+    def _fraction(self, epoch: int, done: int) -> float:
+        return min(1.0, (epoch + done / self.examples) / self.epochs)
+
+    def __len__(self) -> int:
+        return len(self.sizes(self.epoch))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        epoch, done = self.epoch, 0
+        self.epoch += 1
+        order = epoch_order(self.examples, self.seed, epoch).tolist()
+        for size in self.sizes(epoch):
+            self.learning_rate = self.schedule.learning_rate(self._fraction(epoch, done), 1.0)
+            yield order[done : done + size]
+            done += size
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch that the next pass is."""
+        return {"epoch": self.epoch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch = state["epoch"]
+
+
+def sparsify(model: nn.Module, weights: float = 0.2, activations: float = 0.2, **options: Any) -> Swat:
+    """Let every layer of a model but the first train with its largest weights alone, and keep the largest activations.
+
+    `weights` and `activations` are the shares kept; `budget` (uniform, erk, momentum), `refresh` and `structured` as in the
+    method `swat`. After an update call `.after_step(model, 0.0)` where the budget is `momentum`; `.flops(0.0, training)`
+    says what is needed of a training pass's FLOPs. Raises ScrimpError for shares and options that cannot be, for a model
+    of fewer than two layers, and for one that is sparse already.
+    """
+    told = {"weights": weights, "activations": activations, **options}
+    params = parse_model(told, swat.Params, "sparsify")
+    if any(hasattr(module, "thinned") for module in model.modules()):
+        raise ScrimpError(f"{type(model).__name__} is sparse already: sparsify a model once")
+    method = Swat(0, **params.model_dump())
+    method.adapt(model)
+    return method

@@ -1,0 +1,1 @@
+"""The study cascade: `study.yaml`, `claims.yaml`, its card `README.md`, and what it probes and draws."""
