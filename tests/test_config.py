@@ -44,15 +44,17 @@ def copied(root: Path, study: str) -> Workspace:
 # ------------------------------------------------------------------------------------------------------- what is shipped
 def test_every_shipped_file_is_valid() -> None:
     check_config(SHIPPED)
-    # Batch, combined, combined-text, cramming and sparse join the default run when they have reference results.
-    assert set(SHIPPED.settings().studies) == {"infobatch", "jest", "scaling"}
+    # The others join the default run when they have reference results.
+    assert set(SHIPPED.settings().studies) == {"infobatch", "jest", "scaling", "cramming"}
     assert set(SHIPPED.study_names()) == {
         "batch",
+        "cascade",
         "combined",
         "combined-text",
         "cramming",
         "infobatch",
         "jest",
+        "prototypes",
         "scaling",
         "sparse",
     }
