@@ -159,6 +159,4 @@ def test_everything_is_drawn_and_tabled(made: Workspace) -> None:
     runs = pd.read_csv(folder.parent / "tables" / "runs.csv")
     assert len(runs) == len(config.arm_ids("mini"))
     tasks = pd.read_csv(folder.parent / "tables" / "tasks.csv").set_index(["metric", "set", "arm"])
-    assert tasks.loc[("mcc", "word-order", "crammed"), "value"] == pytest.approx(
-        0.57
-    )  # 50, a mean of two over five seeds, and five
+    assert tasks.loc[("mcc", "word-order", "crammed"), "value"] == pytest.approx(0.56)  # 50, a mean of one, and five
