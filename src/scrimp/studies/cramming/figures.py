@@ -270,7 +270,7 @@ def data(workspace: Workspace, scale: str) -> Figure:
         ("short-stored@data-prevalent", "short@data-ninth", "selected and ordered by prevalence"),
         ("short-stored@data-stops", "short@data-ninth", "selected and ordered by full stops"),
     ]
-    return _differences(workspace, scale, pairs, "masked loss less that of the same budget of random text, nats (95 %)")
+    return _differences(workspace, scale, pairs, "masked loss less that of random text,\nsame budget, nats (95 %)")
 
 
 @figure("levers")
