@@ -13,8 +13,8 @@ from pydantic import Field
 from torch import Tensor
 
 from scrimp.config.base import Closed
-from scrimp.errors import ScrimpError
-from scrimp.methods.base import EpochSelector, Scoring, Selection, share_of
+from scrimp.methods.base import Scoring, share_of
+from scrimp.methods.kept_by_scores import KeptByScores
 
 
 class Params(Closed):
@@ -35,33 +35,16 @@ def hardest(scores: Tensor, count: int) -> Tensor:
     return scores.argsort(descending=True, stable=True)[:count]
 
 
-class EL2N(EpochSelector):
+class EL2N(KeptByScores):
     """Keeps the hardest share 1 - ratio of the examples, the same in every epoch."""
 
     Params: type[Closed] = Params
-
-    def __init__(self, size: int, seed: int, **params: object) -> None:
-        super().__init__(size, seed, **params)
-        self.kept: Tensor | None = None  # until there are scores
 
     def scoring(self) -> Scoring:
         return Scoring(self.params.models, self.params.horizon, of_logits=error_norm)
 
     def accept_scores(self, scores: Tensor, labels: Tensor) -> None:
         self.kept = hardest(scores, share_of(self.size, 1 - self.params.ratio))
-
-    def select(self, epoch: int, fraction: float) -> Selection:
-        if self.kept is None:
-            raise ScrimpError(
-                f"{type(self).__name__} selects by scores: give it some with accept_scores(scores, labels) first"
-            )
-        return Selection(self.kept, torch.ones(len(self.kept)))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {} if self.kept is None else {"kept": self.kept.clone()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.kept = state["kept"].clone() if state else None
 
 
 METHOD = EL2N

@@ -23,8 +23,9 @@ from scrimp.config.base import Closed
 from scrimp.cost import Cost
 from scrimp.errors import ScrimpError
 from scrimp.kernels.prototypes import nearest_prototype
-from scrimp.methods.base import EpochSelector, Scoring, Selection, derived_generator, share_of, uniform_subset
+from scrimp.methods.base import Scoring, derived_generator, share_of, uniform_subset
 from scrimp.methods.embeddings import Embedding, embedded
+from scrimp.methods.kept_by_scores import KeptByScores
 
 if TYPE_CHECKING:
     from scrimp.tasks.base import Task
@@ -91,14 +92,10 @@ def kept_by_distance(
 
 
 # ---------------------------------------------------------------------------------------------------------------- methods
-class PrunedByEmbedding(EpochSelector):
+class PrunedByEmbedding(KeptByScores):
     """A static selector whose scores come from an embedding: of the examples `pool` alone, the others have none (NaN)."""
 
     tasks = ("classification",)
-
-    def __init__(self, size: int, seed: int, **params: object) -> None:
-        super().__init__(size, seed, **params)
-        self.kept: Tensor | None = None  # until there are scores
 
     @property
     def pool(self) -> Tensor:
@@ -121,19 +118,6 @@ class PrunedByEmbedding(EpochSelector):
     def scores_of(self, points: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, float]:
         """A score for each embedded example (unit vectors [n, d], labels int64 [n]): float32 [n], and FLOPs."""
         raise NotImplementedError
-
-    def select(self, epoch: int, fraction: float) -> Selection:
-        if self.kept is None:
-            raise ScrimpError(
-                f"{type(self).__name__} selects by scores: give it some with accept_scores(scores, labels) first"
-            )
-        return Selection(self.kept, torch.ones(len(self.kept)))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {} if self.kept is None else {"kept": self.kept.clone()}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.kept = state["kept"].clone() if state else None
 
 
 class Prototypes(PrunedByEmbedding):
