@@ -409,6 +409,15 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "scales.smoke.workloads.vit.methods.infobatch-50: period: unknown key",
     ),
     (
+        "a later method of an arm changed to what it does not take",
+        "studies/tiny/study.yaml",
+        lambda c: (
+            c["arms"]["full"]["methods"].append({"name": "large-batch", "times": 4}),
+            c["scales"]["smoke"]["workloads"]["vit"].update(methods={"full": {"large-batch": {"tmies": 2}}}),
+        ),
+        "scales.smoke.workloads.vit.methods.full: tmies: unknown key",
+    ),
+    (
         "no seeds",
         "studies/tiny/study.yaml",
         lambda c: c["scales"]["smoke"].update(seeds=[]),
@@ -526,6 +535,18 @@ def test_a_workload_changes_an_arms_selector_there_only(tiny: Workspace) -> None
     assert study.resolve("smoke", "full@vit")[0].leading == {"name": "full"}
     # What a run in the workload depends on does not change with what another arm is told there.
     assert "methods" not in study.resolve("smoke", "full@vit")[1].spec()
+
+
+def test_a_workload_changes_a_later_method_of_an_arm_by_its_name(tiny: Workspace) -> None:
+    def two_methods(config: dict[str, Any]) -> None:
+        config["arms"]["infobatch-50"]["methods"].append({"name": "large-batch", "times": 4})
+        changed = {"infobatch-50": {"ratio": 0.6, "large-batch": {"times": 2}}}
+        config["scales"]["smoke"]["workloads"]["vit"].update(methods=changed)
+
+    edit(tiny, "studies/tiny/study.yaml", two_methods)
+    methods = tiny.study("tiny").resolve("smoke", "infobatch-50@vit")[0].methods
+    assert methods == [{"name": "infobatch", "ratio": 0.6}, {"name": "large-batch", "times": 2}]
+    assert tiny.study("tiny").resolve("smoke", "infobatch-50")[0].methods[1] == {"name": "large-batch", "times": 4}
 
 
 def test_places_of_a_run(tmp_path: Path) -> None:

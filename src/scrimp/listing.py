@@ -141,7 +141,8 @@ def check_config(workspace: Workspace, scale: str | None = None, studies: list[s
                     workload.with_recipe(study.arms[arm_name].recipe, f"{where}: arms.{arm_name}.recipe")
                 for arm_name in workload.methods:
                     at = f"{where}: scales.{scale_name}.workloads.{workload_name}.methods.{arm_name}"
-                    check_method(study.arm_in(arm_name, workload).leading, at)
+                    for method in study.arm_in(arm_name, workload).methods:
+                        check_method(method, at)
 
 
 def check_code(workspace: Workspace) -> None:

@@ -222,11 +222,13 @@ class StudyConfig(Closed):
         return (planned or self.scale(scale_name).seeds)[: min(counts, default=None)]
 
     def arm_in(self, arm: str, workload: Workload) -> Arm:
-        """An arm with the parameters of its first method that differ in a workload."""
-        described, changed = self.arms[arm], workload.methods.get(arm)
-        if not changed:
-            return described
-        return described.model_copy(update={"methods": [{**described.leading, **changed}, *described.methods[1:]]})
+        """An arm with the parameters of its methods that differ in a workload: the first method's, and others' under their names."""
+        described, changed = self.arms[arm], workload.methods.get(arm, {})
+        changes = {described.leading.get("name"): {key: value for key, value in changed.items() if key not in described.method_names}}
+        for name in set(described.method_names) & set(changed):
+            changes[name] = {**changes.get(name, {}), **changed[name]}
+        methods = [{**method, **changes.get(method["name"], {})} for method in described.methods]
+        return described.model_copy(update={"methods": methods}) if changed else described
 
 
 def _with_all_arms(value: dict[str, Any], where: str) -> dict[str, Any]:

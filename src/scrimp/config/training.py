@@ -153,7 +153,9 @@ class Workload(Closed):
     evaluations: PositiveInt = 6
     arms: list[str]
     seeds: PositiveInt | None = Field(None, description="train its arms with the first so many of the scale's seeds")
-    methods: dict[str, dict[str, Any]] = Field({}, description="arm -> parameters of its first method that differ here")
+    methods: dict[str, dict[str, Any]] = Field(
+        {}, description="arm -> parameters of its first method that differ here; another method's, as a mapping under its name"
+    )
 
     @validate_model(mode="after")
     def _one_length(self) -> Workload:
