@@ -11,12 +11,13 @@ import pytest
 from pydantic import ValidationError
 
 from scrimp.data.labelled_text import SCHEMA as LABELLED
+from scrimp.data import text_tokens
 from scrimp.data.shards import building, read_manifest, write_manifest
 from scrimp.data.text import ids, load_text
 from scrimp.data.text_documents import SCHEMA as DOCUMENTS
 from scrimp.data.text_documents import Document
 from scrimp.data.text_filters import Sentences, arranged, compressible, sentences_of, without_repeats
-from scrimp.data.text_packing import SCHEMA, Options, build_view, pack
+from scrimp.data.text_packing import SCHEMA, Options, build_view, decoded_sentences, pack
 from scrimp.errors import ScrimpError
 
 SPLITS: dict[str, Any] = {"validation": 0.2, "test": 0.2}
@@ -67,9 +68,41 @@ def test_no_text_of_a_labelled_set_is_packed(tmp_path: Path) -> None:
     kept = pd.read_parquet(tmp_path / "view" / "documents.parquet")
     assert "north/3" not in set(kept["document"])
     assert len(kept) == 59
-    assert read_manifest(tmp_path / "view")["kept_out"] == {"datasets": ["set"], "documents": 1, "sentences": 59}
+    counts = {"documents": 1, "sentences": 59, "decoded_sentences": 0}
+    assert read_manifest(tmp_path / "view")["kept_out"] == {"datasets": ["set"], **counts}
     text = load_text(tmp_path / "view")
     assert all("cold there" not in text.decode(ids(split)) for split in text.splits.values())
+
+
+def test_no_sentence_is_left_in_what_wordpiece_leaves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Words with the rarest letter are unknown, and gone from what tokens decode to: then the sentences are the same.
+    planted = "It began in the \u0436 dark year. Cold was the north there. The end."
+    judged = ["It began in the dark year.", "Cold was \u0436 the north there."]
+    found = [*documents(), Document("south/1", "south", "", planted)]
+    assert Sentences(judged).cut_from(planted) == (planted, 0)  # letter by letter they are not
+    letters = {letter for document in found for letter in document.text.lower() if letter != " "}
+    monkeypatch.setattr(text_tokens, "ALPHABET", len(letters) - 1)
+    folder = tmp_path / "set"
+    with building(folder) as temporary:
+        options = Options(**SPLITS, tokenizer="wordpiece", vocabulary=80)
+        details = pack(temporary, "set", found, options, 1, judged)
+        write_manifest(temporary, "set", "digest", SCHEMA, **details)
+    assert read_manifest(folder)["kept_out"] == {"decoded_sentences": 2}
+    text, row = load_text(folder), pd.read_parquet(folder / "documents.parquet").set_index("document").loc["south/1"]
+    assert text.tokenizer is not None
+    assert text.tokenizer.decode(text.tokenizer.encode([planted])[0].tolist()).startswith("it began in the dark year.")
+    tokens = text.splits[row["split"]][row["first_token"] : row["first_token"] + row["tokens"]]
+    assert text.decode(ids(tokens)) == ".. the end."
+    assert not list(
+        decoded_sentences(judged, text.tokenizer).places(" ".join(map(text.decode, map(ids, text.splits.values()))))
+    )
+
+
+def test_bytes_leave_every_letter_so_nothing_more_is_cut(tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    with building(folder) as temporary:
+        details = pack(temporary, "set", documents(), Options(**SPLITS), 1, ["It began in the dark year."])
+    assert details["kept_out"] == {"decoded_sentences": 0}
 
 
 def test_a_sentence_that_came_before_is_cut_and_a_short_one_stays() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -11,6 +12,12 @@ import pytest
 import torch
 
 from scrimp.config import MAIN_SEPARATOR, Workspace
+from scrimp.data import text_tokens
+from scrimp.data.labelled_text import SCHEMA as LABELLED
+from scrimp.data.shards import building, write_manifest
+from scrimp.data.text_documents import Document
+from scrimp.data.text_packing import SCHEMA as PACKED
+from scrimp.data.text_packing import Options, pack, split_of
 from scrimp.measure.code import package_root
 from scrimp.models.language import Language
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
@@ -145,6 +152,38 @@ def test_only_smaller_sizes_are_held_against_the_crammed_one(made: Workspace) ->
     found = probe(made, "sizes")
     assert set(found["size"]) == {"32"}
     assert found["above"].tolist() == pytest.approx([0.3] * 3)
+
+
+def test_sentences_of_labelled_sets_are_found_in_wordpiece_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # "\u0436" is a letter that the vocabulary does not know: with it gone, the sentences are the same.
+    planted = "The tale began in the \u0436 year of the north. It ended."
+    judged = ["The tale began in the year of the north.", "It is nowhere to be read."]
+    found = [
+        Document(f"north/{n}", "north", "", f"Tale {n} of the north began in {n}, was 0123456789 long.") for n in range(60)
+    ]
+    found += [Document(f"south/{n}", "south", "", f"{planted} {n}") for n in range(20)]
+    letters = {letter for document in found for letter in document.text.lower() if letter != " "}
+    monkeypatch.setattr(text_tokens, "ALPHABET", len(letters) - 1)
+    shutil.copytree(PROJECT / "config", tmp_path / "config")
+    workspace = Workspace(tmp_path)
+    rows = [(n, "train", f"x/{n}", text, "", 0.0) for n, text in enumerate(judged)]
+    for name in ("brown-genres-few", "word-order-few"):
+        with building(workspace.shards(name)) as folder:
+            pd.DataFrame(rows, columns=LABELLED).to_parquet(folder / "samples.parquet")
+            write_manifest(folder, name, "digest", LABELLED)
+
+    def searched(apart: list[str]) -> pd.Series:
+        shutil.rmtree(workspace.shards("brown-pieces"), ignore_errors=True)
+        with building(workspace.shards("brown-pieces")) as folder:
+            options = Options(tokenizer="wordpiece", vocabulary=80, validation=0.2, test=0.2)
+            details = pack(folder, "brown-pieces", found, options, 1, apart)
+            write_manifest(folder, "brown-pieces", "digest", PACKED, **details)
+        return PROBES["text-apart"](workspace, "smoke", {}).set_index("dataset").loc["brown-pieces"]
+
+    in_training = sum(split_of(document.document, 0.2, 0.2) == "train" for document in found[60:])
+    assert in_training > 5
+    assert searched([])["found"] == in_training
+    assert searched(judged)["found"] == 0
 
 
 def test_everything_is_drawn_and_tabled(made: Workspace) -> None:

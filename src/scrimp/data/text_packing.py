@@ -12,7 +12,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
@@ -82,7 +82,7 @@ def build_view(folder: Path, name: str, bases: dict[str, Path], options: Options
     """Pack the documents of one or several `text_documents` tables; returns facts for the manifest.
 
     A base of labelled texts is kept out: no document that one of its examples is from is packed, and its sentences are
-    cut from all others.
+    cut from all others, before the tokenizer and behind it.
     """
     manifests = {base: read_manifest(path) for base, path in bases.items()}
     about = {
@@ -92,11 +92,17 @@ def build_view(folder: Path, name: str, bases: dict[str, Path], options: Options
     labelled = {base: path for base, path in bases.items() if "label" in manifests[base]["schema"]}
     counts: dict[str, int] = {}
     documents = _rows({base: path for base, path in bases.items() if base not in labelled})
+    texts: list[str] = []
     if labelled:
+        tables = [read_samples(path) for path in labelled.values()]
+        texts = [text for table in tables for column in ("text", "other") for text in table[column]]
         used = (document for document in documents if place_of(document.document, b"share") < options.share)
-        documents = _kept_apart(used, labelled, counts)
-    packed = pack(folder, name, documents, options, 1)
-    return {"bases": about, **packed, **({"kept_out": {"datasets": sorted(labelled), **counts}} if labelled else {})}
+        names = {document for table in tables for document in table["document"]}
+        documents = _kept_apart(used, names, Sentences(texts), counts)
+    packed = pack(folder, name, documents, options, 1, texts)
+    if labelled:
+        packed["kept_out"] = {"datasets": sorted(labelled), **counts, **packed["kept_out"]}
+    return {"bases": about, **packed}
 
 
 def _rows(bases: dict[str, Path]) -> Iterator[Document]:
@@ -108,11 +114,10 @@ def _rows(bases: dict[str, Path]) -> Iterator[Document]:
             yield Document(*row)
 
 
-def _kept_apart(documents: Iterable[Document], labelled: dict[str, Path], counts: dict[str, int]) -> Iterator[Document]:
-    """Documents without those of labelled texts, and without their sentences; `counts` gains what was left out."""
-    tables = [read_samples(path) for path in labelled.values()]
-    names = {document for table in tables for document in table["document"]}
-    sentences = Sentences(text for table in tables for column in ("text", "other") for text in table[column])
+def _kept_apart(
+    documents: Iterable[Document], names: set[str], sentences: Sentences, counts: dict[str, int]
+) -> Iterator[Document]:
+    """Documents without those called so, and without sentences; `counts` gains what was left out."""
     counts |= {"documents": 0, "sentences": 0}
     for document in documents:
         if document.document in names:
@@ -124,12 +129,14 @@ def _kept_apart(documents: Iterable[Document], labelled: dict[str, Path], counts
             yield document._replace(text=text)
 
 
-def pack(folder: Path, name: str, documents: Iterable[Document], options: Options, buckets: int) -> dict[str, Any]:
+def pack(
+    folder: Path, name: str, documents: Iterable[Document], options: Options, buckets: int, apart: Sequence[str] = ()
+) -> dict[str, Any]:
     """Write tokens of cleaned documents as shards, `samples.parquet` and `documents.parquet` into `folder`.
 
     `buckets` (1 to 256) bounds the memory taken: about the whole text over `buckets`. It changes nothing of what is
-    written. Returns facts for the manifest. Raises ScrimpError where a split remains empty, or where the text makes no
-    vocabulary of the size asked for.
+    written. No sentence of the texts `apart` is left in what the tokens decode to. Returns facts for the manifest. Raises
+    ScrimpError where a split remains empty, or where the text makes no vocabulary of the size asked for.
     """
     ordered = folder / "ordered"
     ordered.mkdir()
@@ -149,7 +156,7 @@ def pack(folder: Path, name: str, documents: Iterable[Document], options: Option
             )
         learned.save(folder)
         tokenizer, facts["tokenizer_sha256"] = learned, sha256_of(folder / FILE)
-    packed = _Packed(folder, tokenizer, options)
+    packed = _Packed(folder, tokenizer, options, decoded_sentences(apart, tokenizer) if apart else None)
     with pq.ParquetWriter(folder / "documents.parquet", DOCUMENTS) as table:
         for split in SPLITS:
             found = track(_read(ordered / split), f"{split} documents", counts[split], console=Console(stderr=True))
@@ -166,14 +173,24 @@ def pack(folder: Path, name: str, documents: Iterable[Document], options: Option
         "documents_sha256": sha256_of(folder / "documents.parquet"),
         **facts,
         **({"filtered": packed.filtered} if packed.filtered else {}),
+        **({"kept_out": {"decoded_sentences": packed.cut}} if apart else {}),
     }
 
 
-class _Packed:
-    """Encodes documents split by split, and counts their bytes; the training split may be filtered and arranged."""
+def decoded_sentences(texts: Sequence[str], tokenizer: TextTokenizer) -> Sentences:
+    """The sentences of texts as they are written and as a tokenizer leaves them: without what it does not know."""
+    return Sentences([*texts, *(tokenizer.decode(ids.tolist()) for ids in tokenizer.encode(texts))])
 
-    def __init__(self, folder: Path, tokenizer: TextTokenizer, options: Options) -> None:
-        self.writer, self.tokenizer, self.options = PackedWriter(folder), tokenizer, options
+
+class _Packed:
+    """Encodes documents split by split, and counts their bytes; the training split may be filtered and arranged.
+
+    Sentences `apart` are cut from what the tokens decode to.
+    """
+
+    def __init__(self, folder: Path, tokenizer: TextTokenizer, options: Options, apart: Sentences | None) -> None:
+        self.writer, self.tokenizer, self.options, self.apart = PackedWriter(folder), tokenizer, options, apart
+        self.cut = 0
         self.sizes = {split: Counter[str]() for split in SPLITS}  # bytes by source
         self.bytes: dict[str, int] = {}
         self.filtered: dict[str, int] = {}
@@ -187,7 +204,7 @@ class _Packed:
         waiting: list[Ids] = []
         for batch in _batches(documents):
             rows = []
-            for document, ids in zip(batch, self.tokenizer.encode([one.text for one in batch]), strict=True):
+            for document, ids in self._encoded(batch):
                 if training and options.compressibility and not compressible(ids, document.text, options.compressibility):
                     self.filtered["incompressible"] = self.filtered.get("incompressible", 0) + 1
                     continue
@@ -203,6 +220,20 @@ class _Packed:
         self.bytes[split] = self.sizes[split].total()
         if arranges:
             self._arrange(split, waiting)
+
+    def _encoded(self, batch: list[Document]) -> Iterator[tuple[Document, Ids]]:
+        """Documents with their ids; where a sentence is cut, the text is what the tokens decode to."""
+        for given, ids in zip(batch, self.tokenizer.encode([one.text for one in batch]), strict=True):
+            document, found = given, ids
+            # What is left around a cut sentence may be another one.
+            while self.apart is not None and document.text:
+                text, cut = self.apart.cut_from(self.tokenizer.decode(found.tolist()))
+                if not cut:
+                    break
+                self.cut += cut
+                document, found = document._replace(text=text), self.tokenizer.encode([text])[0]
+            if document.text:
+                yield document, found
 
     def _arrange(self, split: str, documents: list[Ids]) -> None:
         """Write a split's windows in their new order, and charge them their share of the bytes."""

@@ -12,6 +12,7 @@ from scrimp.config import Workspace
 from scrimp.data.shards import read_samples
 from scrimp.data.text import ids, load_text
 from scrimp.data.text_filters import Sentences
+from scrimp.data.text_packing import decoded_sentences
 from scrimp.scaling import fit_isoflop
 from scrimp.studies import probe
 
@@ -125,7 +126,8 @@ def isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Dat
 def text_apart(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """The rule that no downstream text is pre-trained on, a row a dataset: sentences of labelled sets found in it.
 
-    What is searched is the decoded training split, sentences of five words and more, without regard to signs and capitals.
+    What is searched is the decoded training split, sentences of five words and more, without regard to signs and capitals,
+    as they are written and as the split's tokenizer leaves them.
     `datasets` of the options are searched, by default all that are trained on; `tokens` searches so many from the split's
     beginning, a random part, and not all.
     """
@@ -134,10 +136,11 @@ def text_apart(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.
     trained = dict.fromkeys(workload.dataset for workload in workloads if workload.dataset is not None)
     datasets = options.get("datasets") or list(trained)
     tables = [read_samples(workspace.shards(name)) for name in sorted(judged)]
-    sentences = Sentences(text for table in tables for column in ("text", "other") for text in table[column])
+    texts = [text for table in tables for column in ("text", "other") for text in table[column]]
     rows = []
     for name in datasets:
         text = load_text(workspace.shards(name))
+        sentences = Sentences(texts) if text.tokenizer is None else decoded_sentences(texts, text.tokenizer)
         train, found, searched = text.splits["train"][: options.get("tokens")], 0, 0
         for part in train.split(LETTERS_AT_A_TIME):
             for document in _documents(ids(part), text.end_of_text):
