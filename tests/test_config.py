@@ -409,6 +409,15 @@ MISTAKES: list[tuple[str, str, Change, str]] = [
         "scales.smoke.workloads.vit.methods.infobatch-50: period: unknown key",
     ),
     (
+        "a method changed of an arm that has none",
+        "studies/tiny/study.yaml",
+        lambda c: (
+            c["arms"].update(bare={"label": "bare"}),
+            c["scales"]["smoke"]["workloads"]["vit"].update(arms=["full", "bare"], methods={"bare": {"ratio": 0.6}}),
+        ),
+        "scales.smoke.workloads.vit.methods: bare has no method to change",
+    ),
+    (
         "a later method of an arm changed to what it does not take",
         "studies/tiny/study.yaml",
         lambda c: (

@@ -124,6 +124,10 @@ class StudyConfig(Closed):
                     must_know(arm, self.arms, f"scales.{scale_name}.workloads.{workload_name}.arms", "arm")
                 for arm in workload.methods:
                     must_know(arm, workload.arms, f"scales.{scale_name}.workloads.{workload_name}.methods", "arm")
+                    if not self.arms[arm].methods:
+                        raise ValueError(
+                            f"scales.{scale_name}.workloads.{workload_name}.methods: {arm} has no method to change"
+                        )
                 for arm in workload.arms:
                     constant = self.arms[arm].cooldown_of
                     if constant is not None:
@@ -222,13 +226,16 @@ class StudyConfig(Closed):
         return (planned or self.scale(scale_name).seeds)[: min(counts, default=None)]
 
     def arm_in(self, arm: str, workload: Workload) -> Arm:
-        """An arm with the parameters of its methods that differ in a workload: the first method's, and others' under their names."""
+        """An arm as a workload has it: parameters of its first method that differ, and those of others under their names."""
         described, changed = self.arms[arm], workload.methods.get(arm, {})
-        changes = {described.leading.get("name"): {key: value for key, value in changed.items() if key not in described.method_names}}
-        for name in set(described.method_names) & set(changed):
-            changes[name] = {**changes.get(name, {}), **changed[name]}
+        if not changed:
+            return described
+        names = described.method_names
+        changes = {name: changed[name] for name in names if name in changed}
+        own = {key: value for key, value in changed.items() if key not in names}
+        changes[names[0]] = {**changes.get(names[0], {}), **own}
         methods = [{**method, **changes.get(method["name"], {})} for method in described.methods]
-        return described.model_copy(update={"methods": methods}) if changed else described
+        return described.model_copy(update={"methods": methods})
 
 
 def _with_all_arms(value: dict[str, Any], where: str) -> dict[str, Any]:

@@ -154,7 +154,7 @@ class Workload(Closed):
     arms: list[str]
     seeds: PositiveInt | None = Field(None, description="train its arms with the first so many of the scale's seeds")
     methods: dict[str, dict[str, Any]] = Field(
-        {}, description="arm -> parameters of its first method that differ here; another method's, as a mapping under its name"
+        {}, description="arm -> parameters of its first method that differ here, and of others under their names"
     )
 
     @validate_model(mode="after")

@@ -17,7 +17,7 @@ from scrimp.config.claims import AMORTISED
 from scrimp.errors import ScrimpError
 from scrimp.records import Summary
 from scrimp.runs import CURVE_AXIS, Runs
-from scrimp.studies.plotting import OTHER, PALETTE, PUBLISHED, canvas, log_axis
+from scrimp.studies.plotting import GREYS, OTHER, PALETTE, PUBLISHED, canvas, log_axis
 
 METER_NAMES = {
     "updates": "updates",
@@ -75,11 +75,22 @@ class Comparison:
 
     # --- arms ---
     def family(self, arm: str) -> str:
-        """The name of an arm's first method, after which it is coloured."""
-        return str(self.config.arms[arm.partition(MAIN_SEPARATOR)[0]].leading.get("name", "full"))
+        """The name of an arm's first method that the plain recipe does not have; after it the arm is coloured."""
+        arms, sweep = self.config.arms, self.config.baseline_sweep
+        name = arm.partition(MAIN_SEPARATOR)[0]
+        own = arms[name].method_names
+        if name in sweep or not own:
+            return "full"
+        plain = arms[sweep[0]].method_names if sweep else []
+        return next((method for method in own if method not in plain), own[0])
 
     def color(self, arm: str) -> str:
-        return PALETTE.get(self.family(arm), OTHER)
+        """Of the arm's family: its own, or the next that no family of the study has."""
+        families = list(dict.fromkeys(map(self.family, self.config.arms)))
+        free = [color for name, color in PALETTE.items() if name not in families and name not in GREYS]
+        unnamed = [family for family in families if family not in PALETTE]
+        own = {**PALETTE, **dict(zip(unnamed, free, strict=False))}
+        return own.get(self.family(arm), OTHER)
 
     def label(self, arm: str) -> str:
         return self.config.arms[arm].label

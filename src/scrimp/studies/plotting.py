@@ -26,7 +26,8 @@ PALETTE = {
     "forgetting": "#56B4E9",
     "ccs": "#6A3D9A",
 }
-OTHER = "#8B5A2B"  # families without a colour of their own
+GREYS = ("full", "random-static")  # no other family is given these
+OTHER = "#8B5A2B"  # families for which no colour is left
 PUBLISHED: dict[str, Any] = {"marker": "D", "facecolors": "none", "edgecolors": "#555555", "linewidths": 1.2}
 
 

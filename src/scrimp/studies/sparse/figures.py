@@ -50,7 +50,8 @@ def memory(workspace: Workspace, scale: str) -> Figure:
     at = np.arange(len(rows))
     axes.barh(at, rows["inputs"] / 1e6, color="#0072B2", label="inputs and the rest")
     axes.barh(at, rows["weights"] / 1e6, left=rows["inputs"] / 1e6, color="#E69F00", label="weights of thinned layers")
-    axes.set_yticks(at, rows["arm"])
+    arms = workspace.study(STUDY).arms
+    axes.set_yticks(at, [arms[name].label for name in rows["arm"]])
     axes.invert_yaxis()
     axes.set_xlabel("MB kept for the backward pass of a step")
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=9)
