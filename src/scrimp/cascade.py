@@ -27,7 +27,7 @@ Confidence = Literal["probability", "margin"]
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 ABSTAINED = -1
-COMBINATIONS = 4096  # of thresholds that a search tries, at most
+COMBINATIONS = 32_768  # of thresholds that a search tries, about
 TEMPERATURES = (0.05, 20.0)  # between which the best is sought
 EDGE = 1e-3  # by which a row of probabilities may miss 1
 
@@ -106,10 +106,19 @@ def points(confidences: Floats, right: NDArray[np.bool_], costs: Sequence[float]
     """Every combination of thresholds on a grid: `confidences` and `right` are [k, n], `costs` [k]; the last answers all.
 
     A stage's grid lies at even shares of the confidences that occur, and has the ends: it answers all, it answers nothing.
+    A stage that knows few confidences, as a rule does, leaves its part of the combinations to the others.
     """
     deciding = len(costs) - 1
-    steps = max(2, int(COMBINATIONS ** (1 / max(deciding, 1))) - 2)
-    grids = [[0.0, *np.unique(np.quantile(of, np.linspace(0, 1, steps))).tolist(), math.inf] for of in confidences[:-1]]
+    grids: list[list[float]] = [[] for _ in range(deciding)]
+    room = float(COMBINATIONS)
+    distinct = [np.unique(of) for of in confidences[:-1]]
+    for left, stage in enumerate(sorted(range(deciding), key=lambda stage: len(distinct[stage]))):
+        steps = max(2, int(room ** (1 / (deciding - left))) - 2)
+        inner = distinct[stage]
+        if len(inner) > steps:
+            inner = np.unique(np.quantile(confidences[stage], np.linspace(0, 1, steps)))
+        grids[stage] = [0.0, *inner.tolist(), math.inf]
+        room /= len(grids[stage])
     count = right.shape[1]
 
     def walk(stage: int, left: Integers, won: int, spent: float) -> Iterator[Point]:
