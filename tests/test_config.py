@@ -49,12 +49,14 @@ def test_every_shipped_file_is_valid() -> None:
     assert set(SHIPPED.study_names()) == {
         "batch",
         "cascade",
+        "cascade-text",
         "combined",
         "combined-text",
         "cramming",
         "infobatch",
         "jest",
         "prototypes",
+        "prototypes-pairs",
         "scaling",
         "sparse",
     }

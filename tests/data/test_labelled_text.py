@@ -59,7 +59,10 @@ WORDNET = {
 def sdist(path: Path) -> Path:
     inner = io.BytesIO()
     tables = {
-        "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": b"1\t2.5\tGreat ''fun''.\r\n2\t-1.25\tDull.\r\n",
+        "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt": (
+            b"1\t2.5\tGreat ''fun''.\r\n2\t-1.25\tDull.\r\n3\t0.5\tLong.\r\n"
+        ),
+        "hutto_ICWSM_2014/amazonReviewSnippets_GroundTruth.txt": b"1\t-3\tBroke.\r\n",
         "hutto_ICWSM_2014/tweets_GroundTruth.txt": b"1\t0.4\tSalt &amp; tea\r\n",
         "hutto_ICWSM_2014/tweets_anonDataRatings.txt": b"1\t0.4\t[1]\r\n",
     }
@@ -114,9 +117,18 @@ def test_grades_are_those_of_films(tmp_path: Path) -> None:
     assert [tuple(one) for one in graded(archive)] == [
         ("vader/films/1", "films", 2.5, 'Great "fun".'),
         ("vader/films/2", "films", -1.25, "Dull."),
+        ("vader/films/3", "films", 0.5, "Long."),
+        ("vader/products/1", "products", -3.0, "Broke."),
         ("vader/tweets/1", "tweets", 0.4, "Salt & tea"),
     ]
-    assert [example.label for example in LAYOUTS["grades"].examples(archive)] == [2.5, -1.25]
+    assert [example.label for example in LAYOUTS["grades"].examples(archive)] == [2.5, -1.25, 0.5]
+
+
+def test_opinions_are_clear_grades_of_one_source(tmp_path: Path) -> None:
+    archive = sdist(tmp_path / "v.tar.gz")
+    found = [(example.text, example.label) for example in LAYOUTS["film-opinions"].examples(archive)]
+    assert found == [('Great "fun".', 1.0), ("Dull.", 0.0)]  # and not one that is graded .5
+    assert [example.text for example in LAYOUTS["product-opinions"].examples(archive)] == ["Broke."]
 
 
 def brown(path: Path) -> Path:

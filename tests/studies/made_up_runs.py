@@ -20,8 +20,13 @@ NOTHING: dict[str, Any] = {
 Make = Callable[[Arm, str, int], tuple[dict[str, Any], float, pd.DataFrame]]
 
 
-def made_up(root: Path, study: str, make: Make, scale: str = "mini") -> Workspace:
-    """A workspace in `root` with a run of every arm and seed of a study at a scale."""
+def made_up(
+    root: Path, study: str, make: Make, scale: str = "mini", metrics: tuple[str, ...] = ("test_accuracy",)
+) -> Workspace:
+    """A workspace in `root` with a run of every arm and seed of a study at a scale.
+
+    The final number is that of all `metrics`; curves are of the first.
+    """
     shutil.copytree(package_root().parents[1] / "config", root / "config")
     workspace = Workspace(root)
     config = workspace.study(study)
@@ -38,8 +43,8 @@ def made_up(root: Path, study: str, make: Make, scale: str = "mini") -> Workspac
                 config_digest="c",
                 command="none",
                 meters=Meters(**{**NOTHING, **meters}),
-                metrics={"test_accuracy": accuracy},
+                metrics=dict.fromkeys(metrics, accuracy),
             )
-            curve = curve.assign(study=study, arm=arm_id, seed=seed, scale=scale, metric="test_accuracy")[CURVE_COLUMNS]
+            curve = curve.assign(study=study, arm=arm_id, seed=seed, scale=scale, metric=metrics[0])[CURVE_COLUMNS]
             write_run(workspace.run_folder(scale, study, arm_id, seed), curve, summary, {})
     return workspace

@@ -12,6 +12,7 @@ import torch
 from made_up_runs import made_up
 from torch import Tensor
 
+from scrimp.claims.loading import load_claims
 from scrimp.config import Arm, Workspace
 from scrimp.measure.code import package_root
 from scrimp.studies.cascade.probes import Seed
@@ -120,8 +121,6 @@ def test_everything_is_drawn_and_tabled(tmp_path: Any) -> None:
 
 
 def test_claims_read_columns_that_there_are(tmp_path: Any) -> None:
-    from scrimp.claims.loading import load_claims
-
     found = rows_of()
     workspace = Workspace(package_root().parents[1])
     for claim in load_claims(workspace, "cascade"):
@@ -133,3 +132,17 @@ def test_claims_read_columns_that_there_are(tmp_path: Any) -> None:
             rows = rows[rows[column] == wanted]
         assert len(rows) == 1, claim.id
         assert np.isfinite(rows[rule.column].item()), claim.id
+
+
+def test_claims_have_the_numbers_of_the_published_table() -> None:
+    workspace = Workspace(package_root().parents[1])
+    known = pd.read_csv(workspace.study_folder("cascade") / "published" / "savings.csv").set_index("claim")
+    claims = {claim.id: claim for claim in load_claims(workspace, "cascade")}
+    for claim, row in known.iterrows():
+        of = claims[str(claim)]
+        # Of a range a claim asks for the lesser end; of "up to" there is the greater alone.
+        least = row["most"] if np.isnan(row["least"]) else row["least"]
+        assert (of.published, of.published_unit) == (least, row["unit"]), claim
+    assert {claim.id for claim in claims.values() if claim.published_unit in ("times", "share") and claim.published} - {
+        "worst-case"
+    } == set(known.index)

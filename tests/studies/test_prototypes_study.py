@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from made_up_runs import made_up
 
+from scrimp.claims.loading import load_claims
 from scrimp.config import Arm, Workspace
 from scrimp.measure.code import package_root
 from scrimp.studies.loading import offered
@@ -67,3 +68,17 @@ def test_everything_is_drawn_and_tabled(made: Workspace) -> None:
     drawn = draw_figures(made, "prototypes", "mini")
     assert {path.stem for path in drawn.glob("*.png")} == set(made.study("prototypes").figures)
     assert len(pd.read_csv(drawn.parent / "tables" / "sizes.csv")) == 3
+
+
+def test_claims_follow_from_the_published_table() -> None:
+    workspace = Workspace(package_root().parents[1])
+    known = pd.read_csv(workspace.study_folder("prototypes") / "published" / "kept.csv").set_index("claim")
+    claims = {claim.id: claim for claim in load_claims(workspace, "prototypes")}
+    for claim in ("speedup", "speedup-amortised"):
+        assert claims[claim].published == pytest.approx(1 / known.loc[claim, "least"])
+    config = workspace.study("prototypes")
+    for arm, claim in (("farthest-50-few", "fewer-clusters"), ("farthest-50-many", "more-clusters")):
+        # Of 100 classes at mini: within the published range.
+        clusters = config.arms[arm].leading["clusters"]
+        assert known.loc[claim, "least"] <= clusters / 100 <= known.loc[claim, "most"]
+    assert config.arms["farthest-50"].leading["balance"] == known.loc["half-of-each-class", "least"]

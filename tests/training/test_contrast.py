@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import torch.distributed as dist
@@ -29,6 +31,7 @@ from scrimp.training.contrast import embed, own_losses, softmax_loss
 from scrimp.training.loop import train
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.place import Place
+from scrimp.training.proxy import score_examples
 from scrimp.training.reference import Reference
 from scrimp.training.session import Trace
 
@@ -110,6 +113,44 @@ def test_candidates_walk_through_the_pool_and_every_pass_has_each_pair_once(size
     assert drawn[:size].tolist() != drawn[size : 2 * size].tolist()
     assert torch.equal(candidates_of(size, count, 4, 1), candidates_of(size, count, 4, 1))
     assert not torch.equal(candidates_of(100, 50, 4, 0), candidates_of(100, 50, 5, 0))
+
+
+class Pruned(InMemory):
+    """With models of its own, and pairs of two icon sets."""
+
+    def __init__(self) -> None:
+        super().__init__(RECIPE, steps=10)
+        sets = ["one", "two"] * 20 + ["three"]
+        samples = pd.DataFrame({"split": ["pool"] * 40 + ["test"], "set": sets})
+        self.known: Any = SimpleNamespace(samples=samples, splits={})
+
+    def model(self, seed: int) -> TwoTowers:
+        return towers(seed)
+
+
+def test_pairs_are_pruned_by_their_pictures_and_trained_on_by_epochs() -> None:
+    task = Pruned()
+    assert task.labels.tolist() == [0, 1] * 20
+    spec = {"name": "prototypes", "ratio": 0.5, "clusters": 4, "horizon": 0.4}
+    selector = Methods.of([spec], 40, 8, 0, "image-text").selector
+    scores = score_examples(selector.scoring(), task, 0)
+    # 10 steps of 8 are two epochs of 40 pairs; .4 of them are 4 steps of 8 pairs, two views each.
+    assert (scores.proxies.updates, scores.proxies.examples) == (4, 2 * 8 * 4)
+    # The image tower alone: 3 x 100 FLOPs a view beside the projection's.
+    heads = 6 * 2 * 8 * (16 * 16 + 16 * 64) + 6 * 16**2 * 64
+    assert scores.proxies.flops == 4 * (2 * 8 * 300 + heads)
+    assert scores.scoring.flops >= 40 * 100
+    selector.accept_scores(scores.values, task.labels)
+    kept = selector.select(0, 0.0).indices
+    assert len(kept) == 20
+    trained_on: list[Tensor] = []
+    session = train(
+        task, towers(), Methods({"prototypes": selector}), RECIPE, Budget("examples", 80), 0,
+        clock=Clock(CPU.device), on_batch=trained_on.append,
+    )  # fmt: skip
+    # Four passes over the kept half; a pass is two batches of 8 and one of 4.
+    assert torch.cat(trained_on).bincount(minlength=40).tolist() == [4 * (pair in kept.tolist()) for pair in range(40)]
+    assert session.spent.steps == 12
 
 
 # ------------------------------------------------------------------------------------------------------------- training

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from scrimp.data.wordnet import SUPERSENSES, synsets
 from scrimp.seeding import derived_generator
 
 LETTERS = 600  # of a mail: no model here reads more
+CLEAR = 1.0  # of a mean grade from -4 to 4: what lies nearer to 0 is neither good nor bad
 BROWN = re.compile(r"package/(c[a-r]\d\d)")
 GENRES = {"press": "abc", "religion, skills, lore, letters": "defg", "government, science": "hj", "fiction": "klmnpr"}
 PASSAGE = 60  # words
@@ -49,6 +51,13 @@ def grades(archive: Path) -> Iterator[Example]:
     for sentence in graded(archive):
         if sentence.source == "films":
             yield Example(sentence.document, sentence.text, "", sentence.grade)
+
+
+def opinions(archive: Path, source: str) -> Iterator[Example]:
+    """A sentence of a review that people find good (1) or bad (0); those of no clear opinion are left out."""
+    for sentence in graded(archive):
+        if sentence.source == source and abs(sentence.grade) >= CLEAR:
+            yield Example(sentence.document, sentence.text, "", float(sentence.grade > 0))
 
 
 def _brown(archive: Path) -> Iterator[tuple[str, str]]:
@@ -117,6 +126,8 @@ def hypernyms(archive: Path) -> Iterator[Example]:
 LAYOUTS: dict[str, Layout] = {
     "spam": Layout(spam, ["wanted", "spam"]),
     "grades": Layout(grades, None),
+    "film-opinions": Layout(partial(opinions, source="films"), ["bad", "good"]),
+    "product-opinions": Layout(partial(opinions, source="products"), ["bad", "good"]),
     "genres": Layout(genres, list(GENRES)),
     "word-order": Layout(word_order, ["exchanged", "as printed"]),
     "supersense": Layout(supersense, NOUNS),

@@ -1,14 +1,14 @@
 """Embeddings of pictures without labels, for methods that prune by distances in them.
 
-`contrastive` trains the task's own model, its last layer taken off, to tell a picture's two views from all others (Chen et
-al. 2020, *SimCLR*, arXiv 2002.05709); `pixels` is the picture scaled down, which costs next to nothing.
+`contrastive` trains the task's own model of pictures, its last layer taken off, to tell a picture's two views from all
+others (Chen et al. 2020, *SimCLR*, arXiv 2002.05709); `pixels` is the picture scaled down, which costs next to nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +16,11 @@ from torch.nn import functional as F
 
 from scrimp.cost import Cost
 from scrimp.errors import ScrimpError
+from scrimp.flops import ExampleFlops
 from scrimp.seeding import derived_generator, epoch_order
 
 if TYPE_CHECKING:
+    from scrimp.data.loading import Normalisation
     from scrimp.tasks.base import Task
 
 Embedding = Literal["contrastive", "pixels"]
@@ -29,6 +31,15 @@ LEARNING_RATE = 3e-3
 SMALLEST_CROP = 0.4  # share of the side that a view shows at least
 PIXELS_SIDE = 8
 AT_A_TIME = 512
+
+
+class PictureEncoder(NamedTuple):
+    """What a task's model makes of pictures before its last layer: normalised float [B, 3, S, S] to [B, width]."""
+
+    model: nn.Module
+    width: int
+    normalise: Normalisation
+    flops: ExampleFlops  # of one picture
 
 
 @dataclass(frozen=True)
@@ -95,7 +106,7 @@ def embedded(
     seed: int,
     on_progress: Callable[[float], None] | None = None,
 ) -> Embedded:
-    """Embed training `examples` (int64 [n]) of a classification task; contrastive training sees these alone.
+    """Embed training `examples` (int64 [n]) of a task of pictures; contrastive training sees these alone.
 
     It lasts `horizon` of the full recipe's epochs over them, two views a picture.
     """
@@ -103,20 +114,19 @@ def embedded(
         parts = [_scaled_down(_pictures(task, part)) for part in examples.split(AT_A_TIME)]
         points = torch.cat(parts)
         return Embedded(F.normalize(points - points.mean(dim=0), dim=1), Cost(), Cost(scored=len(examples)))
-    model = task.model(EMBEDDING_SEEDS + 1000 * seed)
-    width = without_head(model)
-    training = _train(task, model, width, examples, horizon, seed, on_progress)
-    model.eval()
+    encoder = task.picture_encoder(EMBEDDING_SEEDS + 1000 * seed)
+    training = _train(task, encoder, examples, horizon, seed, on_progress)
+    encoder.model.eval()
     with torch.no_grad(), task.place.autocast():
-        parts = [model(_normalised(task, _pictures(task, part))).float().cpu() for part in examples.split(AT_A_TIME)]
+        parts = [encoder.model(encoder.normalise(_pictures(task, part))).float().cpu() for part in examples.split(AT_A_TIME)]
     points = torch.cat(parts)
     points = F.normalize(points - points.mean(dim=0), dim=1)  # a common part would make all cosines large
-    return Embedded(points, training, Cost(scored=len(examples), flops=len(examples) * task.flops.forward))
+    return Embedded(points, training, Cost(scored=len(examples), flops=len(examples) * encoder.flops.forward))
 
 
 def _pictures(task: Task, indices: Tensor) -> Tensor:
     pixels: Tensor = task.batch(task.train_split, indices)[0]
-    return pixels
+    return pixels.to(task.place.device)
 
 
 def _scaled_down(pixels: Tensor) -> Tensor:
@@ -125,22 +135,17 @@ def _scaled_down(pixels: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(pictures, PIXELS_SIDE).flatten(1).cpu()
 
 
-def _normalised(task: Any, pixels: Tensor) -> Tensor:
-    found: Tensor = task.normalise(pixels)
-    return found
-
-
 def _train(
-    task: Any,
-    model: nn.Module,
-    width: int,
+    task: Task,
+    encoder: PictureEncoder,
     examples: Tensor,
     horizon: float,
     seed: int,
     on_progress: Callable[[float], None] | None,
 ) -> Cost:
-    """Train `model` and a projection on two views of every example; what it took, without time."""
+    """Train the encoder and a projection on two views of every example; what it took, without time."""
     device, recipe = task.place.device, task.workload.recipe
+    model, width = encoder.model, encoder.width
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(EMBEDDING_SEEDS + 1000 * seed + 1)
         projection = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, PROJECTED)).to(device)
@@ -149,7 +154,7 @@ def _train(
     steps = max(1, round(_epochs(task) * horizon * per_epoch))
     parameters = [*model.parameters(), *projection.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=LEARNING_RATE, weight_decay=1e-4)
-    mean, deviation = (value.view(1, 3, 1, 1) for value in (task.normalise.mean, task.normalise.deviation))
+    mean, deviation = (value.view(1, 3, 1, 1) for value in (encoder.normalise.mean, encoder.normalise.deviation))
     model.train()
     order = torch.empty(0, dtype=torch.int64)
     for step in range(steps):
@@ -169,7 +174,7 @@ def _train(
         if on_progress is not None:
             on_progress((step + 1) / steps)
     heads = 6 * 2 * size * (width * width + width * PROJECTED) + 6 * (2 * size) ** 2 * PROJECTED
-    flops = steps * (2 * size * task.flops.training + heads)
+    flops = steps * (2 * size * encoder.flops.training + heads)
     return Cost(updates=steps, examples=2 * size * steps, flops=flops)
 
 

@@ -6,7 +6,8 @@ Cost: contrastive training of the task's own model on two views of each picture,
 pass; k-means and 2 n k d FLOPs for the distances. All of it is part of the run's cost.
 Source: Sorscher, Geirhos, Shekhar, Ganguli, Morcos 2022, *Beyond neural scaling laws* (arXiv 2206.14486), section 5.
 Deviations: SimCLR's loss with the learner's model in place of SwAV with a ResNet-50; cosine distances. `prototypes:
-classes` (labelled means in the unlabelled embedding, the distance to one's own) is our semi-supervised variant.
+classes` (labelled means in the unlabelled embedding, the distance to one's own) is our semi-supervised variant. Of
+image-text pairs the pictures are embedded, by the image tower; their source stands for a class.
 """
 
 from __future__ import annotations
@@ -95,7 +96,7 @@ def kept_by_distance(
 class PrunedByEmbedding(KeptByScores):
     """A static selector whose scores come from an embedding: of the examples `pool` alone, the others have none (NaN)."""
 
-    tasks = ("classification",)
+    tasks = ("classification", "image-text")
 
     @property
     def pool(self) -> Tensor:

@@ -6,7 +6,7 @@ distance from the centroid, the farthest first; each one's score is its largest 
 Cost: that of the embedding, k-means, and 2 d FLOPs for each pair within a cluster; all of it is part of the run's cost.
 Source: Abbas, Tirumala, Simig, Ganguli, Morcos 2023, *SemDeDup* (arXiv 2303.09540), section 3.
 Deviations: a share is removed, not all beyond a threshold, so that costs are known; the embedding is contrastive and
-trained here, not that of a large pre-trained model.
+trained here, not that of a large pre-trained model. Of image-text pairs the pictures are embedded, by the image tower.
 """
 
 from __future__ import annotations

@@ -48,6 +48,7 @@ from scrimp.training.place import Place
 if TYPE_CHECKING:
     from scrimp.config.workspace import Workspace
     from scrimp.methods.batch import BatchSelector
+    from scrimp.methods.embeddings import PictureEncoder
 
 Batch = Any  # tensors whose first dimension counts examples, in a tuple or a dict; or one tensor
 Made = TypeVar("Made")
@@ -221,6 +222,10 @@ class Task:
     def labels(self) -> Tensor:
         """The training examples' classes, int64 [N], for selectors that balance them."""
         raise ScrimpError(f"{type(self).__name__} has no class labels")
+
+    def picture_encoder(self, seed: int) -> PictureEncoder:
+        """A fresh model of pictures without its last layer, for selectors that embed them without labels."""
+        raise ScrimpError(f"{type(self).__name__} has no encoder of pictures: prototypes and SemDeDup need one")
 
     def score(self, model: nn.Module, indices: Tensor, selector: BatchSelector, reference: Any) -> tuple[Any, Any]:
         """A super-batch as the learner and as the reference see it, for a batch selector's `choose`."""

@@ -14,6 +14,7 @@ from scrimp.config.training import Augmentation
 from scrimp.data.loading import ImageSource, Normalisation, load_classification
 from scrimp.data.streaming import open_classification
 from scrimp.errors import ScrimpError
+from scrimp.methods.embeddings import PictureEncoder, without_head
 from scrimp.models import vision
 from scrimp.tasks.base import EVALUATION_BATCH, Batch, Task
 from scrimp.training import parallel
@@ -86,6 +87,11 @@ class Classification(Task):
                 loss += float(F.cross_entropy(logits, labels, reduction="sum"))
         model.train()
         return {"accuracy": 100 * right / self.size(split), "loss": loss / self.size(split)}
+
+    def picture_encoder(self, seed: int) -> PictureEncoder:
+        model = self.model(seed)
+        width = without_head(model)
+        return PictureEncoder(model, width, self.normalise, self.flops)
 
     @property
     def labels(self) -> Tensor:

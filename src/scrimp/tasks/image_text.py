@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -22,6 +23,7 @@ from scrimp.data.web_pairs import load_web_pairs
 from scrimp.errors import ScrimpError
 from scrimp.flops import ExampleFlops, TowerFlops, tower_flops
 from scrimp.methods.batch import BatchSelector
+from scrimp.methods.embeddings import PictureEncoder
 from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers, build_two_towers
 from scrimp.tasks.base import Batch, Task
@@ -182,6 +184,19 @@ class ImageText(Task):
             return None  # a reference's subset: indices are not those of the pool's table
         samples = self.known.samples
         return SetShares(samples.loc[samples["split"] == "pool", "set"])
+
+    # --- for selectors that prune by pictures ---
+    def picture_encoder(self, seed: int) -> PictureEncoder:
+        """The image tower, without the head that takes it to the texts' space; in patches of its kernel's side."""
+        model, forward = self.model(seed), self.towers.image[self.patch]
+        tower, width = model.image_tower, model.image_head.in_features
+        return PictureEncoder(tower, width, NORMALISATION.to(self.place.device), ExampleFlops(forward, 3 * forward))
+
+    @property
+    def labels(self) -> Tensor:
+        """The icon set, or the source, that each pair of the pool is from: pairs have no other classes to balance."""
+        samples = self.known.samples
+        return torch.from_numpy(pd.factorize(samples.loc[samples["split"] == self.train_split, "set"])[0].astype("int64"))
 
     # --- measurement ---
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""The study cascade-text: the cascade study's measurements, on texts."""

@@ -1,0 +1,1 @@
+"""The study prototypes-pairs: pruning by prototypes, on image-text pairs."""
