@@ -242,15 +242,17 @@ def test_what_cannot_be_written_for_pairs_is_said(tars: Path, tmp_path: Path) ->
         starter(data=None, model="hf:clip", size=16, pairs=[str(tars)], **told)
 
 
-def test_the_file_is_called_after_the_folder_of_a_pattern(
+def test_the_file_is_called_after_the_folder_of_several_tars(
     tars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     given = partial(starter, None, None, None, 16, "text", "label", 2, None)
     assert given(["drawn/*.tar"]).name == "try_drawn.py"
     assert f"TARS, SIZE, LENGTH = '{tars}/*.tar', 16, 32" in Path("try_drawn.py").read_text()
-    assert given(["drawn/0.tar", "drawn/1.tar"]).name == "try_0.py"
-    assert f"['{tars}/0.tar', '{tars}/1.tar'], 16, 32" in Path("try_0.py").read_text()
+    assert given(["drawn/0.tar"]).name == "try_0.py"
+    Path("try_drawn.py").unlink()
+    assert given(["drawn/0.tar", "drawn/1.tar"]).name == "try_drawn.py"
+    assert f"['{tars}/0.tar', '{tars}/1.tar'], 16, 32" in Path("try_drawn.py").read_text()
 
 
 def test_the_command_takes_what_the_shell_made_of_a_pattern(
@@ -262,8 +264,8 @@ def test_the_command_takes_what_the_shell_made_of_a_pattern(
     told = ["--pairs", "drawn/0.tar", "drawn/1.tar", "--size", "16", "--", "--keep-going"]
     result = CliRunner().invoke(app, ["try", *told])
     assert result.exit_code == 0, result.output
-    assert seen == {"task": Path("try_0.py"), "more": ["--keep-going"]}
-    assert f"['{tars}/0.tar', '{tars}/1.tar']" in Path("try_0.py").read_text()
+    assert seen == {"task": Path("try_drawn.py"), "more": ["--keep-going"]}
+    assert f"['{tars}/0.tar', '{tars}/1.tar']" in Path("try_drawn.py").read_text()
 
 
 @pytest.mark.slow

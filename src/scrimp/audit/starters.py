@@ -120,8 +120,9 @@ def starter(
             "captions)"
         )
     source = sources[0]
-    named = source.parent if any(c in source.name for c in PATTERN) else source
-    stem = "".join(c if c.isalnum() else "_" for c in named.resolve().stem.lower()).strip("_") or "data"
+    several = bool(pairs) and (len(pairs) > 1 or any(c in source.name for c in PATTERN))
+    place = (source.parent if several else source).resolve()
+    stem = "".join(c if c.isalnum() else "_" for c in place.stem.lower()).strip("_") or "data"
     file = to or Path(f"try_{stem}.py")
     if file.exists():
         raise ScrimpError(f"{file} is there already: `scrimp audit {file}` goes on with it; or name another with --file")
