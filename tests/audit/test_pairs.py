@@ -59,9 +59,8 @@ def write_tar(path: Path, files: dict[str, bytes]) -> Path:
 
 
 @pytest.fixture
-def tars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def tars(tmp_path: Path) -> Path:
     """Two tars of 80 pairs each: captions as texts in one, and in JSON, with a score, in the other."""
-    monkeypatch.setattr(pairs.os, "cpu_count", lambda: 1)  # no processes for two small tars
     folder = tmp_path / "drawn"
     folder.mkdir()
     first, second = {}, {}

@@ -33,6 +33,7 @@ FEWEST = 100  # pairs with a caption of their own
 VOCABULARY = 8192
 LARGEST = 2**31  # bytes of pictures that are kept in memory; more are read from the tars
 AT_A_TIME = 512
+WORTH_A_PROCESS = 2**28  # bytes of tars; starting one takes seconds
 
 
 def tars_in(patterns: str | Sequence[str]) -> list[Path]:
@@ -77,7 +78,8 @@ def pairs_of(
 
 
 def _index(folder: Path, name: str, tars: list[Path], options: web_tars.Options) -> None:
-    pairs = web_tars.find(name, tars, options, os.cpu_count() or 1)
+    processes = 1 + sum(tar.stat().st_size for tar in tars) // WORTH_A_PROCESS
+    pairs = web_tars.find(name, tars, options, min(processes, os.cpu_count() or 1))
     empty = sorted(set(map(str, tars)) - set(pairs.pairs["tar"]))
     if empty:
         print(f"no pair in {len(empty)} of {len(tars)} tars ({', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''})")
