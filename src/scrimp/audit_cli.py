@@ -59,6 +59,10 @@ def try_data(
     context: typer.Context,
     data: Annotated[Path | None, typer.Option(help="a folder of pictures, a class a subfolder")] = None,
     text: Annotated[Path | None, typer.Option(help="a table of texts (CSV, TSV or parquet)")] = None,
+    pairs: Annotated[
+        list[str] | None,
+        typer.Option(help="tars of pictures with captions: a folder, a glob, a pattern with braces; may be repeated"),
+    ] = None,
     text_column: Annotated[str, typer.Option(help="of the table")] = "text",
     label_column: Annotated[str, typer.Option(help="of the table")] = "label",
     model: Annotated[
@@ -69,9 +73,12 @@ def try_data(
     file: Annotated[Path | None, typer.Option(help="what to write; default: try_NAME.py")] = None,
     **options: Any,
 ) -> None:
-    """Write a task over a folder of pictures or a table of texts, and audit it; the file is yours to edit."""
+    """Write a task over pictures, texts or image-text pairs, and audit it; the file is yours to edit."""
     from scrimp.audit.starters import starter
 
-    task = starter(data, text, model, size, text_column, label_column, epochs, file)
+    given = list(pairs or [])
+    while given and context.args and context.args[0].endswith(".tar"):  # the shell has put many files in a pattern's place
+        given.append(context.args.pop(0))
+    task = starter(data, text, model, size, text_column, label_column, epochs, file, given)
     print(f"wrote {task}; it is yours to edit, and `scrimp audit {task}` goes on with it")
     audit(context, task, **options)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from scrimp.audit.design import Design, candidates
+from scrimp.audit.design import Design, Traits, candidates
 from scrimp.audit.folder import Audited, write_folder
 from scrimp.audit.plan import outline, pace_of, resolution, words
 from scrimp.audit.verdict import conclude
@@ -16,7 +16,7 @@ from scrimp.errors import ScrimpError
 
 def work_of(audited: Audited, folder: Path) -> Work:
     """The smallest design: two lengths, one method, two seeds."""
-    design = Design(candidates(audited.task.model(0), 16, ["rs2"]), sweep=(0.5, 1.0), seeds=2)
+    design = Design(candidates(Traits.of(audited.task), ["rs2"]), sweep=(0.5, 1.0), seeds=2)
     pace = pace_of(audited, 0.1)
     return Work(audited, write_folder(folder, audited, design), design, pace, Machine(2, 1, "cpu"))
 
@@ -27,7 +27,7 @@ def test_the_pace_is_measured_and_outlined(audited: Audited) -> None:
     assert pace.start > 1.0
     assert 0 < pace.step < 1
     assert pace.hours(0.5) < pace.hours(1.0)
-    design = Design(candidates(audited.task.model(0), 16, ["rs2"]), seeds=2)
+    design = Design(candidates(Traits.of(audited.task), ["rs2"]), seeds=2)
     told = "\n".join(outline(design, pace, audited, at_a_time=2))
     assert "my_line.py: 128 examples, 5 parameters, sgd at 0.05, batches of 16, 32 steps a run" in told
     assert "12 runs (2 seeds), 2 at a time" in told

@@ -1,20 +1,74 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from torch import nn
 
-from scrimp.audit.design import CANDIDATES, Design, candidates, duration, fitted, hours_of, sweep_arm
+from scrimp.audit.design import CANDIDATES, TOWERS, Design, Traits, candidates, duration, fitted, hours_of, sweep_arm
+from scrimp.audit.folder import Audited
 from scrimp.errors import ScrimpError
+from scrimp.methods import check_method
+
+PLAIN_TASK = Traits(batch_size=32, examples=1000)
 
 
 def test_a_growing_batch_has_ghost_batch_norm_where_the_model_has_batch_norm() -> None:
-    plain = {one.arm: one for one in candidates(nn.Linear(2, 2), 32)}
-    normed = {one.arm: one for one in candidates(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)), 32)}
+    plain = {one.arm: one for one in candidates(PLAIN_TASK)}
+    normed = {one.arm: one for one in candidates(replace(PLAIN_TASK, batch_norm=True))}
     assert [spec["name"] for spec in plain["growing"].methods] == ["batch-growth"]
     assert normed["growing"].methods[1] == {"name": "ghost-batch-norm", "size": 32}
     assert set(plain) == set(normed) == {one.arm for one in CANDIDATES}
+
+
+def test_traits_are_read_off_a_task(audited: Audited) -> None:
+    task = audited.task
+    assert Traits.of(task) == Traits(16, 128, batch_norm=False, labels=False, features=True, contrast=None)
+    task.model = lambda seed: nn.Sequential(nn.BatchNorm1d(4), nn.Conv1d(4, 1, 1))  # type: ignore[method-assign]
+    task.losses = lambda model, batch: model(batch[0][:, :, None])[:, 0, 0]  # type: ignore[method-assign]
+    type(task).labels = property(lambda task: task.data["train"][1].long())  # type: ignore[method-assign, assignment]
+    assert Traits.of(task) == Traits(16, 128, batch_norm=True, labels=True, features=False, contrast=None)
+
+
+def test_prototypes_are_balanced_by_labels_or_are_as_many_as_the_root_of_the_examples() -> None:
+    labelled = candidates(replace(PLAIN_TASK, labels=True), ["prototypes", "semdedup"])
+    assert [one.arm for one in labelled] == ["prototypes-50", "prototypes-20", "semdedup-50"]
+    assert labelled[0].methods == [{"name": "prototypes", "ratio": 0.5, "embedding": "features", "balance": 0.5}]
+    assert labelled[2].methods == [{"name": "semdedup", "ratio": 0.5, "embedding": "features"}]
+    (bare,) = candidates(PLAIN_TASK, ["prototypes-20"])
+    assert bare.methods == [{"name": "prototypes", "ratio": 0.2, "embedding": "features", "clusters": 32}]
+    without = replace(PLAIN_TASK, features=False)
+    assert candidates(without) == candidates(PLAIN_TASK)  # they are no part of the default
+    with pytest.raises(ScrimpError, match="prototypes-50: the task offers no features"):
+        candidates(without, ["prototypes"])
+
+
+def test_two_towers_have_arms_of_their_own_before_the_usual_ones() -> None:
+    towers = replace(PLAIN_TASK, contrast="sigmoid")
+    chosen = candidates(towers)
+    assert [one.arm for one in chosen] == [one.arm for one in (*TOWERS, *CANDIDATES)]
+    assert [one.arm for one in candidates(towers, ["jest"])] == ["jest-80", "easy-reference-80", "top-k-80"]
+    jest, easy, top = (one.methods[0] for one in chosen[:3])
+    assert jest == {"name": "jest", "ratio": 0.8, "reference": "reference", "chunks": 16}
+    assert easy == {**jest, "method": "easy-reference"}
+    assert top == {"name": "jest", "ratio": 0.8, "reference": "reference", "choice": "top-k"}
+    odd = candidates(replace(towers, batch_size=20), ["jest-80"])
+    assert odd[0].methods[0]["chunks"] == 4
+    assert Design(chosen).reference
+    assert not Design(chosen[3:]).reference
+    with pytest.raises(ScrimpError, match="jest-80: 159 pairs to train on are too few, since it chooses 32 out of 160"):
+        candidates(replace(towers, examples=159))
+
+
+def test_under_the_softmax_loss_pairs_are_scored_one_by_one() -> None:
+    jest, easy, top = candidates(replace(PLAIN_TASK, contrast="softmax"))[:3]
+    assert (jest.label, easy.label) == ("JEST 80 %, pair by pair", "easy reference 80 %, pair by pair")
+    assert top.label == "top-k 80 %"
+    for one, choice in ((jest, "independent"), (easy, "independent"), (top, "top-k")):
+        check_method(one.methods[0], one.arm)
+        assert (one.methods[0]["loss"], one.methods[0]["choice"]) == ("softmax", choice)
+        assert "chunks" not in one.methods[0]
 
 
 def test_methods_are_picked_by_method_by_arm_and_by_file(tmp_path: Path) -> None:
@@ -22,7 +76,7 @@ def test_methods_are_picked_by_method_by_arm_and_by_file(tmp_path: Path) -> None
     own.write_text(
         "from scrimp.methods.base import EpochSelector\n\n\nclass Mine(EpochSelector):\n    pass\n\n\nMETHOD = Mine\n"
     )
-    chosen = candidates(nn.Linear(2, 2), 32, ["infobatch", "rs2-50", "forgetting", str(own)])
+    chosen = candidates(PLAIN_TASK, ["infobatch", "rs2-50", "forgetting", str(own)])
     assert [one.arm for one in chosen] == ["infobatch-50", "infobatch-30", "infobatch-70", "rs2-50", "forgetting", "mine"]
     assert chosen[-2].methods == [{"name": "forgetting", "ratio": 0.5}]
     assert chosen[-1].methods == [{"name": str(own)}]
@@ -30,17 +84,17 @@ def test_methods_are_picked_by_method_by_arm_and_by_file(tmp_path: Path) -> None
 
 def test_unknown_methods_and_files_without_one_are_errors_that_help(tmp_path: Path) -> None:
     with pytest.raises(ScrimpError, match="did you mean 'infobatch'"):
-        candidates(nn.Linear(2, 2), 32, ["infobach"])
+        candidates(PLAIN_TASK, ["infobach"])
     empty = tmp_path / "empty.py"
     empty.write_text("")
     with pytest.raises(ScrimpError, match="must set METHOD"):
-        candidates(nn.Linear(2, 2), 32, [str(empty)])
+        candidates(PLAIN_TASK, [str(empty)])
     with pytest.raises(ScrimpError, match="does not exist"):
-        candidates(nn.Linear(2, 2), 32, [str(tmp_path / "none.py")])
+        candidates(PLAIN_TASK, [str(tmp_path / "none.py")])
     with pytest.raises(ScrimpError, match="scores super-batches"):
-        candidates(nn.Linear(2, 2), 32, ["jest"])
+        candidates(PLAIN_TASK, ["jest"])
     with pytest.raises(ScrimpError, match="it needs size"):
-        candidates(nn.Linear(2, 2), 32, ["ghost-batch-norm"])
+        candidates(PLAIN_TASK, ["ghost-batch-norm"])
 
 
 def test_every_arm_has_every_seed() -> None:

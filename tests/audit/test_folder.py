@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from scrimp.audit.design import Design, candidates
+from scrimp.audit.design import Design, Traits, candidates
 from scrimp.audit.folder import Audited, load, write_folder
 from scrimp.claims.loading import load_claims
 from scrimp.config import Workspace
@@ -13,7 +13,7 @@ from scrimp.listing import check_code, check_config
 
 
 def test_an_audit_is_a_study_that_every_check_accepts(audited: Audited, tmp_path: Path) -> None:
-    design = Design(candidates(audited.task.model(0), 16), seeds=2)
+    design = Design(candidates(Traits.of(audited.task)), seeds=2)
     workspace = write_folder(tmp_path / "audit", audited, design)
     check_config(workspace)
     check_code(workspace)
@@ -28,7 +28,7 @@ def test_an_audit_is_a_study_that_every_check_accepts(audited: Audited, tmp_path
 
 
 def test_a_second_audit_keeps_the_workspace_and_writes_the_new_design(audited: Audited, tmp_path: Path) -> None:
-    few = Design(candidates(audited.task.model(0), 16, ["rs2"]), seeds=2)
+    few = Design(candidates(Traits.of(audited.task), ["rs2"]), seeds=2)
     write_folder(tmp_path / "audit", audited, few)
     (tmp_path / "audit" / "results").mkdir()
     workspace = write_folder(tmp_path / "audit", audited, Design(few.candidates, seeds=3))

@@ -17,7 +17,7 @@ from typer.main import get_command
 from typer.testing import CliRunner
 
 from scrimp.audit import work
-from scrimp.audit.design import Design, candidates
+from scrimp.audit.design import Design, Traits, candidates
 from scrimp.audit.folder import Audited, load
 from scrimp.audit.plan import outline, pace_of
 from scrimp.audit.ready import BUCKETS, hashed_words, is_test, model_named, pictures, table, text_model
@@ -78,7 +78,7 @@ def test_a_folder_of_pictures_is_planned(folder: Path, tmp_path: Path) -> None:
     assert task.data["train"][0].shape == (60 - held_out, 3, 8, 8)
     assert audited.metric == "test_accuracy"
     assert task.labels.bincount().sum() == 60 - held_out  # for methods that balance classes
-    design = Design(candidates(task.model(0), 64), seeds=2)
+    design = Design(candidates(Traits.of(task)), seeds=2)
     told = "\n".join(outline(design, pace_of(audited, 0.1), audited, 1))
     assert f"mine.py: {60 - held_out} examples" in told
     assert "growing" in told

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from scrimp.audit.design import Design, candidates, sweep_arm
+from scrimp.audit.design import Design, Traits, candidates, sweep_arm
 from scrimp.audit.folder import SCALE, Audited, write_folder
 from scrimp.audit.plan import Pace
 from scrimp.audit.verdict import Verdict, _between, conclude
@@ -49,7 +49,7 @@ def write(workspace: Workspace, arm: str, seed: int, cost: float, error: float) 
 
 @pytest.fixture
 def audit(audited: Audited, tmp_path: Path) -> tuple[Workspace, Design]:
-    design = Design(candidates(audited.task.model(0), 16, ["rs2"]), seeds=4)
+    design = Design(candidates(Traits.of(audited.task), ["rs2"]), seeds=4)
     return write_folder(tmp_path / "audit", audited, design), design
 
 

@@ -115,7 +115,21 @@ def test_a_byte_order_mark_is_no_part_of_a_caption(tmp_path: Path) -> None:
     files = {"a.jpg": picture(0), "a.txt": "\ufeffa dog".encode(), "b.jpg": picture(1), "b.txt": "\ufeff".encode()}
     table, skipped = index_tar(write_tar(tmp_path / "a.tar", files), Options())
     assert table["caption"].tolist() == ["a dog"]
-    assert skipped == {"an empty caption": 1}
+    assert skipped == {"an empty caption": ["b"]}
+
+
+def test_where_a_key_has_no_text_its_json_may_hold_the_caption(tmp_path: Path) -> None:
+    files = {"a.jpg": picture(0), "a.txt": b"of the text", "a.json": b'{"caption": "of the json"}', "a.seg.png": picture(1)}
+    files |= {"b.jpg": picture(2), "b.json": b'{"caption": " a\\n dog "}', "b.seg.png": picture(3)}
+    files |= {"c.jpg": picture(4), "c.json": b'{"caption": 5}', "d.jpg": picture(5), "d.json": b'{"caption": ""}'}
+    files |= {"e.json": b'{"caption": "no picture"}'}
+    tar = write_tar(tmp_path / "a.tar", files)
+    table, left_out = index_tar(tar, Options(caption_key="caption"))
+    assert dict(zip(table["key"], table["caption"], strict=True)) == {"a": "of the text", "b": "a dog"}
+    assert left_out == {"no caption": ["c"], "an empty caption": ["d"], "no picture": ["e"]}
+    table, left_out = index_tar(tar, Options())
+    assert table["key"].tolist() == ["a"]
+    assert left_out == {"no caption": ["b", "b.seg", "c", "d"], "no picture": ["e"]}
 
 
 @pytest.mark.parametrize(

@@ -10,15 +10,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from scrimp.config import Workspace
+from scrimp.config import Arm, Workspace
+from scrimp.config.training import Recipe, Workload
 from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
+from scrimp.methods.combined import Methods
 from scrimp.methods.embeddings import contrastive_loss, embedded, view, without_head
 from scrimp.methods.prototypes import Prototypes, centroids, class_means, kept_by_distance
 from scrimp.methods.semdedup import SemDeDup, copy_scores
 from scrimp.stages.fit import fit
 from scrimp.tasks import load_task
-from scrimp.tasks.base import Task
+from scrimp.tasks.base import Task, seeded
+from scrimp.training.place import Place
 
 
 def planted(clusters: int = 4, each: int = 50) -> tuple[Tensor, Tensor, Tensor]:
@@ -166,8 +169,6 @@ def test_the_embedding_is_of_the_pool_and_costs_two_views_a_picture(task: Task) 
 
 
 def test_a_run_counts_its_embedding_as_earlier_cost(task: Task, tiny: Workspace) -> None:
-    from scrimp.config import Arm
-
     spec: dict[str, Any] = {"name": "prototypes", "ratio": 0.5, "horizon": 1.0}
     found = fit(task, Arm(label="a", methods=[spec]), 0, Clock(torch.device("cpu")))
     plain = fit(task, Arm(label="b", methods=[{"name": "random-static", "ratio": 0.5}]), 0, Clock(torch.device("cpu")))
@@ -177,3 +178,98 @@ def test_a_run_counts_its_embedding_as_earlier_cost(task: Task, tiny: Workspace)
     assert found.cost.earlier.examples == made.training.examples
     assert found.cost.scoring.flops > task.examples * task.flops.forward
     assert found.rows[0]["flops"] >= made.training.flops
+
+
+# -------------------------------------------------------------------------------------------------- by a task's features
+class Blobs(Task):
+    """Points around two corners, as far from them as their number says; without labels."""
+
+    def setup(self, workspace: object) -> None:
+        corner = torch.arange(80) % 2 * 2.0 - 1
+        away = torch.randn(80, 3, generator=torch.Generator().manual_seed(0)) * torch.linspace(0.01, 0.5, 80)[:, None]
+        self.data = {"train": (corner[:, None] + away, corner), "test": (away, corner)}
+
+    def model(self, seed: int) -> nn.Module:
+        return seeded(seed, lambda: nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1)))
+
+    def losses(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        points, targets = batch
+        return (model(points)[:, 0] - targets).square()
+
+
+@pytest.fixture
+def blobs() -> Blobs:
+    recipe = Recipe(optimizer="sgd", learning_rate=0.05, batch_size=8)
+    task = Blobs(Workload(recipe=recipe, epochs=4, evaluations=1, arms=[]), Place(torch.device("cpu")))
+    task.setup(None)
+    return task
+
+
+def test_features_are_what_the_last_linear_layer_that_runs_is_given(blobs: Blobs) -> None:
+    model, batch = blobs.model(0), blobs.batch("train", torch.arange(5))
+    assert torch.equal(blobs.features(model, batch), model[:2](batch[0]))  # type: ignore[index]
+    sequence = nn.Sequential(nn.Unflatten(1, (3, 1)), nn.Linear(1, 4), nn.Tanh(), nn.Linear(4, 1), nn.Flatten())
+    each = sequence[:3](batch[0])  # [5, 3, 4]
+    assert torch.equal(blobs.features(sequence, batch), each.mean(dim=1))
+    assert not sequence[1]._forward_pre_hooks
+    flat = nn.Sequential(nn.Flatten(0), nn.Unflatten(0, (15, 1)), nn.Linear(1, 1), nn.Unflatten(0, (5, 3)), nn.Flatten())
+    for model in (flat, nn.Sequential(nn.Unflatten(1, (3, 1)), nn.Conv1d(3, 1, 1), nn.Flatten())):
+        with pytest.raises(ScrimpError, match="Blobs: no linear layer of the model gets a row an example"):
+            blobs.features(model, batch)
+
+
+@pytest.mark.parametrize("name", ["prototypes", "semdedup"])
+def test_any_task_is_pruned_by_its_features_which_are_paid_for(blobs: Blobs, name: str) -> None:
+    spec = {"name": name, "ratio": 0.5, "clusters": 2, "embedding": "features", "horizon": 0.5}
+    kept = []
+    for seed in (0, 0, 1):
+        methods = Methods.of([spec], blobs.examples, 8, seed)
+        found = fit(blobs, Arm(label="a", methods=[spec]), seed, Clock(torch.device("cpu")), methods=methods)
+        kept.append(methods.selector.kept)
+    assert torch.equal(kept[0].sort().values, kept[1].sort().values)
+    assert not torch.equal(kept[0].sort().values, kept[2].sort().values)
+    assert len(kept[0].unique()) == 40
+    cost = found.cost
+    assert (cost.earlier.updates, cost.earlier.examples) == (20, 160)  # half of four epochs, of all examples
+    assert cost.earlier.flops == 160 * blobs.flops.training
+    assert cost.learner.examples == 160  # four epochs of half of them
+    assert cost.scoring.scored == 80
+    assert cost.scoring.flops > 80 * blobs.flops.forward + 2 * 2 * 80 * 2 * 8  # and the distances
+
+
+def test_what_is_far_from_both_corners_is_kept(blobs: Blobs) -> None:
+    spec = {"name": "prototypes", "ratio": 0.5, "clusters": 2, "embedding": "features", "horizon": 1.0}
+    methods = Methods.of([spec], 80, 8, 0)
+    fit(blobs, Arm(label="a", methods=[spec]), 0, Clock(torch.device("cpu")), methods=methods)
+    assert methods.selector.kept.double().mean() > 45  # of 0 to 79, by how far they lie; 39.5 at random
+
+
+def test_only_the_pool_is_trained_on_and_kept(blobs: Blobs) -> None:
+    spec = {"name": "prototypes", "ratio": 0.5, "clusters": 2, "embedding": "features", "pool": 0.5}
+    methods = Methods.of([spec], 80, 8, 0)
+    found = fit(blobs, Arm(label="a", methods=[spec]), 0, Clock(torch.device("cpu")), methods=methods)
+    assert len(methods.selector.kept) == 20
+    assert set(methods.selector.kept.tolist()) <= set(methods.selector.pool.tolist())
+    assert found.cost.earlier.examples == 16  # a tenth of four epochs of 40
+
+
+def test_tasks_without_labels_or_pictures_are_told_what_to_give(blobs: Blobs) -> None:
+    clock = Clock(torch.device("cpu"))
+    for more, said in (
+        ({"embedding": "features"}, "Blobs has no class labels"),
+        ({"embedding": "features", "clusters": 2, "balance": 0.5}, "Blobs has no class labels"),
+        (
+            {"clusters": 2},
+            "Blobs does not hold pictures as the task classification does: give the method `embedding: features`",
+        ),
+    ):
+        spec = {"name": "prototypes", "ratio": 0.5, **more}
+        with pytest.raises(ScrimpError, match=said):
+            fit(blobs, Arm(label="a", methods=[spec]), 0, clock)
+
+
+def test_features_that_are_not_finite_are_an_error(blobs: Blobs) -> None:
+    blobs.features = lambda model, batch: torch.full((len(batch[0]), 2), torch.nan)  # type: ignore[method-assign]
+    spec = {"name": "prototypes", "ratio": 0.5, "clusters": 2, "embedding": "features"}
+    with pytest.raises(ScrimpError, match=r"Blobs\.features gave numbers that are not finite"):
+        fit(blobs, Arm(label="a", methods=[spec]), 0, Clock(torch.device("cpu")))

@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+import torch
 from torch import nn
 
 from scrimp.errors import ScrimpError
 from scrimp.methods import method_class, method_names
 from scrimp.methods.base import EpochSelector
 from scrimp.methods.batch import BatchSelector
+from scrimp.methods.jest import super_batch_size
+from scrimp.tasks.base import Task
+from scrimp.tasks.image_text import ImageText
 from scrimp.user_files import is_file
 
 SWEEP = (0.25, 0.5, 0.75, 1.0, 1.5)  # lengths of the plain recipe
 SEEDS = 5
 FEWEST_SEEDS = 2  # an interval needs two
 PLAIN = "plain"
+REFERENCE = "reference"  # the model that arms of two-tower tasks score against
+CHUNKS = 16  # of a joint choice, where the batch size lets it
+FILTERED = 0.8  # share of a super-batch that is not trained on
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
@@ -32,6 +40,52 @@ class Candidate:
     methods: list[dict[str, Any]]
     share: float = 1.0
 
+    @property
+    def reference(self) -> bool:
+        """Whether it scores against a model that is trained first."""
+        return any("reference" in method for method in self.methods)
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What of a task decides on its arms. `contrast` is the loss of a two-tower task; None: it is none."""
+
+    batch_size: int
+    examples: int
+    batch_norm: bool = False
+    labels: bool = False  # one class an example
+    features: bool = True  # what prototypes are made in
+    contrast: str | None = None
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        model = task.model(0)
+        return cls(
+            task.workload.recipe.batch_size,
+            task.examples,
+            batch_norm=any(isinstance(module, BATCH_NORMS) for module in model.modules()),
+            labels=_has_labels(task),
+            features=_has_features(task, model),
+            contrast=task.recipe.loss if isinstance(task, ImageText) else None,
+        )
+
+
+def _has_labels(task: Task) -> bool:
+    try:
+        labels = task.labels
+    except ScrimpError:
+        return False
+    return labels.ndim == 1 and not labels.is_floating_point()
+
+
+@torch.no_grad()
+def _has_features(task: Task, model: nn.Module) -> bool:
+    try:
+        task.features(model.eval(), task.batch(task.train_split, torch.arange(min(2, task.examples))))
+    except ScrimpError:
+        return False
+    return True
+
 
 # The most promising first: a short time leaves out the last.
 CANDIDATES = (
@@ -41,6 +95,24 @@ CANDIDATES = (
     Candidate("growing", "growing batch", [{"name": "batch-growth", "end": 4, "learning_rate": "sqrt"}]),
     Candidate("infobatch-30", "InfoBatch 30 %", [{"name": "infobatch", "ratio": 0.3}], 0.85),
     Candidate("infobatch-70", "InfoBatch 70 %", [{"name": "infobatch", "ratio": 0.7}], 0.65),
+)
+# A scoring pass is a third of a training pass, and there are five candidates for every pair that is trained on.
+TOWERS = (
+    Candidate("jest-80", "JEST 80 %", [{"name": "jest", "ratio": FILTERED, "reference": REFERENCE}], 2.7),
+    Candidate(
+        "easy-reference-80",
+        "easy reference 80 %",
+        [{"name": "jest", "ratio": FILTERED, "reference": REFERENCE, "method": "easy-reference"}],
+    ),
+    Candidate(
+        "top-k-80", "top-k 80 %", [{"name": "jest", "ratio": FILTERED, "reference": REFERENCE, "choice": "top-k"}], 2.7
+    ),
+)
+# Only where `--methods` picks them: a pruning for good trains a proxy first, and wants a model that offers features.
+PICKED = (
+    Candidate("prototypes-50", "prototypes 50 %", [{"name": "prototypes", "ratio": 0.5, "embedding": "features"}], 0.65),
+    Candidate("prototypes-20", "prototypes 20 %", [{"name": "prototypes", "ratio": 0.2, "embedding": "features"}], 0.95),
+    Candidate("semdedup-50", "SemDeDup 50 %", [{"name": "semdedup", "ratio": 0.5, "embedding": "features"}], 0.65),
 )
 
 
@@ -60,48 +132,88 @@ class Design:
     def runs(self) -> int:
         return self.seeds * len(self.arms())
 
+    @property
+    def reference(self) -> bool:
+        """Whether a reference is trained, once for all arms and seeds."""
+        return any(one.reference for one in self.candidates)
+
 
 def sweep_arm(share: float) -> str:
     """The id of the plain recipe at a share of its length."""
     return PLAIN if share == 1 else f"{PLAIN}-x{share:g}"
 
 
-def candidates(model: nn.Module, batch_size: int, wanted: Sequence[str] = ()) -> tuple[Candidate, ...]:
-    """The arms for a model: those of CANDIDATES, or those that are `wanted`, in that order.
+def candidates(traits: Traits, wanted: Sequence[str] = ()) -> tuple[Candidate, ...]:
+    """The arms for a task: those of CANDIDATES, of two-tower tasks after those of TOWERS; or those `wanted`, in that order.
 
-    An entry of `wanted` is an arm of CANDIDATES, a method's name (all its arms; of one that has none here, with the defaults
-    of its keys), or the path of a file with a method of the user's own. The growing batch has ghost batch norm where the
-    model has batch norm. Raises ScrimpError for an unknown name.
+    An entry of `wanted` is an arm (of PICKED, too), a method's name (all its arms; of one that has none here, with the
+    defaults of its keys), or the path of a file with a method of the user's own. Raises ScrimpError for an unknown name, and
+    for an arm that the task cannot have.
     """
     if not wanted:
-        return tuple(_suited(one, model, batch_size) for one in CANDIDATES)
+        towers = TOWERS if traits.contrast is not None else ()
+        return tuple(_suited(one, traits) for one in (*towers, *CANDIDATES))
     chosen: dict[str, Candidate] = {}
     for name in wanted:
-        for one in _named(name):
-            chosen[one.arm] = _suited(one, model, batch_size)
+        for one in _named(name, traits):
+            chosen[one.arm] = _suited(one, traits)
     return tuple(chosen.values())
 
 
-def _suited(one: Candidate, model: nn.Module, batch_size: int) -> Candidate:
-    if one.arm != "growing" or not any(isinstance(module, BATCH_NORMS) for module in model.modules()):
-        return one
-    ghost = {"name": "ghost-batch-norm", "size": batch_size}
-    return replace(one, label="growing batch, ghost batch norm", methods=[*one.methods, ghost])
+def _by_features(one: Candidate) -> bool:
+    return one.methods[0].get("embedding") == "features"
 
 
-def _named(name: str) -> list[Candidate]:
+def _suited(one: Candidate, traits: Traits) -> Candidate:
+    """An arm with what a task decides about it."""
+    first, *others = one.methods
+    if one.arm == "growing" and traits.batch_norm:
+        ghost = {"name": "ghost-batch-norm", "size": traits.batch_size}
+        return replace(one, label="growing batch, ghost batch norm", methods=[*one.methods, ghost])
+    if one.reference:
+        wanted = super_batch_size(traits.batch_size, FILTERED)
+        if traits.examples < wanted:
+            raise ScrimpError(
+                f"{one.arm}: {traits.examples:,} pairs to train on are too few, since it chooses {traits.batch_size} out of "
+                f"{wanted}: make batch_size smaller in the task's file, or add pairs"
+            )
+        return replace(one, label=_label(one, traits), methods=[{**first, **_choice(first, traits)}, *others])
+    if _by_features(one):
+        if not traits.features:
+            raise ScrimpError(f"{one.arm}: the task offers no features: define features(model, batch) -> float [b, d] in it")
+        told: dict[str, Any] = {} if traits.labels else {"clusters": max(2, round(math.sqrt(traits.examples)))}
+        if traits.labels and first["name"] == "prototypes":
+            told["balance"] = 0.5
+        return replace(one, methods=[{**first, **told}, *others])
+    return one
+
+
+def _choice(first: dict[str, Any], traits: Traits) -> dict[str, Any]:
+    """How a method scores and chooses under the task's loss: only the sigmoid loss has one of every combination."""
+    if traits.contrast == "softmax":
+        return {"loss": "softmax", "choice": first.get("choice", "independent")}
+    return {} if "choice" in first else {"chunks": math.gcd(CHUNKS, traits.batch_size)}
+
+
+def _label(one: Candidate, traits: Traits) -> str:
+    joint = "choice" not in one.methods[0]
+    return f"{one.label}, pair by pair" if joint and traits.contrast == "softmax" else one.label
+
+
+def _named(name: str, traits: Traits) -> list[Candidate]:
     if is_file(name):
         path = Path(name).resolve()
         method_class(str(path))  # an error now, not in the midst of runs
         return [Candidate(path.stem.replace("_", "-").lower(), path.stem, [{"name": str(path)}])]
-    own = [one for one in CANDIDATES if name == one.arm or name == one.methods[0]["name"]]
+    known = (*(TOWERS if traits.contrast is not None else ()), *CANDIDATES, *PICKED)
+    own = [one for one in known if name == one.arm or name == one.methods[0]["name"]]
     if own:
         return own
     if name not in method_names():
-        known = sorted({*method_names(), *(one.arm for one in CANDIDATES)})
-        close = difflib.get_close_matches(name, known, n=1)
+        names = sorted({*method_names(), *(one.arm for one in known)})
+        close = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ScrimpError(f"--methods {name}: {hint}known: {', '.join(known)}, and files of your own (my_method.py)")
+        raise ScrimpError(f"--methods {name}: {hint}known: {', '.join(names)}, and files of your own (my_method.py)")
     if issubclass(method_class(name), BatchSelector):
         raise ScrimpError(
             f"--methods {name}: it scores super-batches; write an arm into the study.yaml of a task with `score`"

@@ -14,16 +14,19 @@ from typing import Any
 import torch
 import yaml
 
-from scrimp.audit.design import PLAIN, Candidate, Design, sweep_arm
+from scrimp.audit.design import PLAIN, REFERENCE, Candidate, Design, sweep_arm
 from scrimp.config import Workspace
 from scrimp.config.base import parse_model
+from scrimp.config.claims import AMORTISED
 from scrimp.config.study import name_of
-from scrimp.config.training import Workload
+from scrimp.config.training import Horizon, Workload
 from scrimp.errors import ScrimpError
 from scrimp.files import write_text
 from scrimp.metrics import better_side, metric_of
 from scrimp.tasks import task_class
 from scrimp.tasks.base import Task
+from scrimp.tasks.image_text import ImageText
+from scrimp.training.budget import Budget
 from scrimp.training.place import Place, choose_device
 from scrimp.workspace_files import lay_out
 
@@ -109,12 +112,10 @@ def _metric(of: type[Task], task: Task, workload: Workload, split: str, file: Pa
 def write_folder(folder: Path, audited: Audited, design: Design) -> Workspace:
     """Write the study of a design into the workspace in `folder`, which is laid out where it is missing.
 
-    Runs that are there already and are part of the design stay and count. Raises ScrimpError where `folder` is something
-    else's.
+    Runs that are there already and are part of the design stay and count. Errors are those of `check_place`.
     """
+    check_place(folder)
     if not (folder / "Snakefile").exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ScrimpError(f"{folder} is there and is no audit: name another place with --to")
         lay_out(folder)
     study = folder / audited.name
     settings = {"scale": SCALE, "studies": [f"./{audited.name}"], "device": "auto", "seeds": None}
@@ -124,6 +125,14 @@ def write_folder(folder: Path, audited: Audited, design: Design) -> Workspace:
     if not (study / "README.md").exists():
         write_card(study, audited)
     return Workspace(folder)
+
+
+def check_place(folder: Path) -> None:
+    """Raise ScrimpError where `folder` is something else's than an audit's; a task's `setup` may have left data in it."""
+    if (folder / "Snakefile").exists() or not folder.exists():
+        return
+    if any(path.name != "resources" for path in folder.iterdir()):
+        raise ScrimpError(f"{folder} is there and is no audit: name another place with --to")
 
 
 def study_of(audited: Audited, design: Design, folder: Path) -> dict[str, Any]:
@@ -148,9 +157,18 @@ def study_of(audited: Audited, design: Design, folder: Path) -> dict[str, Any]:
                 "threads": audited.threads,
                 "gpus": audited.gpus,
                 "workloads": {"own": {**audited.workload, "arms": list(arms)}},
+                **({"references": {REFERENCE: reference_of(audited.task)}} if design.reference else {}),
             }
         },
     }
+
+
+def reference_of(task: Task) -> dict[str, Any]:
+    """The model that arms score against: the learner's kind, trained for as many steps as the plain recipe has."""
+    assert isinstance(task, ImageText)  # no other has such arms
+    per_example = task.step_flops(task.workload.recipe.batch_size) / task.workload.recipe.batch_size
+    whole = Budget.of(Horizon(steps=1.0), task.workload, task.examples, per_example, by_epochs=False)
+    return {"label": "reference", "subset": task.reference_subset, "steps": round(whole.amount)}
 
 
 def claims_of(audited: Audited, design: Design) -> dict[str, Any]:
@@ -179,13 +197,11 @@ def _claims_of(one: Candidate, axes: list[str], metric: str) -> list[dict[str, A
     speedups = [
         {
             "id": claim_id(one.arm, axis),
-            "statement": f"{one.label} reaches its {label} in less {AXES[axis]} than the plain recipe needs for it.".replace(
-                "less examples", "fewer examples"
-            ).replace("less FLOPs", "fewer FLOPs"),
+            "statement": f"{one.label} reaches its {label} in {axis_words(axis)} than the plain recipe needs for it.",
             "rule": {"kind": "ratio", "method": one.arm, "axis": axis, "no_effect": NO_EFFECT},
             "figure": "speedups",
         }
-        for axis in axes
+        for axis in axes_of(one, axes)
     ]
     speedups[0]["headline"] = f"{one.label}: speedup in {AXES[axes[0]]}"
     quality = {
@@ -195,6 +211,18 @@ def _claims_of(one: Candidate, axes: list[str], metric: str) -> list[dict[str, A
         "figure": "quality-cost",
     }
     return [*speedups, quality]
+
+
+def axes_of(one: Candidate, axes: list[str]) -> list[str]:
+    """What a method is judged on: of one with a reference the costs without it, too, as a reference can serve many runs."""
+    return [*axes, *(f"{axis}{AMORTISED}" for axis in axes if one.reference)]
+
+
+def axis_words(axis: str) -> str:
+    """Less of an axis, in words."""
+    base = axis.removesuffix(AMORTISED)
+    less = f"{'fewer' if base in ('examples', 'flops') else 'less'} {AXES[base]}"
+    return less if base == axis else f"{less}, the reference's left out,"
 
 
 def claim_id(arm: str, of: str) -> str:

@@ -45,8 +45,9 @@ class Pace:
         return (self.start + self.evaluations * self.evaluation + share * self.steps * self.step) / 3600
 
     def hours_of(self, design: Design, at_a_time: int) -> float:
-        """Hours of all runs, so many at a time."""
-        return design.seeds * sum(map(self.hours, design.arms().values())) / at_a_time
+        """Hours of all runs, so many at a time, and of the reference where there is one."""
+        reference = self.hours(1.0) if design.reference else 0.0
+        return (design.seeds * sum(map(self.hours, design.arms().values())) + reference) / at_a_time
 
 
 def pace_of(audited: Audited, setup_seconds: float) -> Pace:
@@ -151,6 +152,8 @@ def outline(design: Design, pace: Pace, audited: Audited, at_a_time: int) -> lis
     ]
     for arm, share in design.arms().items():
         lines.append(f"{arm:<24}{share:>21.0%} {duration(pace.hours(share)):>10}")
+    if design.reference:
+        lines.append(f"{'reference, once':<24}{1.0:>21.0%} {duration(pace.hours(1.0)):>10}")
     whole = duration(pace.hours_of(design, at_a_time))
     lines += ["", f"{design.runs} runs ({design.seeds} seeds), {at_a_time} at a time: about {whole}"]
     return lines

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import ConfigDict
 
 from scrimp.audit.design import PLAIN, Candidate, Design, duration, sweep_arm
-from scrimp.audit.folder import AXES, SCALE, Audited, claim_id, write_card
+from scrimp.audit.folder import AXES, SCALE, Audited, axes_of, claim_id, write_card
 from scrimp.audit.plan import Pace
 from scrimp.claims.evidence import Number
 from scrimp.claims.judge import ClaimResult, collect_claims, judge, write_claims
@@ -22,6 +22,7 @@ from scrimp.claims.rules.ratio import FLAT
 from scrimp.claims.statistics import mean_interval
 from scrimp.claims.verdicts import VerdictName
 from scrimp.config import Closed, Workspace
+from scrimp.config.claims import AMORTISED
 from scrimp.errors import ScrimpError
 from scrimp.files import write_json
 from scrimp.metrics import better_side, metric_of
@@ -129,7 +130,7 @@ def _method(
     pace: Pace,
     at_a_time: int,
 ) -> MethodVerdict:
-    axes = (audited.time_axis, "examples", "flops")
+    axes = axes_of(one, [audited.time_axis, "examples", "flops"])
     speedup = {axis: _effect(results[claim_id(one.arm, axis)]) for axis in axes}
     quality = _effect(results[claim_id(one.arm, "quality")])
     in_time = results[claim_id(one.arm, audited.time_axis)]
@@ -150,7 +151,8 @@ def _method(
         quality=quality,
         seeds_needed=seeds_needed,
         hours_more=hours,
-        sentence=sentence(one.label, in_time, quality, audited, seeds_needed, hours),
+        sentence=sentence(one.label, in_time, quality, audited, seeds_needed, hours)
+        + without_reference(results.get(claim_id(one.arm, f"{audited.time_axis}{AMORTISED}"))),
     )
 
 
@@ -187,6 +189,13 @@ def sentence(
         apart = f"{quality.value:+.3g}{audited.unit} ({_between(quality.low, quality.high)})"
         beside = f" At its full length: {apart} of {audited.label}."
     return f"{label}: {size} in {axis} at equal {audited.label}: {what}.{beside}"
+
+
+def without_reference(result: ClaimResult | None) -> str:
+    """What follows a sentence on a method with a reference: its speedup where that one is there already."""
+    if result is None or result.verdict == "not run":
+        return ""
+    return f" Without what the reference took: {_times(result.measured, result)} ({_between(result.low, result.high)})."
 
 
 def _times(value: float | None, result: ClaimResult) -> str:

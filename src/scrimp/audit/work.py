@@ -14,8 +14,8 @@ from typing import Literal
 
 import torch
 
-from scrimp.audit.design import Design, candidates, duration, fitted, hours_of
-from scrimp.audit.folder import SCALE, Audited, load, write_folder
+from scrimp.audit.design import Design, Traits, candidates, duration, fitted, hours_of
+from scrimp.audit.folder import SCALE, Audited, check_place, load, write_folder
 from scrimp.audit.plan import PILOT_SEEDS, Pace, outline, pace_of, pilot_arms, resolution, words
 from scrimp.audit.verdict import Verdict, conclude
 from scrimp.config import Workspace
@@ -153,10 +153,11 @@ def conduct(
     failed.
     """
     limit = None if budget is None else hours_of(budget)
+    check_place(folder)
     begin = time.perf_counter()
     audited = load(file, Workspace(folder), machine.device, machine.threads)
     pace = pace_of(audited, time.perf_counter() - begin)
-    chosen = candidates(audited.task.model(0), audited.task.workload.recipe.batch_size, methods)
+    chosen = candidates(Traits.of(audited.task), methods)
     left_out: list[str] = []
     design = Design(chosen, seeds=seeds)
     if limit is not None:

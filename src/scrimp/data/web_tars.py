@@ -1,4 +1,4 @@
-"""WebDataset tars of pictures with captions (KEY.jpg, KEY.txt and perhaps KEY.json) as an image-text dataset.
+"""WebDataset tars of pictures with captions (KEY.jpg, KEY.txt or KEY.json) as an image-text dataset.
 
 The tars stay where they are: what is written is a table of where each picture lies, its caption, and the tokens. The
 layout is that of img2dataset, and so of DataComp and of CC12M as it is usually fetched.
@@ -13,7 +13,7 @@ import math
 import multiprocessing
 import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +57,9 @@ class Options(Closed):
     score: str | None = None
     curated_from: float | None = None
     extended_from: float | None = None
+    caption_key: str | None = Field(
+        None, description="where there is no KEY.txt, this text of KEY.json is the caption, such as `caption`"
+    )
     decode: bool = Field(False, description="decode every picture once and leave the corrupt out, which takes a while")
 
     @model_validator(mode="after")
@@ -75,19 +78,36 @@ class Member(NamedTuple):
     size: int
 
 
-def tars_of(pattern: Path, obtain: str) -> list[Path]:
-    """The tars that a folder, a glob, or a pattern with braces such as `cc12m/{00000..01242}.tar` stands for."""
+class Found(NamedTuple):
+    """The usable pairs of some tars, one a row, and the names of what is of no use, by reason."""
+
+    pairs: pd.DataFrame
+    left_out: dict[str, list[str]]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many were left out, by reason."""
+        return {reason: len(names) for reason, names in sorted(self.left_out.items())}
+
+
+def tars_of(pattern: Path, obtain: str, option: str = "--path") -> list[Path]:
+    """The tars that a folder, a glob, or a pattern with braces such as `cc12m/{00000..01242}.tar` stands for.
+
+    `obtain` says where they come from, `option` which option of the command they were given by.
+    """
     text = str(pattern)
     if pattern.is_dir():
         tars = sorted(pattern.glob("*.tar"))
     elif pattern.is_file():
         tars = [pattern]
     elif "{" in text or "}" in text:
-        tars = [Path(path) for path in expanded(text, "--path")]
+        tars = [Path(path) for path in expanded(text, option)]
     else:
         tars = [Path(path) for path in sorted(glob.glob(text))]
     if not tars:
-        raise ScrimpError(f"no tar at {pattern}: --path takes a folder of tars, a glob, or a pattern with braces. {obtain}")
+        raise ScrimpError(
+            f"no tar at {pattern}: {option} takes a folder of tars, a glob, or a pattern with braces. {obtain}"
+        )
     missing = [path for path in tars if not path.is_file()]
     if missing:
         raise ScrimpError(f"{missing[0]} does not exist; {len(missing)} of the {len(tars)} tars of {pattern} are missing")
@@ -100,23 +120,35 @@ def build(folder: Path, name: str, tars: list[Path], options: Options, processes
     Pairs without a picture or a caption are left out and counted, by reason. Raises ScrimpError for a tar that is damaged
     or holds links or paths that lead out of it, and where too few pairs are left to hold out.
     """
-    tables, skipped = [], Counter[str]()
-    for table, left_out in _indexed(tars, options, min(processes, len(tars))):
-        tables.append(table)
-        skipped.update(left_out)
+    return write(folder, name, tars, find(name, tars, options, processes), options)
+
+
+def find(name: str, tars: list[Path], options: Options, processes: int) -> Found:
+    """Read where the pairs of all tars lie, and say how many were left out; errors of a tar are those of `build`."""
+    tables, left_out = [], defaultdict[str, list[str]](list)
+    for tar, (table, names) in zip(tars, _indexed(tars, options, min(processes, len(tars))), strict=True):
+        tables.append(table.assign(tar=str(tar)))
+        for reason, found in names.items():
+            left_out[reason] += [f"{one} in {tar}" for one in found]
     pairs = pd.concat(tables, ignore_index=True)
-    about = ", ".join(f"{count:,} with {reason}" for reason, count in sorted(skipped.items())) or "none"
-    say(f"{name}: {len(pairs):,} pairs in {len(tars):,} tars; left out: {about}")
-    pairs["shard"] = np.repeat([shard_name(tar, folder) for tar in tars], [len(table) for table in tables])
-    table = _split(name, pairs, options)
+    told = [f"{len(names):,} with {reason} ({names[0]})" for reason, names in sorted(left_out.items())]
+    say(f"{name}: {len(pairs):,} pairs in {len(tars):,} tars; left out: {', '.join(told) or 'none'}")
+    return Found(pairs, left_out)
+
+
+def write(folder: Path, name: str, tars: list[Path], found: Found, options: Options) -> dict[str, Any]:
+    """Write what `find` found into `folder`; see `build`."""
+    pairs = found.pairs
+    names = {str(tar): shard_name(tar, folder) for tar in tars}
+    table = _split(name, pairs.assign(shard=pairs["tar"].map(names)), options)
     table.to_parquet(folder / "samples.parquet", index=False)
     of_trained = table["split"].isin(TRAINED)
     return {
         "counts": {part: int((table["split"] == part).sum()) for part in SPLITS},
         "trained_on_by": {flag: int(table[flag].sum()) for flag in ("descriptive", "extended")},
         "without_score": int(table["score"].isna().sum()),
-        "left_out": dict(sorted(skipped.items())),
-        "tars": [{"file": shard_name(tar, folder), "bytes": tar.stat().st_size} for tar in tars],
+        "left_out": found.counts,
+        "tars": [{"file": names[str(tar)], "bytes": tar.stat().st_size} for tar in tars],
         "tokens": captions.write_tokens(folder, table["caption"], of_trained, options.vocabulary, options.length),
     }
 
@@ -134,7 +166,7 @@ def shard_name(tar: Path, folder: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- one tar
-def _indexed(tars: list[Path], options: Options, processes: int) -> Iterator[tuple[pd.DataFrame, Counter[str]]]:
+def _indexed(tars: list[Path], options: Options, processes: int) -> Iterator[tuple[pd.DataFrame, dict[str, list[str]]]]:
     """What `index_tar` gives for each tar, in their order."""
     work = [(tar, options) for tar in tars]
     with _mapping(processes) as mapped:
@@ -150,17 +182,17 @@ def _mapping(processes: int) -> Iterator[Any]:
         yield pool.imap
 
 
-def _index(work: tuple[Path, Options]) -> tuple[pd.DataFrame, Counter[str]]:
+def _index(work: tuple[Path, Options]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     return index_tar(*work)
 
 
-def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, Counter[str]]:
-    """A row for each pair of a tar, in the order of their first files, and how many were left out for which reason."""
+def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, dict[str, list[str]]]:
+    """A row for each pair of a tar, in the order of their first files, and the names of what was left out, by reason."""
     pairs: dict[str, dict[str, list[Member]]] = {}
-    skipped = Counter[str]()
+    left_out = defaultdict[str, list[str]](list)
     for name, offset, size in iter_places(tar):
         if name.rpartition("/")[2].startswith("."):
-            skipped["a hidden file"] += 1
+            left_out["a hidden file"].append(_writable(name))
             continue
         parts = KEY.fullmatch(name)
         kind = KINDS.get(parts["extension"].lower()) if parts else None
@@ -170,54 +202,66 @@ def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, Counter[str]]:
     rows = []
     with tar.open("rb") as file:
         for key, files in pairs.items():
-            if _is_companion(key, pairs):
-                continue
-            caption, reason = _caption(file.fileno(), files, options)
-            if reason:
-                skipped[reason] += 1
+            if _is_companion(key, pairs, options):
                 continue
             about = _about(file.fileno(), files.get("about", []))
+            caption, reason = _caption(file.fileno(), files, about, options)
+            if reason:
+                left_out[reason].append(_writable(key))
+                continue
             score = _number(about.get(options.score)) if options.score else math.nan
             where = files["picture"][0]
             rows.append((_writable(key), caption, _host(about.get("url")), score, where.offset, where.size))
     table = pd.DataFrame(rows, columns=["key", "caption", "set", "score", "offset", "size"])
-    return table.astype({"score": float, "offset": np.int64, "size": np.int64}), skipped  # also where it is empty
+    return table.astype({"score": float, "offset": np.int64, "size": np.int64}), dict(left_out)  # also where it is empty
 
 
-def _is_companion(key: str, pairs: dict[str, dict[str, list[Member]]]) -> bool:
+def _is_companion(key: str, pairs: dict[str, dict[str, list[Member]]], options: Options) -> bool:
     """Whether KEY.seg, say, only holds what lies beside the pair KEY, and no caption of its own."""
-    if {"picture", "caption"} <= pairs[key].keys():
-        return False
+    captions = {"caption"} if options.caption_key is None else {"caption", "about"}
+
+    def whole(one: str) -> bool:
+        files = pairs.get(one, {})
+        return "picture" in files and not captions.isdisjoint(files)
+
     folder, slash, base = key.rpartition("/")
     pieces = base.split(".")
     shorter = (folder + slash + ".".join(pieces[:count]) for count in range(1, len(pieces)))
-    return any({"picture", "caption"} <= pairs.get(other, {}).keys() for other in shorter)
+    return not whole(key) and any(map(whole, shorter))
 
 
-def _caption(file: int, files: dict[str, list[Member]], options: Options) -> tuple[str, str]:
+def _caption(file: int, files: dict[str, list[Member]], about: dict[str, Any], options: Options) -> tuple[str, str]:
     """A pair's caption and "", or "" and why the pair is of no use."""
     if not files:
         return "", "neither picture nor caption"
-    for kind in ("picture", "caption"):
+    told = about.get(options.caption_key) if options.caption_key is not None and "caption" not in files else None
+    for kind in ("picture",) if isinstance(told, str) else ("picture", "caption"):
         members = files.get(kind, [])
         if len(members) != 1:
             return "", f"more than one {kind}" if members else f"no {kind}"
         if members[0].size == 0:
             return "", f"an empty {kind}"
-    text = files["caption"][0]
-    try:
-        # Notepad and some exports begin a file with a byte order mark.
-        caption = " ".join(_content(file, text).decode("utf-8-sig").split()) if text.size <= LARGEST_TEXT else ""
-    except UnicodeDecodeError:
-        return "", "a caption that is not UTF-8"
+    caption, reason = (told, "") if isinstance(told, str) else _text(file, files["caption"][0])
+    caption = " ".join(_writable(caption).split())
     if not caption:
-        return "", "an endless caption" if text.size > LARGEST_TEXT else "an empty caption"
+        return "", reason or "an empty caption"
     if options.decode:
         try:
             as_rgb(_content(file, files["picture"][0]))
         except CORRUPT:
             return "", "a corrupt picture"
     return caption, ""
+
+
+def _text(file: int, place: Member) -> tuple[str, str]:
+    """The text of a KEY.txt and "", or "" and what is wrong with it."""
+    if place.size > LARGEST_TEXT:
+        return "", "an endless caption"
+    try:
+        # Notepad and some exports begin a file with a byte order mark.
+        return _content(file, place).decode("utf-8-sig"), ""
+    except UnicodeDecodeError:
+        return "", "a caption that is not UTF-8"
 
 
 def _about(file: int, members: list[Member]) -> dict[str, Any]:

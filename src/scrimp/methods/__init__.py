@@ -63,9 +63,9 @@ def parameters_of(spec: dict[str, Any]) -> dict[str, Any]:
 def check_method(spec: dict[str, Any], where: str, task: str | None = None) -> None:
     """Validate one of an arm's `methods`; a wrong name, key or value is an error that says where.
 
-    With a `task`, also that the method serves it.
+    With a `task`, also that the method serves it; one of a user's own says so itself, when it runs.
     """
     chosen = method_class(spec["name"])
-    if task is not None and chosen.tasks is not None and task not in chosen.tasks:
+    if task is not None and not is_file(task) and chosen.tasks is not None and task not in chosen.tasks:
         raise ScrimpError(f"{where}: {spec['name']} serves {', '.join(chosen.tasks)}, not {task}")
     parse_model(parameters_of(spec), chosen.Params, where)

@@ -85,16 +85,22 @@ class Scoring:
     `models` proxies are trained on the full data for `horizon` times the full recipe, each under a fully decayed
     schedule of its own, with seeds that the learner does not use. Exactly one statistic is given: `of_logits` maps the
     final logits (float [B, C]) and labels (int64 [B]) to float [B]; `of_history` maps what was classified rightly at
-    each visit (bool [visits, N]) to float [N]. A method that trains a model of its own kind gives `of_task` instead, which
-    makes everything of (task, seed, what to tell progress to): float [N], the cost of training, the cost of scoring, both
-    without time.
+    each visit (bool [visits, N]) to float [N]; `of_features` maps what one proxy makes of n examples (unit vectors [n, d]),
+    their labels (int64 [n], None unless `labelled`) and the seed to float [n] and FLOPs. A method that trains a model of
+    its own kind gives `of_task` instead, which makes everything of (task, seed, what to tell progress to): float [N], the
+    cost of training, the cost of scoring, both without time.
+    With `of_features` only `examples` are trained on and scored (None: all); the others have no score (NaN). `labelled`:
+    whether the method looks at labels, which not every task has.
     """
 
     models: int
     horizon: float
     of_logits: Callable[[Tensor, Tensor], Tensor] | None = None
     of_history: Callable[[Tensor], Tensor] | None = None
+    of_features: Callable[[Tensor, Tensor | None, int], tuple[Tensor, float]] | None = None
     of_task: Callable[[Task, int, Callable[[float], None] | None], tuple[Tensor, Cost, Cost]] | None = None
+    examples: Tensor | None = None
+    labelled: bool = True
 
 
 def share_of(count: int, share: float) -> int:
@@ -140,5 +146,5 @@ class EpochSelector(Method):
         return None
 
     def accept_scores(self, scores: Tensor, labels: Tensor) -> None:
-        """Receive the statistics asked for (float32 [size]) and the labels (int64 [size])."""
+        """Receive the statistics asked for (float32 [size]) and the labels (int64 [size]; 0 where it wants none)."""
         raise TypeError(f"{type(self).__name__} asks for no scores")

@@ -1,7 +1,9 @@
-"""Embeddings of pictures without labels, for methods that prune by distances in them.
+"""Embeddings of examples, for methods that prune by distances in them.
 
-`contrastive` trains the task's own model of pictures, its last layer taken off, to tell a picture's two views from all
-others (Chen et al. 2020, *SimCLR*, arXiv 2002.05709); `pixels` is the picture scaled down, which costs next to nothing.
+Two are of pictures, without labels. `contrastive` trains the task's own model of pictures, its last layer taken off, to tell
+a picture's two views from all others (Chen et al. 2020, *SimCLR*, arXiv 2002.05709). `pixels` is the picture scaled down,
+which costs next to nothing. `features` serves every task: what the task's own model makes of an example after a short
+plain training (`scrimp.training.proxy`).
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from scrimp.data.loading import Normalisation
     from scrimp.tasks.base import Task
 
-Embedding = Literal["contrastive", "pixels"]
+Embedding = Literal["contrastive", "pixels", "features"]
 EMBEDDING_SEEDS = 2_000_000  # away from learners' seeds and from proxies'
 PROJECTED = 64  # numbers that the loss compares; thrown away afterwards
 TEMPERATURE = 0.2
@@ -86,6 +88,11 @@ def contrastive_loss(first: Tensor, second: Tensor, temperature: float = TEMPERA
     return F.cross_entropy(logits, other)
 
 
+def centred(points: Tensor) -> Tensor:
+    """Points [n, d] about their mean, as unit vectors: a common part would make all cosines large."""
+    return F.normalize(points - points.mean(dim=0), dim=1)
+
+
 def without_head(model: nn.Module) -> int:
     """Take a model's last linear layer off, in place; the width of what went into it. ScrimpError where there is none."""
     names = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
@@ -106,22 +113,21 @@ def embedded(
     seed: int,
     on_progress: Callable[[float], None] | None = None,
 ) -> Embedded:
-    """Embed training `examples` (int64 [n]) of a task of pictures; contrastive training sees these alone.
+    """Embed the pictures of training `examples` (int64 [n]) of a task; contrastive training sees these alone.
 
-    It lasts `horizon` of the full recipe's epochs over them, two views a picture.
+    It lasts `horizon` of the full recipe's epochs over them, two views a picture. Raises ScrimpError for a task without
+    pictures.
     """
+    encoder = task.picture_encoder(EMBEDDING_SEEDS + 1000 * seed)
     if which == "pixels":
         parts = [_scaled_down(_pictures(task, part)) for part in examples.split(AT_A_TIME)]
-        points = torch.cat(parts)
-        return Embedded(F.normalize(points - points.mean(dim=0), dim=1), Cost(), Cost(scored=len(examples)))
-    encoder = task.picture_encoder(EMBEDDING_SEEDS + 1000 * seed)
+        return Embedded(centred(torch.cat(parts)), Cost(), Cost(scored=len(examples)))
     training = _train(task, encoder, examples, horizon, seed, on_progress)
     encoder.model.eval()
     with torch.no_grad(), task.place.autocast():
         parts = [encoder.model(encoder.normalise(_pictures(task, part))).float().cpu() for part in examples.split(AT_A_TIME)]
-    points = torch.cat(parts)
-    points = F.normalize(points - points.mean(dim=0), dim=1)  # a common part would make all cosines large
-    return Embedded(points, training, Cost(scored=len(examples), flops=len(examples) * encoder.flops.forward))
+    scoring = Cost(scored=len(examples), flops=len(examples) * encoder.flops.forward)
+    return Embedded(centred(torch.cat(parts)), training, scoring)
 
 
 def _pictures(task: Task, indices: Tensor) -> Tensor:

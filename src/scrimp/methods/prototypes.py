@@ -1,13 +1,14 @@
-"""Prototype pruning: keep what is far from (or near) the centroids of k-means in an embedding learned without labels.
+"""Prototype pruning: keep what is far from (or near) the centroids of k-means in an embedding of the examples.
 
 Use it before training on data of which much is alike; by the paper, keep the farthest examples where data is plentiful and
 the nearest where it is scarce. It needs no labels, unless `balance` or `prototypes: classes` asks for them.
-Cost: contrastive training of the task's own model on two views of each picture, for `horizon` of the recipe; one embedding
-pass; k-means and 2 n k d FLOPs for the distances. All of it is part of the run's cost.
+Cost: the embedding's training for `horizon` of the recipe, by default contrastive, on two views of each picture; one
+embedding pass; k-means and 2 n k d FLOPs for the distances. All of it is part of the run's cost.
 Source: Sorscher, Geirhos, Shekhar, Ganguli, Morcos 2022, *Beyond neural scaling laws* (arXiv 2206.14486), section 5.
 Deviations: SimCLR's loss with the learner's model in place of SwAV with a ResNet-50; cosine distances. `prototypes:
-classes` (labelled means in the unlabelled embedding, the distance to one's own) is our semi-supervised variant. Of
-image-text pairs the pictures are embedded, by the image tower; their source stands for a class.
+classes` (labelled means in the unlabelled embedding, the distance to one's own) is our semi-supervised variant; so is
+`embedding: features`, for data that are no pictures: a short plain training of the task's own model. Of image-text pairs
+the pictures are embedded, by the image tower; their source stands for a class.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Params(Closed):
     balance: float = Field(0.0, ge=0, le=1, description="each class keeps at least so much of its even share; 1: just that")
     prototypes: Literal["clusters", "classes"] = "clusters"
     embedding: Embedding = "contrastive"
-    horizon: float = Field(0.1, gt=0, le=1, description="length of the contrastive training, as a share of the full recipe")
+    horizon: float = Field(0.1, gt=0, le=1, description="length of the embedding's training, as a share of the full recipe")
 
 
 # ------------------------------------------------------------------------------------------------------------- functions
@@ -104,21 +105,33 @@ class PrunedByEmbedding(KeptByScores):
         count = max(1, share_of(self.size, self.params.pool))
         return uniform_subset(self.size, count, derived_generator(self.seed, 0, "prototypes-pool")).sort().values
 
+    @property
+    def labelled(self) -> bool:
+        """Whether it looks at labels."""
+        return self.params.clusters is None
+
     def scoring(self) -> Scoring:
-        return Scoring(1, self.params.horizon, of_task=self.score)
+        horizon, labelled = self.params.horizon, self.labelled
+        if self.params.embedding == "features":
+            return Scoring(1, horizon, of_features=self.scores_of, examples=self.pool, labelled=labelled)
+        return Scoring(1, horizon, of_task=self.score, labelled=labelled)
 
     def score(self, task: Task, seed: int, on_progress: Callable[[float], None] | None) -> tuple[Tensor, Cost, Cost]:
         """Scores float32 [size], the cost of the embedding's training, and of all else."""
         pool = self.pool
         made = embedded(task, self.params.embedding, pool, self.params.horizon, seed, on_progress)
-        values, flops = self.scores_of(made.points, task.labels[pool], seed)
+        values, flops = self.scores_of(made.points, task.labels[pool] if self.labelled else None, seed)
         scores = torch.full((self.size,), torch.nan)
         scores[pool] = values
         return scores, made.training, made.scoring + Cost(flops=flops)
 
-    def scores_of(self, points: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, float]:
-        """A score for each embedded example (unit vectors [n, d], labels int64 [n]): float32 [n], and FLOPs."""
+    def scores_of(self, points: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, float]:
+        """Scores float32 [n] of embedded examples (unit vectors [n, d]; labels int64 [n] if `labelled`), and FLOPs."""
         raise NotImplementedError
+
+    def clusters_of(self, labels: Tensor | None) -> int:
+        """k of k-means."""
+        return self.params.clusters or len(_known(labels).unique())
 
 
 class Prototypes(PrunedByEmbedding):
@@ -126,12 +139,17 @@ class Prototypes(PrunedByEmbedding):
 
     Params: type[Closed] = Params
 
-    def scores_of(self, points: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, float]:
+    @property
+    def labelled(self) -> bool:
+        return self.params.clusters is None or self.params.balance > 0 or self.params.prototypes == "classes"
+
+    def scores_of(self, points: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, float]:
         count, width = points.shape
         if self.params.prototypes == "classes":
+            labels = _known(labels)
             own = class_means(points, labels)[labels]
             return 1 - F.cosine_similarity(points, own, dim=1), 6.0 * count * width
-        clusters = self.params.clusters or len(labels.unique())
+        clusters = self.clusters_of(labels)
         means, iterations = centroids(points, clusters, seed)
         nearest, _ = nearest_prototype(points, means)
         return (1 - nearest).float(), 2.0 * (iterations + 1) * count * clusters * width
@@ -141,6 +159,11 @@ class Prototypes(PrunedByEmbedding):
         count = max(1, share_of(len(pool), 1 - self.params.ratio))
         chosen = kept_by_distance(scores[pool], count, self.params.keep, labels[pool], self.params.balance)
         self.kept = pool[chosen]
+
+
+def _known(labels: Tensor | None) -> Tensor:
+    assert labels is not None  # asked for by `labelled`
+    return labels
 
 
 METHOD = Prototypes

@@ -28,7 +28,7 @@ class Params(Closed):
     pool: float = Field(1.0, gt=0, le=1, description="share of the examples that there are to begin with, drawn at random")
     clusters: PositiveInt | None = Field(None, description="k of k-means; null: as many as classes")
     embedding: Embedding = "contrastive"
-    horizon: float = Field(0.1, gt=0, le=1, description="length of the contrastive training, as a share of the full recipe")
+    horizon: float = Field(0.1, gt=0, le=1, description="length of the embedding's training, as a share of the full recipe")
 
 
 def copy_scores(points: Tensor, nearest: Tensor, cluster: Tensor) -> tuple[Tensor, float]:
@@ -52,9 +52,9 @@ class SemDeDup(PrunedByEmbedding):
 
     Params: type[Closed] = Params
 
-    def scores_of(self, points: Tensor, labels: Tensor, seed: int) -> tuple[Tensor, float]:
+    def scores_of(self, points: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, float]:
         count, width = points.shape
-        clusters = self.params.clusters or len(labels.unique())
+        clusters = self.clusters_of(labels)
         means, iterations = centroids(points, clusters, seed)
         nearest, cluster = nearest_prototype(points, means)
         scores, flops = copy_scores(F.normalize(points, dim=1), nearest, cluster)

@@ -140,7 +140,8 @@ def _accept_scores(task: Task, selector: Any, seed: int, clock: Clock, on_progre
         return None
     with clock.span("reference"):
         scores = score_examples(scoring, task, seed, lambda fraction: on_progress("scoring", fraction))
-        selector.accept_scores(parallel.from_first(scores.values), task.labels)
+        labels = task.labels if scoring.labelled else torch.zeros(task.examples, dtype=torch.int64)
+        selector.accept_scores(parallel.from_first(scores.values), labels)
     return scores
 
 

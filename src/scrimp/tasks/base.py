@@ -225,7 +225,34 @@ class Task:
 
     def picture_encoder(self, seed: int) -> PictureEncoder:
         """A fresh model of pictures without its last layer, for selectors that embed them without labels."""
-        raise ScrimpError(f"{type(self).__name__} has no encoder of pictures: prototypes and SemDeDup need one")
+        raise ScrimpError(
+            f"{type(self).__name__} does not hold pictures as the task classification does: give the method "
+            "`embedding: features`"
+        )
+
+    def features(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What a model makes of each example, float [b, d], for selectors that compare examples.
+
+        By default what goes into the last linear layer that runs, averaged over the dimensions between first and last.
+        Raises ScrimpError where there is no such layer, or where it is not given a row an example.
+        """
+        last: list[Tensor] = []
+
+        def note(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+            last[:] = inputs[:1]
+
+        hooks = [one.register_forward_pre_hook(note) for one in model.modules() if isinstance(one, nn.Linear)]
+        try:
+            count = len(self.losses(model, batch))
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if not last or last[0].ndim < 2 or len(last[0]) != count:
+            raise ScrimpError(
+                f"{type(self).__name__}: no linear layer of the model gets a row an example, to compare examples by: define "
+                "features(model, batch) -> float [b, d]"
+            )
+        return last[0] if last[0].ndim == 2 else last[0].flatten(1, -2).mean(dim=1)
 
     def score(self, model: nn.Module, indices: Tensor, selector: BatchSelector, reference: Any) -> tuple[Any, Any]:
         """A super-batch as the learner and as the reference see it, for a batch selector's `choose`."""

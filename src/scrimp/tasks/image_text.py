@@ -48,6 +48,7 @@ class ImageText(Task):
     held_out = ("test", "validation", "test-unseen", "test-emoji")
     by_epochs = False
     loss_points = None
+    reference_subset = "raw"  # what an audit trains its reference on: raw, text-filtered, curated or curated++
 
     def __init__(self, workload: ImageTextWorkload, place: Place) -> None:
         super().__init__(workload, place)
@@ -74,9 +75,7 @@ class ImageText(Task):
     def use(self, known: PairData) -> None:
         """Take pairs; tests are retrieval alone, unless `setup` loads others."""
         self.known, self.data = known, dict(known.splits)
-        spec = self.workload.model
-        assert spec is not None  # checked by setup
-        model = build_two_towers(known.vocabulary, 0, spec.options)
+        model = self.model(0)
         _check_room(self.workload, model, known)
         self.patch = model.patch  # the side of the patches that a model's kernel is stored for
         sides = {model.patch, 2 * model.patch, *self.recipe.patches}
@@ -139,6 +138,13 @@ class ImageText(Task):
         return torch.zeros_like(own).index_copy(0, order, own)
 
     # --- scoring and costs ---
+    def features(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Both embeddings of each pair side by side, in the finest patches: [b, 2 d]."""
+        assert isinstance(model, TwoTowers)
+        pixels, tokens = (part.to(self.place.device) for part in batch)
+        image = model.embed_images(NORMALISATION.to(self.place.device)(pixels), self.patches[0])
+        return torch.cat([image, model.embed_texts(trimmed(tokens))], dim=1)
+
     def score(self, model: nn.Module, indices: Tensor, selector: BatchSelector, reference: Any) -> tuple[Any, Any]:
         mine, _ = parallel.part_of(len(indices))
         pool, finest = self.data[self.train_split], self.patches[0]
