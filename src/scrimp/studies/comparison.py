@@ -17,7 +17,7 @@ from scrimp.config.claims import AMORTISED
 from scrimp.errors import ScrimpError
 from scrimp.records import Summary
 from scrimp.runs import CURVE_AXIS, Runs
-from scrimp.studies.plotting import GREYS, OTHER, PALETTE, PUBLISHED, canvas, log_axis
+from scrimp.studies.plotting import GREYS, OTHER, PALETTE, PUBLISHED, canvas, log_axis, speedup_axis
 
 METER_NAMES = {
     "updates": "updates",
@@ -222,7 +222,6 @@ def speedups_figure(
             f"{', '.join(of.sweep) or 'none'}: train more of {', '.join(of.config.baseline_sweep) or 'it'}"
         )
     drawn, axes = canvas(columns=len(meters), width=3 + 4 * len(meters), height=0.36 * len(shown) + 1.6)
-    ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
     for panel, meter in zip(axes, meters, strict=True):
         for row, arm in enumerate(shown):
             by_seed, interval = of.speedups(arm, meter)
@@ -233,10 +232,8 @@ def speedups_figure(
             # A curve that never reaches the baseline's end gives a bound, not a speedup.
             style = {**PUBLISHED, "marker": "<"} if any(s.censored == "below" for s in read) else PUBLISHED
             panel.scatter([geometric_interval(read).mean], [row], **style, s=36, zorder=4)
-        panel.axvline(1, color="#000000", lw=1)
-        panel.set(xscale="log", xlabel=f"speedup in {METER_NAMES[meter]}, times", xlim=limits)
-        panel.set_xticks(ticks, [f"1/{1 / tick:g}" if tick < 1 else f"{tick:g}" for tick in ticks])
-        panel.minorticks_off()
+        speedup_axis(panel, limits)
+        panel.set_xlabel(f"speedup in {METER_NAMES[meter]}, times")
         panel.set_yticks(range(len(shown)), [of.label(arm) for arm in shown] if panel is axes[0] else [])
         panel.set_ylim(len(shown) - 0.5, -0.5)
     axes[0].scatter([], [], **PUBLISHED, s=36, label="reading two curves, the published way (a triangle: at most)")

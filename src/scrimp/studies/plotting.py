@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import seaborn as sns
@@ -55,12 +55,22 @@ def error_bar(axes: Axes, x: float, values: list[float], color: str, label: str 
     axes.errorbar([x], [interval.mean], yerr=spread, fmt=marker, color=color, markersize=6, capsize=3, label=label, zorder=3)
 
 
-def log_axis(axes: Axes, ticks: tuple[int, ...] = (1, 2, 5)) -> None:
-    """A logarithmic x axis with `ticks` at these times powers of ten, written with engineering prefixes."""
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=ticks))
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+def log_axis(axes: Axes, ticks: tuple[int, ...] = (1, 2, 5), which: Literal["x", "y"] = "x") -> None:
+    """A logarithmic axis with `ticks` at these times powers of ten, written with engineering prefixes."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    axis.set_major_locator(LogLocator(subs=ticks))
+    axis.set_major_formatter(EngFormatter(sep=""))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def speedup_axis(axes: Axes, limits: tuple[float, float]) -> None:
+    """A logarithmic x axis of factors between `limits`, with a tick at each power of two and a line at 1."""
+    ticks = [2.0**power for power in range(-8, 9) if limits[0] < 2.0**power < limits[1]]
+    axes.axvline(1, color="#000000", lw=1)
+    axes.set(xscale="log", xlim=limits)
+    axes.set_xticks(ticks, [f"1/{1 / tick:g}" if tick < 1 else f"{tick:g}" for tick in ticks])
+    axes.minorticks_off()
 
 
 def save(drawn: Figure, folder: Path, name: str) -> None:

@@ -17,7 +17,7 @@ from scrimp.metrics import better_side
 from scrimp.runs import Runs
 from scrimp.studies.comparison import METER_NAMES
 from scrimp.studies.outputs import read_probe
-from scrimp.studies.plotting import canvas
+from scrimp.studies.plotting import canvas, speedup_axis
 
 AXES: tuple[Axis, ...] = ("flops", "cpu_seconds")
 SHOWN = {"speedup": ("together", "#0072B2", "o", -0.12), "product": ("product of the parts", "#E69F00", "D", 0.12)}
@@ -84,8 +84,9 @@ def products_figure(workspace: Workspace, study: str, scale: str, metric: str) -
             at = np.arange(len(names)) + shift
             panel.hlines(at, of.loc[names, f"{column}_low"], of.loc[names, f"{column}_high"], color=color, lw=1.5)
             panel.scatter(of.loc[names, column], at, color=color, marker=marker, s=40, zorder=3, label=label)
-        panel.axvline(1, color="#000000", lw=1)
-        panel.set_xscale("log")
+        ends = of.loc[names, [f"{column}_{end}" for column in SHOWN for end in ("low", "high")]].to_numpy()
+        seen = ends[np.isfinite(ends) & (ends > 0)]
+        speedup_axis(panel, (min(0.45, 0.9 * seen.min(initial=1)), max(2.2, 1.1 * seen.max(initial=1))))
         panel.set_xlabel(f"speedup in {METER_NAMES[axis]}, times")
         panel.set_yticks(range(len(names)), [labels[name] for name in names] if panel is panels[0] else [""] * len(names))
         panel.set_ylim(len(names) - 0.5, -0.5)

@@ -233,7 +233,8 @@ def serving(workspace: Workspace, scale: str) -> Figure:
                 panel.plot(
                     of_wait["largest"], of_wait[name], color=colors[wait], marker="o", ms=4, label=f"waits {wait:g} ms"
                 )
-        panels[0, column].set(title=f"load {load:g}", yscale="log")
+        panels[0, column].set_title(f"load {load:g}")
+        log_axis(panels[0, column], which="y")
         for panel in panels[:, column]:
             log_axis(panel)
         panels[1, column].set_xlabel("largest batch")

@@ -60,7 +60,7 @@ def calibration(workspace: Workspace, scale: str) -> Figure:
 @figure("gains")
 def gains(workspace: Workspace, scale: str) -> Figure:
     """Points of accuracy against the controls."""
-    shown = {}
+    shown: dict[str, pd.Series] = {}
     for name, rows in _sets(workspace, scale).items():
         of_set = routing.controls(rows)
         if len(shift := routing.of(rows, "shift")):

@@ -6,6 +6,7 @@ Stages take texts as one tensor, int64 [n, T + 1]: the tokens, filled up, and in
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -78,4 +79,4 @@ class Reader:
         """FLOPs of one text's answer, the mean over texts of evenly spread ranks of length, each read alone."""
         ranked = texts[texts[:, -1].argsort(stable=True)]
         ranks = np.unique(np.linspace(0, len(texts) - 1, COUNTED).round().astype(int))
-        return float(np.mean([counted(lambda at=at: self._logits(ranked[at : at + 1])) for at in ranks]))
+        return float(np.mean([counted(partial(self._logits, ranked[at : at + 1])) for at in ranks]))
