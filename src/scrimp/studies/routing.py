@@ -72,7 +72,8 @@ def draw_savings(axes: Axes, rows: pd.DataFrame, known: pd.DataFrame, claims: Ma
     equal = of(rows, "equal")
     for place, (name, claim) in enumerate(claims.items()):
         error_bar(axes, place, equal.loc[equal["name"] == name, "speedup"].tolist(), COLORS[name])
-        ends = [float(end) for end in known.loc[claim, ["least", "most"]] if np.isfinite(end)]
+        ends = known.loc[[claim], ["least", "most"]].to_numpy(float).ravel()
+        ends = ends[np.isfinite(ends)]
         axes.scatter([place + 0.2] * len(ends), ends, **PUBLISHED, s=40, label="published" if place == 0 else None)
     axes.axhline(1, color="#000000", lw=1)
     axes.set_xticks(range(len(claims)), [NAMES[name] for name in claims])
