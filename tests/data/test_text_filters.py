@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from pydantic import ValidationError
 
-from scrimp.data.labelled_text import SCHEMA as LABELLED
 from scrimp.data import text_tokens
+from scrimp.data.labelled_text import SCHEMA as LABELLED
 from scrimp.data.shards import building, read_manifest, write_manifest
 from scrimp.data.text import ids, load_text
 from scrimp.data.text_documents import SCHEMA as DOCUMENTS

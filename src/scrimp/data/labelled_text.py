@@ -31,7 +31,10 @@ GRADE_METRICS = ("pearson", "spearman")
 class Options(Closed):
     """`options` of a dataset whose builder is `labelled_text`: a layout with the sizes of its splits, or tables."""
 
-    layout: Literal["spam", "grades", "genres", "word-order", "supersense", "hypernyms", "table"]
+    layout: Literal[
+        "spam", "grades", "genres", "word-order", "shuffled-words", "cloze", "gloss-parts", "supersense",
+        "hypernyms", "table",
+    ]  # fmt: skip
     metrics: list[str] = Field(min_length=1, description="the first one counts in averages")
     # of every layout but `table`
     train: PositiveInt | None = None
