@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from scrimp.config.datasets import PypiSource
 from scrimp.data import pip_download
-from scrimp.data.labelled_layouts import GENRES, LAYOUTS, NOUNS
+from scrimp.data.labelled_layouts import GENRES, LAYOUTS, NOUNS, PARTS
 from scrimp.data.labelled_text import SCHEMA, Options, build, majority
 from scrimp.data.mails import mails, visible
 from scrimp.data.vader import graded
@@ -153,6 +153,58 @@ def test_passages_have_the_corpus_part_and_sentences_their_order(tmp_path: Path)
         differs = sum(a != b for a, b in zip(example.text.split(), printed.split(), strict=True))
         assert differs == (0 if example.label == 1 else 2)
     assert 5 < sum(example.label for example in found) < 25
+
+
+def test_shuffled_words_keep_the_first_and_the_last(tmp_path: Path) -> None:
+    found = [e for e in LAYOUTS["shuffled-words"].examples(brown(tmp_path / "b.tar")) if e.document == "brown/ck02"]
+    assert len(found) == 30
+    for example in found:
+        number = next(word for word in example.text.split() if word.isdigit())
+        printed = f"The old man saw house {number} today.".split()
+        words = example.text.split()
+        assert sorted(words) == sorted(printed)
+        assert (words[0], words[-1]) == ("The", "today.")
+        assert (words == printed) == (example.label == 1)
+    assert 5 < sum(example.label for example in found) < 25
+
+
+def test_a_word_left_out_has_its_neighbours_and_its_tag(tmp_path: Path) -> None:
+    # Two words of each sentence have a part of speech that is asked for, and are neither first nor last.
+    found = [e for e in LAYOUTS["cloze"].examples(brown(tmp_path / "b.tar")) if e.document == "brown/ck02"]
+    parts = {"old": "adjective", "man": "noun", "saw": "verb", "house": "noun"}
+    seen = set()
+    for example in found:
+        number = next(word for word in example.other.replace(".", "").split() if word.isdigit())
+        printed = ["The", "old", "man", "saw", "house", number, "today."]
+        before, behind = example.text.split(), example.other.split()
+        assert before == printed[: len(before)]
+        assert behind == printed[len(before) + 1 :]
+        left_out = printed[len(before)]
+        assert list(PARTS)[int(example.label)] == parts[left_out]
+        seen.add(left_out)
+    assert seen == set(parts)
+
+
+def test_words_far_from_the_one_left_out_are_not_shown(tmp_path: Path) -> None:
+    line = " ".join(f"w{n}/xx" for n in range(20)) + " dog/nn " + " ".join(f"v{n}/xx" for n in range(20))
+    lines = "\n".join([line] * 40).encode()  # a noun is asked for one time in eight
+    found = list(LAYOUTS["cloze"].examples(tar(tmp_path / "b.tar", {"package/ca01": lines})))
+    assert found
+    assert {example.text for example in found} == {" ".join(f"w{n}" for n in range(12, 20))}
+    assert {example.other for example in found} == {" ".join(f"v{n}" for n in range(8))}
+
+
+def test_definitions_have_the_part_of_speech_of_their_file(tmp_path: Path) -> None:
+    nouns = [f"{n:08d} 05 n 01 w{n} 0 000 | noun {n}  " for n in range(1, 2001)]
+    adverbs = [f"{n:08d} 02 r 01 w{n} 0 000 | adverb {n}  " for n in range(1, 51)]
+    files = {"package/dict/data.noun": "\n".join(nouns).encode(), "package/dict/data.adv": "\n".join(adverbs).encode()}
+    layout = LAYOUTS["gloss-parts"]
+    assert layout.classes is not None
+    found = list(layout.examples(tar(tmp_path / "w.tar", files)))
+    assert all(example.text.startswith(layout.classes[int(example.label)]) for example in found)
+    assert sum(example.label == 3 for example in found) == 50  # all adverbs
+    # .044 of 2,000 nouns are 88, give or take four standard deviations of 9.2.
+    assert abs(sum(example.label == 0 for example in found) - 88) < 37
 
 
 # ---------------------------------------------------------------------------------------------------------------- splits

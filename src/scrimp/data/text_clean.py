@@ -57,16 +57,20 @@ def brown_text(tagged: str) -> str:
             pairs = [word.rpartition("/") for word in line.split()]
             words = [word for word, _, _ in pairs]
             if pairs and all(tag.endswith("-hl") for _, _, tag in pairs):  # a headline ends without a full stop
-                paragraphs += [_joined(running), _joined(words)]
+                paragraphs += [joined(running), joined(words)]
                 running = []
             else:
                 running += words
-        paragraphs.append(_joined(running))
+        paragraphs.append(joined(running))
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def _joined(words: list[str]) -> str:
-    """The words of a paragraph with blanks, full stops and quotation marks as printed text has them."""
+def joined(words: list[str]) -> str:
+    """The words of a tagged paragraph with blanks, full stops and quotation marks as printed text has them.
+
+    >>> joined(["``", "No", "''", ",", "he", "said", "."])
+    '"No," he said.'
+    """
     text, before, quoting = "", "(", False
     for word in _in_printed_order(words):
         closes = word in CLOSING or (word == "'" and quoting)

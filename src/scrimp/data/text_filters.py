@@ -18,7 +18,7 @@ from scrimp.data.text_tokens import Ids
 Sort = Literal["full-stops", "prevalence"]
 Cut = Literal["sorted", "random"]
 
-WORD = re.compile(r"\w+")
+WORD = re.compile(r"[^\W_]+")  # underscores are signs: WordPiece takes a ruled line apart
 SENTENCE = re.compile(r"[^\n]+?(?:[.?!]+[\"')\]]*(?=\s)|(?=\n)|\Z)")
 COUNTED_WORDS = 5  # a sentence of fewer words says nothing of where it is from
 REPEATED_WORDS = 8  # a sentence of fewer words may come twice
@@ -29,6 +29,8 @@ def words_of(text: str) -> list[str]:
 
     >>> words_of("It's MINE, mine!")
     ['it', 's', 'mine', 'mine']
+    >>> words_of("snake_case _ _ _")
+    ['snake', 'case']
     """
     return WORD.findall(text.lower())
 
