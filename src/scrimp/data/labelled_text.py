@@ -32,8 +32,8 @@ class Options(Closed):
     """`options` of a dataset whose builder is `labelled_text`: a layout with the sizes of its splits, or tables."""
 
     layout: Literal[
-        "spam", "grades", "film-opinions", "product-opinions", "genres", "word-order", "shuffled-words", "cloze", "gloss-parts",
-        "supersense", "hypernyms", "table",
+        "spam", "grades", "film-opinions", "product-opinions", "genres", "word-order", "shuffled-words", "cloze",
+        "gloss-parts", "supersense", "hypernyms", "table",
     ]  # fmt: skip
     metrics: list[str] = Field(min_length=1, description="the first one counts in averages")
     # of every layout but `table`
