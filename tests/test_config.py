@@ -45,7 +45,11 @@ def copied(root: Path, study: str) -> Workspace:
 def test_every_shipped_file_is_valid() -> None:
     check_config(SHIPPED)
     # The others join the default run when they have reference results.
-    assert set(SHIPPED.study_names()) - set(SHIPPED.settings().studies) == {"cascade-text", "combined-text", "prototypes-pairs"}
+    assert set(SHIPPED.study_names()) - set(SHIPPED.settings().studies) == {
+        "cascade-text",
+        "combined-text",
+        "prototypes-pairs",
+    }
     assert set(SHIPPED.study_names()) == {
         "batch",
         "cascade",
