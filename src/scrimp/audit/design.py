@@ -71,6 +71,8 @@ class Traits:
 
 
 def _has_labels(task: Task) -> bool:
+    if isinstance(task, ImageText):  # whose labels are sites, no classes
+        return False
     try:
         labels = task.labels
     except ScrimpError:
