@@ -555,12 +555,12 @@ def test_a_workload_changes_an_arms_selector_there_only(tiny: Workspace) -> None
 def test_a_workload_changes_a_later_method_of_an_arm_by_its_name(tiny: Workspace) -> None:
     def two_methods(config: dict[str, Any]) -> None:
         config["arms"]["infobatch-50"]["methods"].append({"name": "large-batch", "times": 4})
-        changed = {"infobatch-50": {"ratio": 0.6, "large-batch": {"times": 2}}}
+        changed = {"infobatch-50": {"ratio": 0.6, "infobatch": {"delta": 0.5}, "large-batch": {"times": 2}}}
         config["scales"]["smoke"]["workloads"]["vit"].update(methods=changed)
 
     edit(tiny, "studies/tiny/study.yaml", two_methods)
     methods = tiny.study("tiny").resolve("smoke", "infobatch-50@vit")[0].methods
-    assert methods == [{"name": "infobatch", "ratio": 0.6}, {"name": "large-batch", "times": 2}]
+    assert methods == [{"name": "infobatch", "ratio": 0.6, "delta": 0.5}, {"name": "large-batch", "times": 2}]
     assert tiny.study("tiny").resolve("smoke", "infobatch-50")[0].methods[1] == {"name": "large-batch", "times": 4}
 
 
