@@ -130,3 +130,8 @@ def test_the_command_without_the_suite_says_what_to_install(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "typer", None)
     with pytest.raises(SystemExit, match=r"the module typer is missing: the command needs `pip install 'scrimp\[suite\]'`"):
         main()
+
+
+def test_no_two_test_modules_have_one_name() -> None:
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))  # pytest could not collect both

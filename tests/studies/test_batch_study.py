@@ -79,8 +79,8 @@ def test_the_gap_and_the_share_that_a_remedy_closes(made: Workspace) -> None:
 
 def test_curves_are_held_against_each_other_at_as_many_examples(made: Workspace) -> None:
     found = probe(made, "overlap").set_index("seed")
-    assert len(found) == 5
-    assert found["difference"].tolist() == pytest.approx([0.5] * 5)
+    assert len(found) == 10
+    assert found["difference"].tolist() == pytest.approx([0.5] * 10)
     assert found.loc[0, "largest"] == pytest.approx(0.5)
 
 
