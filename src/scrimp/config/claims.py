@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, Field, SerializeAsAny
@@ -48,24 +49,24 @@ class Rule(Closed):
     def check(self, claim: Claim, at: str) -> None:
         """Refuse a claim whose numbers contradict each other; the error begins with `at`, the claim's place."""
 
+    @abstractmethod
     def measure(self, claim: Claim, runs: Runs) -> Evidence:
         """The number that the rule speaks of.
 
         Raises NotRunError where runs, rows or meters are missing, ScrimpError where a probe's file lacks a named column.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def decide(self, interval: Interval, claim: Claim) -> Verdict:
         """The verdict on that number, from its interval, the rule's margins and what was published."""
-        raise NotImplementedError
 
+    @abstractmethod
     def sentence(self, claim: Claim) -> str:
         """The rule in words, with its margins."""
-        raise NotImplementedError
 
+    @abstractmethod
     def band(self, published: float | None, direction: Direction) -> Band | None:
         """The stretch of the axis that the rule treats apart, for drawings."""
-        raise NotImplementedError
 
     # --- for `scrimp power`: rules whose number follows from qualities and costs of runs ---
     @property
@@ -79,7 +80,7 @@ class Rule(Closed):
 
     def plant(self, claim: Claim, number: float, truth: Truth, runs: Runs) -> Truth:
         """A truth like the one given, but in which the rule's number is `number`; `runs` knows the arms' ids."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} is plantable: it needs `plant`")
 
     def beyond(self, claim: Claim, truth: Truth, runs: Runs) -> str:
         """What is to be said where the published number cannot be planted as it is; empty where it can."""
@@ -87,7 +88,7 @@ class Rule(Closed):
 
     def search(self, claim: Claim) -> tuple[float, float]:
         """Where the search for the smallest effect begins, and its first step (with its sign; of logs for factors)."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} is plantable: it needs `search`")
 
 
 class Claim(Closed):

@@ -13,6 +13,7 @@ the pictures are embedded, by the image tower; their source stands for a class.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
@@ -94,7 +95,7 @@ def kept_by_distance(
 
 
 # ---------------------------------------------------------------------------------------------------------------- methods
-class PrunedByEmbedding(KeptByScores):
+class PrunedByEmbedding(KeptByScores, ABC):
     """A static selector whose scores come from an embedding: of the examples `pool` alone, the others have none (NaN)."""
 
     tasks = ("classification", "image-text")
@@ -125,9 +126,9 @@ class PrunedByEmbedding(KeptByScores):
         scores[pool] = values
         return scores, made.training, made.scoring + Cost(flops=flops)
 
+    @abstractmethod
     def scores_of(self, points: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, float]:
         """Scores float32 [n] of embedded examples (unit vectors [n, d]; labels int64 [n] if `labelled`), and FLOPs."""
-        raise NotImplementedError
 
     def clusters_of(self, labels: Tensor | None) -> int:
         """k of k-means."""

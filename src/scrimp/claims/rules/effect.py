@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import NonNegativeFloat
@@ -28,9 +29,9 @@ class Effect(Rule):
         """Numbers between these two are no effect either."""
         return self.nothing() - self.no_effect, self.nothing() + self.no_effect
 
+    @abstractmethod
     def quantity(self, claim: Claim) -> str:
         """The number in words, as the beginning of the rule's sentence."""
-        raise NotImplementedError
 
     def size(self, claim: Claim) -> Size | None:
         """What was published, counted from no effect."""
