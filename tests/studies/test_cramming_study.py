@@ -31,11 +31,12 @@ OFFSETS = {
     "arch-sinusoidal": 0.5,
     "arch-learned": 0.4,
     "arch-post-norm": 0.06,
+    "size-16": 0.35,
     "size-32": 0.3,
     "size-96": -0.1,
     "size-128": 0.2,
 }
-PARAMETERS = {"size-32": 1e5, "size-96": 6e5, "size-128": 1.3e6}
+PARAMETERS = {"size-16": 5e4, "size-32": 1e5, "size-96": 6e5, "size-128": 1.3e6}
 SETS = ["f1:spam", "pearson:film-grades", "mcc:shuffled-words", "accuracy:cloze-tags", "accuracy:gloss-parts"]
 SETS += ["accuracy:supersenses"]
 NOTHING: dict[str, Any] = {
