@@ -24,6 +24,7 @@ count_cards()
 
 onstart:
     hold_the_folder()
+    hold_imports()
 
 
 rule all:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import sys
 
+from scrimp.fork_server import handed_over
+
 
 def main() -> None:
     """Run the command, or name what has to be installed first."""
     if sys.platform == "win32":
         sys.exit("error: scrimp's command runs on Linux and macOS (on Windows inside WSL); its drop-ins run anywhere")
+    if (status := handed_over(sys.argv[1:])) is not None:
+        sys.exit(status)
     try:
         from scrimp.cli import main as run
     except ModuleNotFoundError as error:

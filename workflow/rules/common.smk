@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from scrimp import fork_server
 from scrimp.claims.loading import load_claims
 from scrimp.claims.rules import rule_modules
 from scrimp.config import Settings, Workspace, parse_model
@@ -71,6 +72,13 @@ def count_cards():
         )  # it imports torch, which takes a second
 
         workflow.register_resource("gpu", max(1, count()))
+
+
+def hold_imports():
+    """One process imports torch for the jobs that run here: a fork of it begins at once, and a job takes seconds."""
+    if workflow.is_main_process and workflow.local_exec:
+        threads = {CONFIGS[study].scale(SCALE).threads for study in STUDIES}
+        fork_server.start(min(threads))
 
 
 wildcard_constraints:
