@@ -153,6 +153,11 @@ def test_an_edited_module_is_not_run_from_memory(tmp_path: Path, monkeypatch: py
     assert not address.parent.exists()
 
 
+def test_an_empty_address_asks_for_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(fork_server.ADDRESS, "")
+    assert fork_server.start(1) is None
+
+
 def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     told = "import os; from scrimp import fork_server; print(fork_server.start(1).pid, os.environ[fork_server.ADDRESS])"
     words = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.split()

@@ -63,7 +63,7 @@ def handed_over(words: Sequence[str]) -> int | None:
     The server is the one that the environment variable SCRIMP_FORK_SERVER names.
     """
     address = os.environ.get(ADDRESS)
-    if address is None or not words or words[0] not in COMMANDS:
+    if not address or not words or words[0] not in COMMANDS:
         return None
     request = json.dumps(
         {**_installation(), "words": list(words), "folder": str(Path.cwd()), "environment": dict(os.environ)}
@@ -101,9 +101,10 @@ def serving(threads: int) -> Iterator[None]:
 def start(threads: int) -> subprocess.Popen[bytes] | None:
     """Start a server for commands of so many threads and name it in this process' environment; None where there can be none.
 
-    It ends with this process, however that ends, and lets no command that it was given go on.
+    It ends with this process, however that ends, and lets no command that it was given go on. An empty SCRIMP_FORK_SERVER in
+    the environment asks for none.
     """
-    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
+    if os.environ.get(ADDRESS) == "" or sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return None  # elsewhere forking a process that has imported torch is not safe
     folder = Path(tempfile.mkdtemp(prefix="scrimp-"))
     environment = {**os.environ, **dict.fromkeys(THREADS, str(threads))}

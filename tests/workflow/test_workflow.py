@@ -14,6 +14,7 @@ import yaml
 
 from scrimp.config import Workspace
 from scrimp.files import held
+from scrimp.records import read_summary
 
 PROJECT = Path(__file__).parents[2]
 ARMS = ["full", "rs2-50", "infobatch-50"]
@@ -147,6 +148,28 @@ def test_a_second_workflow_in_the_folder_leaves_with_a_word_and_deletes_nothing(
     assert done.returncode != 0
     assert "another process is at the same work" in done.stdout + done.stderr
     assert summary.exists()
+
+
+def test_a_run_with_two_gpus_is_two_processes_of_torchrun(project: Path) -> None:
+    """On a machine without a card, too. Its batch norm has each process's own statistics, so that losses differ from one's."""
+    path = project / "config" / "studies" / "tiny" / "study.yaml"
+    before, summary = path.read_text(), "results/smoke/tiny/runs/full/seed0/summary.json"
+    alone = read_summary((project / summary).parent)
+    study = yaml.safe_load(before)
+    study["scales"]["smoke"]["gpus"] = 2
+    path.write_text(yaml.safe_dump(study))
+    try:
+        done = run_snakemake(project, "--printshellcmds", summary)
+    finally:
+        path.write_text(before)
+    told = done.stdout + done.stderr
+    assert done.returncode == 0, told
+    assert re.search(r"torchrun --standalone --nproc-per-node 2 -m scrimp\s+run tiny full ", told)
+    assert re.search(r"threads: 2\n\s+resources: .*gpu=2", told)
+    together = read_summary((project / summary).parent)
+    assert together.meters.examples == alone.meters.examples
+    assert together.meters.updates == alone.meters.updates
+    assert set(together.metrics) == set(alone.metrics)
 
 
 def test_an_arm_that_is_called_like_a_command_runs_none(project: Path) -> None:

@@ -71,7 +71,13 @@ def count_cards():
             count,
         )  # it imports torch, which takes a second
 
-        workflow.register_resource("gpu", max(1, count()))
+        cards = count()
+        most = max(CONFIGS[study].scale(SCALE).gpus for study in STUDIES)
+        if workflow.local_exec and config["device"] != "cpu" and 0 < cards < most:
+            raise WorkflowError(
+                f"a run of the scale {SCALE} has {most} GPUs (`gpus` in its study.yaml), and this machine {cards}"
+            )
+        workflow.register_resource("gpu", max(1, most, cards))
 
 
 def hold_imports():
@@ -241,12 +247,37 @@ def reference_config(wildcards):
     return digest_of([spec, workload, sizes.threads, config["device"]])
 
 
+def run_processes(wildcards):
+    """A run that is given several GPUs is as many processes of torchrun."""
+    return max(1, CONFIGS[wildcards.study].scale(wildcards.scale).gpus)
+
+
+def run_command(wildcards):
+    """What trains a run: the command itself, or torchrun with a process a GPU."""
+    count = run_processes(wildcards)
+    if count == 1:
+        return "scrimp"
+    return f"torchrun --standalone --nproc-per-node {count} -m scrimp"
+
+
 def run_threads(wildcards):
     return CONFIGS[wildcards.study].scale(wildcards.scale).threads
 
 
+def threads_of_processes(wildcards):
+    return run_threads(wildcards) * run_processes(wildcards)
+
+
 def run_gpus(wildcards):
     return 1 if CONFIGS[wildcards.study].scale(wildcards.scale).gpus else 0
+
+
+def gpus_of_processes(wildcards):
+    """Each process has the card of its own number, so that of such runs this machine takes one at a time, on all its cards."""
+    count = CONFIGS[wildcards.study].scale(wildcards.scale).gpus
+    if count > 1 and workflow.local_exec:
+        return workflow.global_resources.get("gpu").value or count
+    return count
 
 
 def run_memory(wildcards, attempt):

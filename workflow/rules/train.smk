@@ -1,7 +1,7 @@
 # INPUTS:  shards
 # OUTPUTS: a reference's model and embeddings; a run's curve, summary and provenance, and what cooldowns start from;
 #          a probe's table
-# STEPS:   one process a run; killed, it goes on from results/checkpoints when it is started again
+# STEPS:   one process a run, or torchrun's; killed, it goes on from results/checkpoints when it is started again
 
 
 rule reference:
@@ -48,9 +48,9 @@ rule constant_run:
         arm=constant_arms(),
     conda:
         "../../envs/scrimp.yaml"
-    threads: run_threads
+    threads: threads_of_processes
     resources:
-        gpu=run_gpus,
+        gpu=gpus_of_processes,
         mem_mb=run_memory,
         runtime=run_minutes,
     params:
@@ -59,8 +59,9 @@ rule constant_run:
         lock=LOCK,
         study=lambda wildcards: TOLD[wildcards.study],
         device=config["device"],
+        scrimp=run_command,
     shell:
-        "scrimp run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
+        "{params.scrimp} run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
         " --device {params.device:q} > {log:q} 2>&1"
 
 
@@ -78,9 +79,9 @@ rule run:
         "results/logs/{scale}/{study}/{arm}-seed{seed}.log",
     conda:
         "../../envs/scrimp.yaml"
-    threads: run_threads
+    threads: threads_of_processes
     resources:
-        gpu=run_gpus,
+        gpu=gpus_of_processes,
         mem_mb=run_memory,
         runtime=run_minutes,
     params:
@@ -89,8 +90,9 @@ rule run:
         lock=LOCK,
         study=lambda wildcards: TOLD[wildcards.study],
         device=config["device"],
+        scrimp=run_command,
     shell:
-        "scrimp run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
+        "{params.scrimp} run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
         " --device {params.device:q} > {log:q} 2>&1"
 
 

@@ -46,7 +46,7 @@ class Scale(Closed):
     note: str
     seeds: Seeds
     threads: PositiveInt = 1
-    gpus: int = Field(0, ge=0)
+    gpus: int = Field(0, ge=0)  # of a run; with more than one it is as many processes of torchrun
     workloads: dict[Name, SerializeAsAny[Workload]] = Field(min_length=1)
     references: dict[Name, ReferenceSpec] = {}
     probes: dict[Name, dict[str, Any]] = {}
