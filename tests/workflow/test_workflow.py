@@ -151,7 +151,7 @@ def test_a_second_workflow_in_the_folder_leaves_with_a_word_and_deletes_nothing(
 
 
 def test_a_run_with_two_gpus_is_two_processes_of_torchrun(project: Path) -> None:
-    """On a machine without a card, too. Its batch norm has each process's own statistics, so that losses differ from one's."""
+    """On a machine without a card, too. Batch norm has statistics of each process, so that losses differ from one's."""
     path = project / "config" / "studies" / "tiny" / "study.yaml"
     before, summary = path.read_text(), "results/smoke/tiny/runs/full/seed0/summary.json"
     alone = read_summary((project / summary).parent)
