@@ -31,7 +31,7 @@ OFFSETS = {
     "arch-sinusoidal": 0.5,
     "arch-learned": 0.4,
     "arch-post-norm": 0.06,
-    "size-16": 0.35,
+    "size-16": 0.25,
     "size-32": 0.3,
     "size-96": -0.1,
     "size-128": 0.2,
@@ -149,10 +149,10 @@ def test_types_and_sizes_spread_as_planted(made: Workspace) -> None:
     assert found.loc[(1, "rotary positions alone"), "excess"] == pytest.approx(0.06 - 0.4)
 
 
-def test_only_smaller_sizes_are_held_against_the_crammed_one(made: Workspace) -> None:
-    found = probe(made, "sizes")
-    assert set(found["size"]) == {"32"}
-    assert found["above"].tolist() == pytest.approx([0.3] * 3)
+def test_the_best_of_the_smaller_sizes_is_held_against_the_crammed_one(made: Workspace) -> None:
+    found = probe(made, "sizes")  # "96" is better still, and larger
+    assert set(found["size"]) == {"16"}
+    assert found["above"].tolist() == pytest.approx([0.25] * 3)
 
 
 def test_sentences_of_labelled_sets_are_found_in_wordpiece_and_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
