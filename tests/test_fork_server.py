@@ -111,6 +111,22 @@ def test_a_fork_that_is_killed_is_told_as_a_shell_would(tiny: Workspace, address
     assert command.wait() == 128 + signal.SIGKILL
 
 
+def test_a_server_that_is_killed_takes_its_forks_along(tiny: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(fork_server.ADDRESS, raising=False)
+    server = fork_server.start(1)
+    assert server is not None
+    address = Path(os.environ[fork_server.ADDRESS])
+    soon(address.exists)
+    command = endless(tiny, address)
+    fork = soon(lambda: forks(address))[0]
+    soon(lambda: fork.cpu_times().user > 0.5)  # it is at work
+    server.kill()
+    assert command.wait() == 1
+    soon(lambda: not fork.is_running() or fork.status() == psutil.STATUS_ZOMBIE)
+    server.wait()
+    shutil.rmtree(address.parent)
+
+
 @pytest.mark.parametrize(
     "what",
     [{"OMP_NUM_THREADS": "2"}, {fork_server.ADDRESS: "/nowhere"}],

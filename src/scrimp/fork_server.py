@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import array
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -54,6 +55,7 @@ THREADS = (
 PACKAGE = Path(__file__).parent
 LARGEST = 2**20  # bytes of a request: its words and its environment
 ENDING = (signal.SIGTERM,)
+TOLD_OF_PARENTS_END = 1  # PR_SET_PDEATHSIG of Linux
 ENDED = struct.Struct("!i")
 
 
@@ -173,9 +175,9 @@ class Server:
             _end_group(self.forks[connection][0])
             self.watched.unregister(connection)
             return
+        outputs = array.array("i")
         try:
-            told, ancillary, flags, _ = connection.recvmsg(LARGEST, socket.CMSG_SPACE(2 * array.array("i").itemsize))
-            outputs = array.array("i")
+            told, ancillary, flags, _ = connection.recvmsg(LARGEST, socket.CMSG_SPACE(2 * outputs.itemsize))
             for level, kind, data in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     outputs.frombytes(data)
@@ -183,7 +185,7 @@ class Server:
             fits = len(outputs) == 2 and self.same(request)
             connection.send(b"y" if fits else b"n")
         except (OSError, ValueError):
-            fits, outputs = False, array.array("i")
+            fits = False
         if fits:
             self.fork(connection, request, outputs)
         else:
@@ -229,6 +231,7 @@ def _work(request: dict[str, Any], outputs: array.array[int], servers: Sequence[
     code = 1
     try:
         os.setsid()
+        ctypes.CDLL(None).prctl(TOLD_OF_PARENTS_END, signal.SIGTERM)  # however the server ends, its forks do
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         for opened in servers:
