@@ -253,11 +253,11 @@ def run_processes(wildcards):
 
 
 def run_command(wildcards):
-    """What trains a run: the command itself, or torchrun with a process a GPU."""
+    """What trains a run: the command itself, or torchrun with a process a GPU; a list, since each word is quoted by itself."""
     count = run_processes(wildcards)
     if count == 1:
-        return "scrimp"
-    return f"torchrun --standalone --nproc-per-node {count} -m scrimp"
+        return ["scrimp"]
+    return ["torchrun", "--standalone", "--nproc-per-node", str(count), "-m", "scrimp"]
 
 
 def run_threads(wildcards):

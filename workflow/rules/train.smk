@@ -61,7 +61,7 @@ rule constant_run:
         device=config["device"],
         scrimp=run_command,
     shell:
-        "{params.scrimp} run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
+        "{params.scrimp:q} run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
         " --device {params.device:q} > {log:q} 2>&1"
 
 
@@ -92,7 +92,7 @@ rule run:
         device=config["device"],
         scrimp=run_command,
     shell:
-        "{params.scrimp} run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
+        "{params.scrimp:q} run {params.study:q} {wildcards.arm:q} --seed {wildcards.seed:q} --scale {wildcards.scale:q}"
         " --device {params.device:q} > {log:q} 2>&1"
 
 
