@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.table import Table
 
 from scrimp import cli
 from scrimp.config import Workspace
+from scrimp.consoles import console
 from scrimp.records import read_summary
 
 
@@ -189,3 +191,14 @@ def test_an_unknown_option_or_a_wrong_number_is_refused_by_a_real_process(tiny: 
         assert done.returncode == 2
         assert "Traceback" not in done.stderr
     assert not (tiny.root / "results").exists()
+
+
+def test_a_table_in_a_pipe_is_not_cut_at_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console().print(Table("name", "what happened", *("-" * 20 for _ in range(3))))
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) > 80
+    monkeypatch.setenv("COLUMNS", "60")
+    console().print(Table("name", "what happened", *("-" * 20 for _ in range(3))))
+    assert max(len(line) for line in capsys.readouterr().out.splitlines()) == 60

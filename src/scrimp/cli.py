@@ -17,6 +17,7 @@ from rich.table import Column, Table
 from scrimp import audit_cli, scaling_cli
 from scrimp.config import Workspace
 from scrimp.config.base import LARGEST_SEED
+from scrimp.consoles import console
 from scrimp.errors import ScrimpError, trouble
 from scrimp.progress import shown
 
@@ -191,7 +192,7 @@ def claims(
     for result in results:
         shown = ["" if v is None else f"{v:.4g}" for v in (result.published, result.measured, result.low, result.high)]
         table.add_row(result.claim, shown[0], shown[1], f"{shown[2]} .. {shown[3]}" if shown[2] else "", result.verdict)
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()
@@ -315,7 +316,7 @@ def status(
     if as_json:
         print(json.dumps(found.as_json(workspace, chosen, names), indent=1))
         return
-    with Live(console=Console(), auto_refresh=False, transient=False) as live:
+    with Live(console=console(), auto_refresh=False, transient=False) as live:
         while True:
             jobs = found.survey(workspace, chosen, names)
             live.update(found.view(jobs, chosen), refresh=True)
@@ -336,7 +337,7 @@ def compare(
     if as_json:
         print(json.dumps(compared.as_json(one, other), indent=1))
     else:
-        Console().print(compared.view(one, other))
+        console().print(compared.view(one, other))
 
 
 @app.command(name="list")
@@ -377,7 +378,7 @@ def kernels_build(
     if as_json:
         print(json.dumps([report._asdict() for report in reports], indent=1))
     else:
-        Console().print(table)
+        console().print(table)
     spilling = sorted({f"{r.kernel} on {r.architecture}" for r in reports if r.stack or r.spill_stores or r.spill_loads})
     if spilling:
         raise ScrimpError(f"registers spill in {', '.join(spilling)}")
@@ -406,7 +407,7 @@ def kernels_check(
             shares = [case.largest / case.bound for case in cases if case.bound]
             largest = f"{max(case.largest for case in cases):.2g}"
             table.add_row(*names, str(len(cases)), largest, f"{max(shares):.2f}" if shares else "exact")
-        Console().print(table, f"seed {seed}")
+        console().print(table, f"seed {seed}")
     for outcome in outcomes:
         if not outcome.passed:
             errors.print(f"failed: {outcome}", soft_wrap=True, markup=False)

@@ -6,11 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from scrimp.claims.loading import check_claims, load_claims
 from scrimp.config import Workspace, unknown
+from scrimp.consoles import console
 from scrimp.data.sources import check_needs
 from scrimp.errors import ScrimpError
 from scrimp.methods import check_method, method_names
@@ -95,7 +95,7 @@ def _kernels() -> list[dict[str, str]]:
 
 def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
     """The same for people: one small table for each kind."""
-    console = Console()
+    out = console()
     shown = {
         "studies": ("id", "title", "paper"),
         "scales": ("study", "id", "runs", "note"),
@@ -111,7 +111,7 @@ def print_listing(content: dict[str, list[dict[str, Any]]]) -> None:
         table = Table(*columns, title=kind, title_justify="left", title_style="bold")
         for row in content[kind]:
             table.add_row(*(str(row[column]) for column in columns))
-        console.print(table)
+        out.print(table)
 
 
 def check_config(workspace: Workspace, scale: str | None = None, studies: list[str] | None = None) -> None:

@@ -23,6 +23,7 @@ from scrimp.claims.statistics import fewer_resamples
 from scrimp.config import Claim, Closed, Rule, StudyConfig, Workspace, unknown
 from scrimp.config.claims import Axis
 from scrimp.config.study import MAIN_SEPARATOR
+from scrimp.consoles import console
 from scrimp.errors import ScrimpError
 from scrimp.records import Summary
 from scrimp.runs import NotRunError, Runs
@@ -331,11 +332,10 @@ def _draw(spread: Spread, arms: list[str], shape: tuple[int, int, int], rng: np.
 def print_sizes(sizes: Sequence[Sizing], claims: Sequence[Claim], pilot: Pilot) -> None:
     """A table of the claims that rest on runs, then those that do not."""
     from rich.box import SIMPLE
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
-    console.print(f"spread and minutes from the runs in {pilot.source}", soft_wrap=True)
+    out = console()
+    out.print(f"spread and minutes from the runs in {pilot.source}", soft_wrap=True)
     table = Table("claim", "n", "resolves", "published", "if it is true", "if no effect is", "minutes", box=SIMPLE)
     for size, claim in zip(sizes, claims, strict=True):
         if size.nothing is not None:
@@ -343,16 +343,16 @@ def print_sizes(sizes: Sequence[Sizing], claims: Sequence[Claim], pilot: Pilot) 
             published = "" if claim.published is None else f"{claim.published:.3g}"
             cells = (str(size.n), resolved, published, chance_words(size.published), chance_words(size.nothing))
             table.add_row(size.claim, *cells, f"{size.minutes:.1f}")
-    console.print(table)
+    out.print(table)
     initials = ", ".join(f"{initial} {name}" for name, initial in INITIALS.items())
-    console.print(
+    out.print(
         f"resolves: from this number on the claim is found, supported or partly supported, in {100 * POWER:g} % of the "
         f"experiments. Chances in percent: {initials}. Minutes: of one process, for all arms of the claim.",
         soft_wrap=True,
     )
     for size in sizes:
         if size.note:
-            console.print(f"{size.claim}: {size.note}", soft_wrap=True, markup=False)
+            out.print(f"{size.claim}: {size.note}", soft_wrap=True, markup=False)
 
 
 def chance_words(chances: dict[str, float] | None) -> str:
