@@ -4,6 +4,7 @@ A table stands between two marks, which say what it is made from, and all else i
 
     <!-- table: headlines mini-cpu -->        one row a headline claim of every study, for the README
     <!-- table: claims mini-cpu/jest -->      every claim of a study
+    <!-- table: speedups mini-cpu -->         every method of all studies, ranked by what it saves at equal quality
     <!-- end of table -->
 """
 
@@ -18,6 +19,7 @@ from scrimp.config import Workspace
 from scrimp.config.claims import Claim
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, replacing
+from scrimp.report import speedups
 from scrimp.report.tables import format_estimate, format_interval, format_value, shared_decimals
 
 MARKED = re.compile(r"<!-- table: (\S+) (\S+) -->\n.*?<!-- end of table -->", re.DOTALL)
@@ -56,8 +58,10 @@ def with_tables(workspace: Workspace, text: str, where: str) -> str:
             table = headlines(workspace, source)
         elif kind == "claims":
             table = every_claim(workspace, source)
+        elif kind == "speedups":
+            table = _table(speedups.COLUMNS, speedups.ranked(_reference(workspace, source), workspace.studies(None)))
         else:
-            known = "`headlines HARDWARE` or of `claims HARDWARE/STUDY`"
+            known = "`headlines HARDWARE`, `claims HARDWARE/STUDY` or `speedups HARDWARE`"
             raise ScrimpError(f"{where}: a table is made of {known}, not of {kind!r}")
         return f"<!-- table: {kind} {source} -->\n{table}\n{END}"
 
