@@ -197,6 +197,7 @@ def test_all_ready_runs_become_jobs_of_kubernetes_at_once_with_what_they_need(
 @pytest.mark.skipif("SCRIMP_SLURM" not in os.environ, reason="SCRIMP_SLURM=1 submits to this machine's own cluster")
 def test_a_real_cluster_makes_the_study_to_its_claims(project: Path) -> None:
     # A cluster of one machine keeps no accounts.
-    submit(project, "slurm", None, "tiny", *SOON, "--slurm-status-command", "squeue")
+    claims = "results/smoke/tiny/claims.json"
+    submit(project, "slurm", None, claims, *SOON, "--slurm-status-command", "squeue")
     assert summaries(project) == sorted(ARMS)
-    assert (project / "results" / "smoke" / "tiny" / "claims.json").exists()
+    assert (project / claims).exists()
