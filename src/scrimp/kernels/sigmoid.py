@@ -30,6 +30,19 @@ def chunked_sigmoid_loss(
     `block` rows of logits are held at a time (0: as many as suit the device). Differentiable by all four. Raises
     ValueError for embeddings that are not two matrices of one type, and of one shape or, without `pairs`, one width.
     """
+    require_embeddings(image, text, pairs)
+    exact = exact_type(image)
+    chosen = implementation_for("chunked_sigmoid_loss", image.device)
+    if chosen == "reference":
+        return reference(image, text, scale, bias, pairs).to(exact)
+    scale, bias = scale.to(exact), bias.to(exact)
+    if chosen == "cuda" and exact == torch.float32:
+        return _on_gpu(image, text, scale, bias, pairs)
+    return blocked(image, text, scale, bias, block, pairs)
+
+
+def require_embeddings(image: Tensor, text: Tensor, pairs: bool = True) -> None:
+    """ValueError for what `chunked_sigmoid_loss` refuses."""
     if (
         not (image.ndim == text.ndim == 2 and len(image) and len(text))
         or image.shape[1] != text.shape[1]
@@ -39,14 +52,6 @@ def chunked_sigmoid_loss(
         raise ValueError(f"embeddings must be two matrices {wanted}, got {tuple(image.shape)} and {tuple(text.shape)}")
     if image.dtype != text.dtype or not image.is_floating_point():
         raise ValueError(f"embeddings must be of one float type, got {image.dtype} and {text.dtype}")
-    exact = exact_type(image)
-    chosen = implementation_for("chunked_sigmoid_loss", image.device)
-    if chosen == "reference":
-        return reference(image, text, scale, bias, pairs).to(exact)
-    scale, bias = scale.to(exact), bias.to(exact)
-    if chosen == "cuda" and exact == torch.float32:
-        return _on_gpu(image, text, scale, bias, pairs)
-    return blocked(image, text, scale, bias, block, pairs)
 
 
 def sigmoid_loss_of(image: Tensor, text: Tensor, scale: Tensor, bias: Tensor, block: int = 0) -> Tensor:
