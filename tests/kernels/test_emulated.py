@@ -39,7 +39,8 @@ def test_products_reduced_by_rows(
             for scale, bias in ((10.0, -10.0), (100.0, -10.0), (100.0, 30.0))
         ]
     else:
-        outcomes = [getattr(check, op)(CPU, "cuda", dtype, shape, product, generator)]
+        variants = [(True,), (False,)] if op == "_sigmoid" else [()]  # with pairs and without
+        outcomes = [getattr(check, op)(CPU, "cuda", dtype, shape, product, generator, *rest) for rest in variants]
     assert all(outcome.passed for outcome in outcomes), outcomes
     assert set(emulated) == kernels
 

@@ -116,6 +116,8 @@ def test_ops_obey_torchs_rules() -> None:
     image, text = (torch.randn(5, 3, generator=seeded(n)).requires_grad_() for n in range(2))
     scalars = (torch.tensor(3.0, requires_grad=True), torch.tensor(-2.0, requires_grad=True))
     torch.library.opcheck(torch.ops.scrimp.chunked_sigmoid_loss.default, (image, text, *scalars))
+    more = torch.randn(7, 3, generator=seeded(2)).requires_grad_()
+    torch.library.opcheck(torch.ops.scrimp.chunked_sigmoid_loss.default, (image, more, *scalars, 2, False))
     torch.library.opcheck(torch.ops.scrimp.rowwise_cross_entropy.default, (image, text, torch.tensor([0, 1, 2, 3, 4])))
     torch.library.opcheck(torch.ops.scrimp.nearest_prototype.default, (image.detach(), text.detach()))
     torch.library.opcheck(torch.ops.scrimp.topk_mask.default, (image.detach(), 4))
@@ -125,16 +127,81 @@ def test_ops_obey_torchs_rules() -> None:
 def test_flops_are_counted() -> None:
     rows = layers(6, 4, 3, torch.float32)
     image, text = (torch.randn(5, 3, generator=seeded(n)).requires_grad_() for n in range(2))
+    scalars = (torch.tensor(1.0), torch.tensor(0.0))
     cases: list[tuple[Callable[[], Any], int]] = [
         (lambda: pairwise_learnability_update(*rows), 2 * 4 * 6 * 4 * 3),
         (lambda: nearest_prototype(image.detach(), text.detach()), 2 * 5 * 5 * 3),
         (lambda: rowwise_cross_entropy(image, text, torch.arange(5), 4).sum().backward(), (2 + 6) * 5 * 5 * 3),
-        (lambda: chunked_sigmoid_loss(image, text, torch.tensor(1.0), torch.tensor(0.0)).backward(), (2 + 6) * 5 * 5 * 3),
+        (lambda: chunked_sigmoid_loss(image, text, *scalars).backward(), (2 + 6) * 5 * 5 * 3),
+        (lambda: chunked_sigmoid_loss(image, text[:2], *scalars, pairs=False).backward(), (2 + 6) * 5 * 2 * 3),
     ]
     for run, expected in cases:
         with FlopCounterMode(display=False) as counter:
             run()
         assert counter.get_total_flops() == expected
+
+
+# ------------------------------------------------------------------------------------------------ a loss without pairs
+def all_negatives(image: torch.Tensor, text: torch.Tensor, scale: float = 1.0, bias: float = 0.0, block: int = 0) -> Any:
+    return chunked_sigmoid_loss(image, text, torch.tensor(scale), torch.tensor(bias), block, pairs=False)
+
+
+def test_two_images_and_a_text_that_belongs_to_neither_by_hand() -> None:
+    image, text = torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.6, 0.8]])
+    # Logits 2 z.t - 1: .2 and .6, both of negatives; over two images.
+    expected = (torch.log1p(torch.tensor(0.2).exp()) + torch.log1p(torch.tensor(0.6).exp())) / 2
+    torch.testing.assert_close(all_negatives(image, text, 2.0, -1.0), expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 12), st.integers(0, 1000))
+def test_a_loss_without_pairs_is_the_dense_forms_in_any_block(rows: int, columns: int, block: int, seed: int) -> None:
+    image, text = (torch.randn(n, 4, generator=seeded(seed + n), dtype=torch.float64) for n in (rows, columns))
+    scalars = (torch.tensor(3.0, dtype=torch.float64), torch.tensor(-2.0, dtype=torch.float64))
+    inputs = [value.requires_grad_() for value in (image, text, *scalars)]
+    ours = chunked_sigmoid_loss(*inputs, block, False)
+    theirs = torch.nn.functional.softplus(scalars[0] * image @ text.T + scalars[1], threshold=50).sum() / rows
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    for got, known in zip(*(torch.autograd.grad(loss, inputs) for loss in (ours, theirs)), strict=True):
+        torch.testing.assert_close(got, known, rtol=1e-11, atol=1e-12)
+
+
+def test_gradients_of_a_loss_without_pairs_are_the_numerical_ones() -> None:
+    image, text = (torch.randn(n, 3, generator=seeded(n), dtype=torch.float64).requires_grad_() for n in (4, 6))
+    scalars = [torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (3.0, -1.0)]
+    assert torch.autograd.gradcheck(lambda *inputs: chunked_sigmoid_loss(*inputs, 3, False), (image, text, *scalars))
+
+
+def test_pairs_and_negatives_add_up_to_all_combinations() -> None:
+    """Halves of a batch with a diagonal each, and the two blocks off it: what several processes compute."""
+    image, text = (torch.randn(10, 4, generator=seeded(n), dtype=torch.float64) for n in range(2))
+    scalars = (torch.tensor(3.0, dtype=torch.float64), torch.tensor(-2.0, dtype=torch.float64))
+    halves = [slice(0, 5), slice(5, 10)]
+    parts = [chunked_sigmoid_loss(image[a], text[b], *scalars, pairs=a == b) for a in halves for b in halves]
+    torch.testing.assert_close(torch.stack(parts).sum() / 2, chunked_sigmoid_loss(image, text, *scalars))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_autocast_touches_no_loss_without_pairs(dtype: torch.dtype) -> None:
+    image, text = (torch.randn(n, 16, generator=seeded(n)).to(dtype).div(4).requires_grad_() for n in (20, 33))
+    plain = all_negatives(image, text, 5.0, -3.0)
+    known = torch.autograd.grad(plain, (image, text))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = all_negatives(image, text, 5.0, -3.0)
+        got = torch.autograd.grad(loss, (image, text))
+    assert loss.dtype == torch.float32
+    assert torch.equal(loss, plain)
+    assert [part.dtype for part in got] == [dtype, dtype]
+    assert all(torch.equal(a, b) for a, b in zip(got, known, strict=True))
+
+
+def test_a_compiled_loss_without_pairs_is_the_eager_one() -> None:
+    image, text = (torch.randn(n, 4, generator=seeded(n)).requires_grad_() for n in (5, 7))
+    compiled = torch.compile(all_negatives, backend="aot_eager", fullgraph=True)
+    losses = [loss(image, text, 3.0, -2.0, 2) for loss in (compiled, all_negatives)]
+    assert torch.equal(*losses)
+    for got, known in zip(*(torch.autograd.grad(loss, (image, text)) for loss in losses), strict=True):
+        assert torch.equal(got, known)
 
 
 # ------------------------------------------------------------------------------------------------------------- pruning
@@ -191,6 +258,10 @@ def test_masks_are_those_of_a_stable_sort(values: list[float], data: st.DataObje
         (lambda: pairwise_learnability_update(torch.zeros(3, 2, 4), *layers(2, 2, 4, torch.float32)[1:]), "2 M, n, d"),
         (lambda: pairwise_learnability_update(*layers(2, 2, 4)[:2], *[torch.ones(3)] * 3), "one for each layer"),
         (lambda: chunked_sigmoid_loss(torch.zeros(2, 3), torch.zeros(2, 4), torch.ones(()), torch.ones(())), "two matrices"),
+        (lambda: chunked_sigmoid_loss(torch.zeros(2, 3), torch.zeros(4, 3), torch.ones(()), torch.ones(())), r"\[B, d\]"),
+        (lambda: all_negatives(torch.zeros(2, 3), torch.zeros(2, 4)), r"\[R, d\] and \[C, d\], got \(2, 3\) and \(2, 4\)"),
+        (lambda: all_negatives(torch.zeros(2, 3), torch.zeros(0, 3)), "two matrices"),
+        (lambda: all_negatives(torch.zeros(2, 3), torch.zeros(4, 3).double()), "one float type"),
         (lambda: rowwise_cross_entropy(torch.zeros(2, 3), torch.zeros(4, 3), torch.tensor([0, 4])), "labels must be"),
         (
             lambda: rowwise_cross_entropy(torch.zeros(2, 3), torch.zeros(4, 3).double(), torch.tensor([0, 1])),

@@ -110,9 +110,9 @@ def trusted(op: str, device: torch.device) -> bool:
 
 
 def _products_of(
-    case: Callable[..., Outcome],
+    case: Callable[..., Outcome], *variants: tuple[Any, ...]
 ) -> Callable[[torch.device, Implementation, torch.Generator, list[tuple[int, int, int]]], Iterator[Outcome]]:
-    """The cases of an op that multiplies matrices: both types, all shapes."""
+    """The cases of an op that multiplies matrices: both types, all shapes, and what else a case is given."""
 
     def all_cases(
         device: torch.device, implementation: Implementation, generator: torch.Generator, shapes: list[tuple[int, int, int]]
@@ -120,11 +120,8 @@ def _products_of(
         for dtype in (torch.bfloat16, torch.float32):
             product = PRODUCT[_rounding(device, implementation, dtype)]
             for shape in shapes:
-                if case is not _learnability:
-                    yield case(device, implementation, dtype, shape, product, generator)
-                    continue
-                for scale, bias in ((10.0, -10.0), (100.0, -10.0), (1.0, 0.0), (100.0, 30.0)):
-                    yield case(device, implementation, dtype, shape, product, generator, scale, bias)
+                for variant in variants or [()]:
+                    yield case(device, implementation, dtype, shape, product, generator, *variant)
 
     return all_cases
 
@@ -224,23 +221,25 @@ def _sigmoid(
     shape: tuple[int, int, int],
     product: float,
     generator: torch.Generator,
+    pairs: bool = True,
 ) -> Outcome:
     """The loss and its gradients, relative to the largest of each; a scalar's, whose terms may cancel, to theirs."""
-    (count, _, width), scale = shape, 10.0
-    operands = [_units(generator, count, width).to(dtype) for _ in range(2)]
+    (count, others, width), scale = shape, 10.0
+    others = count if pairs else others
+    operands = [_units(generator, rows, width).to(dtype) for rows in (count, others)]
     scalars = [torch.tensor(scale), torch.tensor(-9.0)]
 
     def with_gradients(loss: Callable[..., Tensor], inputs: list[Tensor]) -> tuple[Tensor, ...]:
         inputs = [value.detach().requires_grad_() for value in inputs]
-        value = loss(*inputs)
+        value = loss(*inputs, pairs=pairs)
         return (value.detach(), *torch.autograd.grad(value, inputs))
 
     expected = with_gradients(sigmoid.reference, [value.double() for value in (*operands, *scalars)])
     on_device = [value.to(device) for value in (*operands, *scalars)]
     sizes = [known.abs().max() for known in expected]
     cosines = operands[0].double() @ operands[1].double().T
-    signs = 2 * torch.eye(count, dtype=torch.float64) - 1
-    slopes = torch.sigmoid(-signs * (scale * cosines - 9.0)) / count  # [n, n], the size of the loss's slope in each logit
+    signs = 2 * pairs * torch.eye(count, others, dtype=torch.float64) - 1
+    slopes = torch.sigmoid(-signs * (scale * cosines - 9.0)) / count  # [n, c], the size of the loss's slope in each logit
     sizes[3:] = [(slopes * cosines.abs()).sum(), slopes.sum()]
 
     def errors(result: tuple[Tensor, ...]) -> Tensor:
@@ -253,7 +252,7 @@ def _sigmoid(
         implementation,
         device,
         dtype,
-        f"{count}, d = {width}",
+        f"{count}, d = {width}" if pairs else f"{count} x {others}, no pairs, d = {width}",
         2 * scale * product + rounding,
         lambda: with_gradients(sigmoid.chunked_sigmoid_loss, on_device),
         errors,
@@ -379,8 +378,8 @@ def _topk(
 
 
 OPS: dict[str, Callable[..., Iterator[Outcome]]] = {
-    "pairwise_learnability_update": _products_of(_learnability),
-    "chunked_sigmoid_loss": _products_of(_sigmoid),
+    "pairwise_learnability_update": _products_of(_learnability, (10.0, -10.0), (100.0, -10.0), (1.0, 0.0), (100.0, 30.0)),
+    "chunked_sigmoid_loss": _products_of(_sigmoid, (True,), (False,)),
     "rowwise_cross_entropy": _products_of(_cross_entropy),
     "nearest_prototype": _products_of(_nearest),
     "prune_and_rescale": _prunings,
