@@ -130,14 +130,6 @@ class EpochSelector(Method):
         """The examples of epoch `epoch`, which starts when `fraction` in [0, 1) of the budget is spent."""
         return Selection(torch.arange(self.size), torch.ones(self.size))
 
-    def made_from(self) -> tuple[Tensor, ...] | None:
-        """What `select` chooses from beside its arguments, the seed, the size and the parameters; None if it isn't said.
-
-        To say it lets processes that train together share what one of them selected. Then `select` changes nothing in the
-        selector that later choices rest on. A subclass with another `select` says it anew.
-        """
-        return None
-
     def changes_at(self, fraction: float) -> float:
         """The fraction of the budget, after `fraction`, at which `select` wants to be asked again; 1 if it does not mind.
 

@@ -38,7 +38,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
     One epoch is one iteration of `sampler`; the plan for it is made when the iteration starts. Under torch.distributed
     every process gets its own part of one common plan, and losses are exchanged in `update`, so all prune alike;
     `process_group` names the processes that share the data where others share a model's parts. `plain_sampler` gives
-    every process the whole plan, for a trainer that splits it itself. Other attributes are the wrapped dataset's.
+    every process the whole plan, for a trainer that splits it itself. The processes of a Linux node hold InfoBatch's plan
+    once (`shared_plan.py`). Other attributes are the wrapped dataset's.
 
     `exchange="epoch"` exchanges losses when less than a batch is left of an epoch: then all processes have batches of one
     size, begin the same iterations, and call `state_dict` together.

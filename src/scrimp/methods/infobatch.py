@@ -87,9 +87,6 @@ class InfoBatchSelector(EpochSelector):
         generator = derived_generator(self.seed, epoch, "infobatch")
         return prune(self.scores, self.params.ratio, generator, self.params.threshold, self.params.rescale)
 
-    def made_from(self) -> tuple[Tensor, ...]:
-        return (self.scores,)
-
     def changes_at(self, fraction: float) -> float:
         delta = float(self.params.delta)
         return delta if self.params.anneal and fraction < delta else 1.0

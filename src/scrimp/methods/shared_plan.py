@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from scrimp.methods.base import EpochSelector, derived_generator
+from scrimp.methods.infobatch import InfoBatchSelector
 from scrimp.methods.plan import Empty, Plan, chosen, private, restored
 
 if sys.platform == "linux":
@@ -139,10 +140,7 @@ def _worth_sharing(size: int, world: int) -> bool:
 
 
 def _made_from(selector: EpochSelector) -> tuple[Tensor, ...] | None:
-    """What its choices are made from, or None where it does not say so: its class may choose in a way of its own."""
-    for kind in type(selector).__mro__:
-        if "made_from" in vars(kind):
-            return selector.made_from()
-        if "select" in vars(kind):
-            return None
+    """What it chooses from beside the seed and its parameters, or None where that is not known: it is of another kind."""
+    if isinstance(selector, InfoBatchSelector) and type(selector).select is InfoBatchSelector.select:
+        return (selector.scores,)
     return None
