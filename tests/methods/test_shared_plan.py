@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 import threading
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any
 
@@ -326,7 +327,13 @@ def test_who_comes_while_it_is_made_waits_for_it(folder: Path, monkeypatch: pyte
         assert_same(plan, alone(selector_of()))
 
 
-@pytest.mark.parametrize("copied", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data))])
+def as_to_a_spawned_worker(data: InfoBatch[Any]) -> InfoBatch[Any]:
+    """Torch moves the tensors to shared memory of its own then, in place."""
+    copied: InfoBatch[Any] = pickle.loads(ForkingPickler.dumps(data))
+    return copied
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda data: pickle.loads(pickle.dumps(data)), as_to_a_spawned_worker])
 def test_copies_have_the_plan_and_hold_no_file(folder: Path, copied: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     data = InfoBatch(TensorDataset(torch.arange(float(SIZE))), epochs=EPOCHS)
     monkeypatch.setattr(type(data._processes), "world", property(lambda self: 2))
