@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset, Weighte
 
 from scrimp import InfoBatch, SelectedData
 from scrimp.methods.base import Selection
+from scrimp.methods.plan import chosen
 from scrimp.methods.planned_epoch import PlannedEpoch
 from scrimp.methods.processes import Processes
 from scrimp.methods.rs2 import RS2
@@ -207,8 +208,8 @@ def test_the_state_of_another_size_is_an_error() -> None:
 
 # --------------------------------------------------------------------------------------------------------- two processes
 def sixty() -> PlannedEpoch:
-    plan = Selection(torch.arange(120), torch.ones(120))
-    return PlannedEpoch.of(0, 120, plan, torch.randperm(120, generator=torch.Generator().manual_seed(0)))
+    all_of_them = Selection(torch.arange(120), torch.ones(120))
+    return PlannedEpoch(0, chosen(120, lambda: all_of_them, torch.Generator().manual_seed(0)))
 
 
 def update_all(epoch: PlannedEpoch, *ranks: list[Tensor]) -> None:

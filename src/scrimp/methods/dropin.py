@@ -21,11 +21,12 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
-from scrimp.methods.base import EpochSelector, derived_generator, share_of
+from scrimp.methods.base import EpochSelector, share_of
 from scrimp.methods.infobatch import InfoBatchSelector, below_threshold
 from scrimp.methods.planned_epoch import NO_ITERATION, PlannedEpoch, warn_once
 from scrimp.methods.processes import Processes
 from scrimp.methods.selected_sampler import PlainSampler, SelectedSampler
+from scrimp.methods.shared_plan import NodePlans
 
 Item = TypeVar("Item", covariant=True)
 Exchange = Literal["update", "epoch"]
@@ -37,7 +38,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
     One epoch is one iteration of `sampler`; the plan for it is made when the iteration starts. Under torch.distributed
     every process gets its own part of one common plan, and losses are exchanged in `update`, so all prune alike;
     `process_group` names the processes that share the data where others share a model's parts. `plain_sampler` gives
-    every process the whole plan, for a trainer that splits it itself. Other attributes are the wrapped dataset's.
+    every process the whole plan, for a trainer that splits it itself. The processes of a Linux node hold InfoBatch's plan
+    once (`shared_plan.py`). Other attributes are the wrapped dataset's.
 
     `exchange="epoch"` exchanges losses when less than a batch is left of an epoch: then all processes have batches of one
     size, begin the same iterations, and call `state_dict` together.
@@ -65,6 +67,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self.sampler = SelectedSampler(self)
         self.plain_sampler = PlainSampler(self)
         self._processes = Processes(process_group)
+        self._plans = NodePlans()
         self._exchange = exchange
         self._waiting: list[tuple[Tensor, Tensor]] = []  # indices and losses that the others have not heard of
         self._epoch: PlannedEpoch | None = None  # the one that is running, or ran last
@@ -190,9 +193,11 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self.selector.load_state_dict(state["selector"])
         self._epoch, self._next, self._begun = None, None, False
         self._waiting.clear()
+        self._plans.forget()
         if state["epoch"] >= 0:
-            order, weights, seen = (state[name].clone() for name in ("order", "weights", "seen"))
-            self._epoch = PlannedEpoch(state["epoch"], size, order, weights, seen)
+            seen = state["seen"].clone()
+            plan = self._plans.restored(state["order"], state["weights"], seen, self._processes.world)
+            self._epoch = PlannedEpoch(state["epoch"], plan, seen)
             self._epoch.largest_batch = state["largest_batch"]
             self._epoch.drawn = state["over"]
 
@@ -284,9 +289,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
 
     def _plan(self, number: int) -> PlannedEpoch:
         self._check_size()
-        plan = self.selector.select(number, number / self.epochs)
-        shuffle = torch.randperm(len(plan.indices), generator=derived_generator(self.seed, number, "order"))
-        return PlannedEpoch.of(number, self.selector.size, plan, shuffle)
+        return PlannedEpoch(number, self._plans.of(self.selector, self.seed, number, self.epochs, self._processes.world))
 
     def _upcoming(self) -> Tensor:
         """What the running iteration visits in all or, between two epochs, what one that starts now would: places."""

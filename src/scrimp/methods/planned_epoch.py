@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scrimp.methods.base import Selection
+from scrimp.methods.plan import Plan
 from scrimp.methods.processes import Processes
 
 NO_ITERATION = (
@@ -35,22 +35,16 @@ SKIPPED_TWICE = (
 
 
 class PlannedEpoch:
-    """Epoch `number` over `size` examples: `order` (int64 [n], distinct) with a weight for every example.
+    """Epoch `number` by its plan, of which `seen` (bool [n], by place in the order) was updated before: nothing, or what a
+    restored state had behind it.
 
-    `left` (int64 [m], ascending) are the places in the order that are still to be visited: all, or those that a restored
-    state had not seen. `whole` says that every process is handed all of them, since another component splits them.
+    `whole` says that every process is handed all that is left, since another component splits it.
     """
 
-    def __init__(self, number: int, size: int, order: Tensor, weight_of: Tensor, seen: Tensor | None = None) -> None:
+    def __init__(self, number: int, plan: Plan, seen: Tensor | None = None) -> None:
         self.number = number
-        self.order = order
-        self.weight_of = weight_of  # float32 [size]; 1 for what is not planned
-        self.seen = torch.zeros(len(order), dtype=torch.bool) if seen is None else seen  # by place in the order
-        # Places are 32-bit numbers where they fit: at 1e8 examples every byte is 100 MB a process.
-        places = torch.arange(len(order), dtype=torch.int32 if size < 2**31 else torch.int64)
-        self.left = places if seen is None else places[~self.seen]
-        self.place = torch.full((size,), -1, dtype=places.dtype)
-        self.place[order] = places
+        self.order, self.weight_of, self.left, self.place = plan  # never written to: other processes may map them
+        self.seen = torch.zeros(len(self.order), dtype=torch.bool) if seen is None else seen
         self.whole = False
         self.iterations: set[int] = set()  # those that are held by a loop
         self.drawn = False  # whether one of them was drawn to its end
@@ -60,12 +54,6 @@ class PlannedEpoch:
         self._last: Tensor | None = None  # the last batch's indices, of all processes
         self._done: list[int] = []  # examples updated by each process
         self._dealt = True  # whether each batch so far lay where one does that was dealt to the processes in turn
-
-    @classmethod
-    def of(cls, number: int, size: int, plan: Selection, shuffle: Tensor) -> PlannedEpoch:
-        weight_of = torch.ones(size)
-        weight_of[plan.indices] = plan.weights
-        return cls(number, size, plan.indices[shuffle], weight_of)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: no loop of theirs holds an iteration; weights travel on the CPU, to open no GPU in a worker."""
