@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from scrimp.config import Horizon, Schedule
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.data.pairs import Pairs
+from scrimp.data.tables import Frame
 from scrimp.flops import TowerFlops, tower_flops
 from scrimp.measure.clock import Clock
 from scrimp.measure.retrieval import retrieval
@@ -122,7 +123,7 @@ class Pruned(InMemory):
         super().__init__(RECIPE, steps=10)
         sets = ["one", "two"] * 20 + ["three"]
         samples = pd.DataFrame({"split": ["pool"] * 40 + ["test"], "set": sets})
-        self.known: Any = SimpleNamespace(samples=samples, splits={})
+        self.known: Any = SimpleNamespace(table=Frame(samples), splits={})
 
     def model(self, seed: int) -> TwoTowers:
         return towers(seed)
@@ -237,7 +238,7 @@ def test_two_resolutions_share_every_batch_pair_by_pair() -> None:
     at = candidates_of(40, 8, 0, 0)
     x = data.images(at).permute(0, 3, 1, 2).float() / 127.5 - 1
     embedded = [plain.embed_images(x[n : n + 1], 4 if n % 2 else 2) for n in range(8)]
-    logits = plain.log_scale.exp() * torch.cat(embedded) @ plain.embed_texts(data.tokens[at]).T + plain.bias
+    logits = plain.log_scale.exp() * torch.cat(embedded) @ plain.embed_texts(data.captions(at)).T + plain.bias
     signs = 2 * torch.eye(8) - 1
     (torch.nn.functional.softplus(-signs * logits).sum() / 8).backward()
     stepped = [parameter - 0.1 * parameter.grad for parameter in plain.parameters() if parameter.grad is not None]

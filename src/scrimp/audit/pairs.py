@@ -18,7 +18,7 @@ from numpy.lib.format import open_memmap
 from scrimp.config import Workspace
 from scrimp.data import web_tars
 from scrimp.data.digests import cached
-from scrimp.data.pairs import PairData, Pairs, positions
+from scrimp.data.pairs import PairData, Pairs, read_tokens
 from scrimp.data.shards import building, write_manifest
 from scrimp.data.web_pairs import load_web_pairs
 from scrimp.errors import ScrimpError
@@ -115,6 +115,6 @@ def _in_memory(folder: Path, data: PairData, size: int) -> PairData:
     if not cached(file, write):
         return data
     pixels = torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))  # "c": private, never written back
-    pairs = Pairs(pixels, torch.arange(count), data.pairs.tokens)
-    splits = {split: pairs.subset(positions(data.samples["split"] == split)) for split in data.splits}
+    pairs = Pairs(pixels, torch.arange(count), read_tokens(folder, count))
+    splits = {split: pairs.subset(data.table.rows(split)) for split in data.splits}
     return replace(data, pairs=pairs, splits=dict(splits))

@@ -28,7 +28,7 @@ from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers, build_two_towers
 from scrimp.tasks.base import Batch, Task
 from scrimp.training import parallel
-from scrimp.training.contrast import NORMALISATION, SetShares, embed, own_losses, softmax_loss, trimmed
+from scrimp.training.contrast import NORMALISATION, SETS_SHOWN, SetShares, embed, own_losses, softmax_loss, trimmed
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.place import Place
 from scrimp.training.reference import Reference, read_reference
@@ -81,7 +81,7 @@ class ImageText(Task):
         sides = {model.patch, 2 * model.patch, *self.recipe.patches}
         usable = [side for side in sides if model.image_tower.size % side == 0]
         # Padding is not computed, so a caption counts with the mean length of the pool's.
-        tokens = math.ceil(float((self.data["pool"].tokens != 0).sum(dim=1).double().mean()))
+        tokens = math.ceil(known.mean_length("pool"))
         self.towers: TowerFlops = tower_flops(model, model.image_tower.size, tokens, usable)
         self.tests = TowerTests(known, self.patches[0], self.place)
 
@@ -101,7 +101,7 @@ class ImageText(Task):
         wanted = self.recipe.augmentation
         if draws is not None and (wanted.shift or wanted.flip):
             pixels = augmented(pixels, wanted, draws)
-        return pixels, pairs.tokens[indices]
+        return pixels, pairs.captions(indices)
 
     def embedded(self, model: TwoTowers, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch's embeddings [B, d] each, every patch side taking its even share of the pairs.
@@ -188,8 +188,8 @@ class ImageText(Task):
     def on_choice(self) -> Callable[[Tensor, float], dict[str, float]] | None:
         if self.data[self.train_split] is not self.known.splits[self.train_split]:
             return None  # a reference's subset: indices are not those of the pool's table
-        samples = self.known.samples
-        return SetShares(samples.loc[samples["split"] == "pool", "set"])
+        table = self.known.table
+        return SetShares(table.sets("pool"), table.largest_sets("pool", SETS_SHOWN))
 
     # --- for selectors that prune by pictures ---
     def picture_encoder(self, seed: int) -> PictureEncoder:
@@ -201,8 +201,7 @@ class ImageText(Task):
     @property
     def labels(self) -> Tensor:
         """The icon set, or the source, that each pair of the pool is from: pairs have no other classes to balance."""
-        samples = self.known.samples
-        return torch.from_numpy(pd.factorize(samples.loc[samples["split"] == self.train_split, "set"])[0].astype("int64"))
+        return torch.from_numpy(pd.factorize(self.known.table.sets(self.train_split))[0].astype("int64"))
 
     # --- measurement ---
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:
