@@ -1,7 +1,12 @@
-"""Arrays that stay on disk: of a file mapped into memory only what is looked at is read, and processes share it."""
+"""Arrays that stay on disk: written a block at a time, and mapped, so that only what is looked at is read and held.
+
+Processes side by side share what they look at.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import mmap
 from pathlib import Path
 from typing import Any
@@ -34,3 +39,32 @@ def rows_of(tokens: Tensor | np.ndarray[Any, Any], at: Tensor) -> Tensor:
     """The rows `at` (int64 [n]) of token ids [N, L] of any integer type, as embeddings look them up: int64 [n, L]."""
     rows = tokens[at] if isinstance(tokens, Tensor) else torch.from_numpy(np.asarray(tokens[at.numpy()]))
     return rows.long()
+
+
+class ArrayWriter:
+    """A .npy file of a known shape, written block after block from its first row, and its SHA-256."""
+
+    def __init__(self, path: Path, kind: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        self.path, self.kind, self.shape, self.written = path, kind, shape, 0
+        self._digest = hashlib.sha256()
+        header = io.BytesIO()
+        told = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(header, told)
+        self._file = path.open("wb")
+        self._put(header.getvalue())
+
+    def append(self, rows: np.ndarray[Any, Any]) -> None:
+        """Write the next rows, [n, *shape[1:]]."""
+        assert rows.shape[1:] == self.shape[1:]
+        self._put(np.ascontiguousarray(rows, dtype=self.kind).tobytes())
+        self.written += len(rows)
+
+    def close(self) -> str:
+        """Finish the file; its digest, as hex."""
+        self._file.close()
+        assert self.written == self.shape[0]
+        return self._digest.hexdigest()
+
+    def _put(self, content: bytes) -> None:
+        self._file.write(content)
+        self._digest.update(content)

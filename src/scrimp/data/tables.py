@@ -24,6 +24,7 @@ Array = np.ndarray[Any, Any]
 Rows = Tensor | range  # int64 [n], or neighbours, which take no memory
 # Where a picture lies: its tar's number in the manifest, its bytes, and where they begin. One row is one look at the disk.
 PLACE = np.dtype([("tar", "<u4"), ("size", "<u4"), ("offset", "<u8")])
+SETS_SHOWN = 12  # the largest sets, whose share of what is chosen is worth a curve
 COLUMNS = {"place": PLACE, "set": np.dtype("<i4"), "descriptive": np.dtype(bool), "extended": np.dtype(bool)}
 
 
@@ -138,7 +139,7 @@ class Mapped:
         return None
 
     def tokens(self, split: str) -> int | None:
-        return self.counted.get(split)
+        return self.counted.get(split, 0)
 
 
 def positions(marks: pd.Series | Array) -> Tensor:
