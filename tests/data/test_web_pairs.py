@@ -15,12 +15,13 @@ from tar_worlds import SIDE, a_pair, indexed, picture, pixels_of, scored, two_ta
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.data.pairs import Pairs, load_pairs
 from scrimp.data.shards import read_manifest
-from scrimp.data.web_pairs import load_web_pairs, squared
+from scrimp.data.web_pairs import StreamedPairs, load_web_pairs, squared
 from scrimp.errors import ScrimpError
 from scrimp.flops import TowerFlops
 from scrimp.measure.clock import Clock
 from scrimp.methods.combined import Methods
 from scrimp.models.contrastive import TwoTowers, build_two_towers
+from scrimp.seeding import stream
 from scrimp.tasks.image_text import ImageText
 from scrimp.training.budget import Budget
 from scrimp.training.loop import train
@@ -96,14 +97,24 @@ def weights(model: TwoTowers) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "selector", [{"name": "uniform"}, {"name": "jest", "ratio": 0.5, "method": "hard-learner", "chunks": 4}]
+    ("selector", "candidates"),
+    [({"name": "uniform"}, 8), ({"name": "jest", "ratio": 0.5, "method": "hard-learner", "chunks": 4}, 16)],
 )
-def test_training_on_tars_is_training_on_the_same_pictures_in_memory(web: Path, selector: dict[str, Any]) -> None:
+def test_training_on_tars_is_training_on_the_same_pictures_in_memory(
+    web: Path, selector: dict[str, Any], candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = load_web_pairs(web, SIDE).splits["pool"]
     every = torch.arange(len(pool))
     in_memory = Pairs(pool.images(every), every, pool.captions(every))
     recipe = ImageTextRecipe(optimizer="adamw", learning_rate=0.01, batch_size=8)
-    place, trained = Place(torch.device("cpu")), []
+    place, trained, read = Place(torch.device("cpu")), [], list[int]()
+    images = StreamedPairs.images
+
+    def watched(pairs: StreamedPairs, at: torch.Tensor) -> torch.Tensor:
+        read.append(len(at))
+        return images(pairs, at)
+
+    monkeypatch.setattr(StreamedPairs, "images", watched)
     for pairs in (pool, in_memory):
         model = towers()
         task = ImageText(ImageTextWorkload(recipe=recipe, steps=3, arms=[]), place)
@@ -114,6 +125,9 @@ def test_training_on_tars_is_training_on_the_same_pictures_in_memory(web: Path, 
         trained.append(weights(model))
     assert torch.equal(*trained)
     assert not torch.equal(trained[0], weights(towers()))
+    # The first step's, of which a sub-batch is read again; each other step's once, and those of one that does not come.
+    coming = [len(stream(len(pool), step * candidates, candidates, 0).unique()) for step in (1, 2, 3)]
+    assert read == [candidates, *([8] if candidates > 8 else []), *coming]
 
 
 # -------------------------------------------------------------------------------------------------------------- mistakes

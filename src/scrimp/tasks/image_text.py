@@ -7,7 +7,7 @@ its image's and its text's share of the batch's loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +17,22 @@ from torch import Tensor, nn
 
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.cost import Cost
+from scrimp.data.ahead import Ahead
+from scrimp.data.large_orders import LARGE, large_stream
 from scrimp.data.loading import augmented
 from scrimp.data.pairs import PairData, PairSource, load_pairs
-from scrimp.data.web_pairs import load_web_pairs
+from scrimp.data.tables import SETS_SHOWN
+from scrimp.data.web_pairs import StreamedPairs, load_web_pairs
 from scrimp.errors import ScrimpError
 from scrimp.flops import ExampleFlops, TowerFlops, tower_flops
 from scrimp.methods.batch import BatchSelector
 from scrimp.methods.embeddings import PictureEncoder
 from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers, build_two_towers
+from scrimp.seeding import stream
 from scrimp.tasks.base import Batch, Task
 from scrimp.training import parallel
-from scrimp.training.contrast import NORMALISATION, SETS_SHOWN, SetShares, embed, own_losses, softmax_loss, trimmed
+from scrimp.training.contrast import NORMALISATION, SetShares, embed, own_losses, softmax_loss, trimmed
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.place import Place
 from scrimp.training.reference import Reference, read_reference
@@ -53,6 +57,9 @@ class ImageText(Task):
     def __init__(self, workload: ImageTextWorkload, place: Place) -> None:
         super().__init__(workload, place)
         self.recipe = workload.recipe
+        self._ahead: Ahead | None = None
+        self._coming: tuple[int, int, int] | None = None  # what the next step draws: the first, how many, the seed
+        self._scored: bool | None = None  # whether the last draw's pictures were all looked at; None: nothing was chosen
 
     @classmethod
     def model_names(cls) -> list[str]:
@@ -95,8 +102,41 @@ class ImageText(Task):
         return build_two_towers(self.known.vocabulary, seed, self.workload.model.options).to(self.place.device)
 
     # --- training ---
-    def batch(self, split: str, indices: Tensor, draws: torch.Generator | None = None) -> Batch:
+    def draw(self, first: int, count: int, seed: int) -> Tensor:
+        self._coming, self._scored = (first + count, count, seed), None
+        return self._drawn(first, count, seed)
+
+    def _drawn(self, first: int, count: int, seed: int) -> Tensor:
+        return (large_stream if self.examples > LARGE else stream)(self.examples, first, count, seed)
+
+    def visits(self, batches: Sequence[Tensor], seed: int, number: int) -> Iterator[Batch]:
+        """As of any task; while a batch is trained on, the next one's pictures are read, where they lie in tars."""
+        for place, batch in enumerate(super().visits(batches, seed, number), start=1):
+            following = batches[place] if place < len(batches) else self._next_pictures()
+            pairs = self._source(self.train_split)
+            if isinstance(pairs, Ahead) and following is not None:
+                pairs.expect(following)
+            yield batch
+
+    def _next_pictures(self) -> Tensor | None:
+        """The pairs whose pictures the next step looks at, if it goes on as the last one; None: nobody can say."""
+        coming, self._coming = self._coming, None
+        if coming is None or self._scored is False:
+            return None
+        drawn = self._drawn(*coming)
+        return drawn[parallel.part_of(len(drawn))[0]] if self._scored else drawn
+
+    def _source(self, split: str) -> PairSource:
+        """A split's pairs; those that are trained on are read ahead where they lie in tars."""
         pairs: PairSource = self.data[split]
+        if split != self.train_split or not isinstance(pairs, StreamedPairs):
+            return pairs
+        if self._ahead is None or self._ahead.pairs is not pairs:
+            self._ahead = Ahead(pairs, pairs.size)
+        return self._ahead
+
+    def batch(self, split: str, indices: Tensor, draws: torch.Generator | None = None) -> Batch:
+        pairs = self._source(split)
         pixels = pairs.images(indices)
         wanted = self.recipe.augmentation
         if draws is not None and (wanted.shift or wanted.flip):
@@ -147,8 +187,9 @@ class ImageText(Task):
 
     def score(self, model: nn.Module, indices: Tensor, selector: BatchSelector, reference: Any) -> tuple[Any, Any]:
         mine, _ = parallel.part_of(len(indices))
-        pool, finest = self.data[self.train_split], self.patches[0]
+        pool, finest = self._source(self.train_split), self.patches[0]
         learner = known = None
+        self._scored = selector.needs_learner or selector.live
         if selector.needs_learner:
             assert isinstance(model, TwoTowers)
             learner = _shared(embed(model, pool, indices[mine], selector.scoring_patch or finest, self.place))

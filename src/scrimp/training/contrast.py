@@ -16,7 +16,6 @@ from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers
 from scrimp.training.place import Place
 
-SETS_SHOWN = 12  # of the pool's sets, the largest: how much of each is chosen is worth a curve
 # Fewer pictures at a time pay more for every call, more than these no longer fit a core's cache; a GPU wants large batches.
 EMBEDDING_BATCH = {"cpu": 320}
 LARGE_EMBEDDING_BATCH = 1024
