@@ -29,7 +29,7 @@ from scrimp.tasks.image_text import ImageText
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import embed, own_losses, softmax_loss
-from scrimp.training.loop import train
+from scrimp.training.loop import backward, train
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.place import Place
 from scrimp.training.proxy import score_examples
@@ -155,6 +155,29 @@ def test_pairs_are_pruned_by_their_pictures_and_trained_on_by_epochs() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- training
+@pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_towers_may_embed_few_pairs_at_a_time_for_the_gradients_of_the_whole_batch(loss: str, weighted: bool) -> None:
+    weights_of = torch.linspace(0.5, 2.0, 9) if weighted else None
+    gradients, losses, embedded = [], [], list[int]()
+    for most in (None, 2, 9):
+        recipe = RECIPE.model_copy(update={"loss": loss, "patches": [2, 4], "micro_batch": most})
+        task, model = InMemory(recipe), towers()
+        model.image_tower.register_forward_hook(lambda _, inputs, result: embedded.append(len(result)))
+        batch = task.batch("pool", torch.arange(9))
+        assert task.workload.recipe.micro_batch is None  # the loop's, which would take the losses of the parts
+        value, _ = backward(task, model, batch, weights_of, 1 / 9, task.workload.recipe.micro_batch)
+        losses.append(float(value))
+        gradients.append(torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None]))
+    assert embedded == [5, 4, *[2, 2, 1, 2, 2], *reversed([2, 2, 1, 2, 2]), 5, 4]
+    largest = float(gradients[0].abs().max())
+    print(f"difference {float((gradients[1] - gradients[0]).abs().max()):.1e} of {largest:.1e}")
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6 * largest, rtol=1e-5)
+    assert torch.equal(gradients[2], gradients[0])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert losses[2] == losses[0]
+
+
 def test_uniform_training_learns_to_tell_pairs_apart() -> None:
     model, trace = trained(selector_of({"name": "uniform"}), steps=150)
     seen = embed(model, pairs(), torch.arange(40), None, CPU)

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.cost import Cost
@@ -55,7 +57,9 @@ class ImageText(Task):
     reference_subset = "raw"  # what an audit trains its reference on: raw, text-filtered, curated or curated++
 
     def __init__(self, workload: ImageTextWorkload, place: Place) -> None:
-        super().__init__(workload, place)
+        # The loop would take the losses of the parts of a batch: here the towers embed in parts, and the loss is one.
+        whole = workload.recipe.model_copy(update={"micro_batch": None})
+        super().__init__(workload.model_copy(update={"recipe": whole}), place)
         self.recipe = workload.recipe
         self._ahead: Ahead | None = None
         self._coming: tuple[int, int, int] | None = None  # what the next step draws: the first, how many, the seed
@@ -151,9 +155,23 @@ class ImageText(Task):
         pixels, tokens = (part.to(self.place.device) for part in batch)
         normalise, sides = NORMALISATION.to(self.place.device), self.patches
         # Interleaved, since a choice is ordered: the best would else all be seen at one patch side.
-        parts = [model.embed_images(normalise(pixels[n :: len(sides)]), side) for n, side in enumerate(sides)]
-        texts = [model.embed_texts(trimmed(tokens[n :: len(sides)])) for n in range(len(sides))]
+        ways = [partial(lambda side, some: model.embed_images(normalise(some), side), side) for side in sides]
+        parts = [self._in_parts(way, pixels[n :: len(sides)]) for n, way in enumerate(ways)]
+        texts = [self._in_parts(model.embed_texts, trimmed(tokens[n :: len(sides)])) for n in range(len(sides))]
         return parallel.gathered_with_gradients(torch.cat(parts)), parallel.gathered_with_gradients(torch.cat(texts))
+
+    def _in_parts(self, embed: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Embeddings [n, d] of inputs [n, ...], `micro_batch` of them at a time.
+
+        What a tower keeps for its backward pass is kept for one part at a time: each is embedded again when the whole loss's
+        gradient comes to it, for the same gradients (GradCache, Gao et al. 2021, arXiv 2101.06983). FLOPs do not count it.
+        """
+        most = self.recipe.micro_batch
+        if most is None or most >= len(inputs):
+            return embed(inputs)
+        # The towers draw nothing at random, so no generator's state need be kept.
+        parts = [checkpoint(embed, part, use_reentrant=False, preserve_rng_state=False) for part in inputs.split(most)]
+        return torch.cat(parts)
 
     def loss(self, model: nn.Module, batch: Batch, weights: Tensor | None, factor: float) -> tuple[Tensor, Tensor | None]:
         """The batch's loss as a whole, which the kernels compute at once; with `weights`, the pairs' shares, weighed."""
