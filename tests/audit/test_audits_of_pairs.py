@@ -130,7 +130,7 @@ def test_what_the_tars_hold_is_found_once(tars: Path, tmp_path: Path, monkeypatc
         wanted = first.splits[split]
         for other in (again, streamed, read):
             assert torch.equal(other.splits[split].images(at), wanted.images(at))
-            assert torch.equal(other.splits[split].tokens, wanted.tokens)
+            assert torch.equal(other.splits[split].captions(at), wanted.captions(at))
 
 
 def test_with_a_score_the_best_pairs_are_the_reference_s_alone(tars: Path, tmp_path: Path) -> None:

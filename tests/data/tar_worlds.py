@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from scrimp.data import web_tars
+from scrimp.data import web_index, web_tars
 from scrimp.data.shards import building, write_manifest
+from scrimp.data.web_parts import kept_parts
 from scrimp.data.web_tars import Options, tars_of
 
 SIDE = 8
@@ -62,8 +63,8 @@ def two_tars(folder: Path, count: int = 40) -> dict[str, Files]:
 
 def indexed(folder: Path, tars: list[Path], **changes: Any) -> Path:
     options = Options(**{**SMALL, **changes})
-    with building(folder) as temporary:
-        details = web_tars.build(temporary, folder.name, tars, options, 1)
+    with kept_parts(folder) as parts, building(folder) as temporary:
+        details = web_index.build(temporary, folder.name, tars, options, 1, parts)
         write_manifest(temporary, folder.name, "digest", web_tars.SCHEMA, **details)
     return folder
 

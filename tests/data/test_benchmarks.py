@@ -130,7 +130,7 @@ def task_of(workspace: Workspace, **changes: Any) -> ImageText:
 
 def in_memory(pairs: PairSource) -> Pairs:
     every = torch.arange(len(pairs))
-    return Pairs(pairs.images(every), every, pairs.tokens)
+    return Pairs(pairs.images(every), every, pairs.captions(every))
 
 
 def test_stages_run_on_tars_from_end_to_end(workspace: Workspace) -> None:
@@ -170,7 +170,7 @@ def test_streamed_benchmarks_give_what_the_same_pictures_in_memory_do(workspace:
     assert many is not None
     assert many.owner.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
     assert torch.equal(many.captions, task.known.encode([f"thing {at}" for at in range(8)]))
-    assert torch.equal(many.pairs.tokens, many.captions[::2])
+    assert torch.equal(many.pairs.captions(torch.arange(len(many.pairs))), many.captions[::2])
     assert few is not None
     assert few.labels.tolist() == [0, 1]
     assert few.drawn.tolist() == [[0, 1], [0, 1]]  # a class has one training picture
@@ -212,7 +212,7 @@ def test_zero_shot_pictures_of_one_size_stay_in_memory_without_an_image_size(wor
     assert isinstance(found.pairs, Pairs)
     assert found.pairs.images(torch.tensor([2])).shape == (1, SIDE, SIDE + 4, 3)
     assert torch.equal(found.prompts[:, 0], task.known.encode(["tench", "goldfish"]))
-    assert torch.equal(found.pairs.tokens, found.prompts[found.labels, 0])
+    assert torch.equal(found.pairs.captions(torch.arange(len(found.pairs))), found.prompts[found.labels, 0])
 
 
 # ------------------------------------------------------------------------------------------------------------- mistakes

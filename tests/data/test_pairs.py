@@ -38,10 +38,10 @@ def test_every_pair_is_the_picture_and_the_caption_of_its_row(pairs_world: Pairs
         assert len(pairs) == len(rows) > 0
         images = pairs.images(torch.arange(len(pairs)))
         assert images.dtype == torch.uint8
-        assert pairs.tokens.dtype == torch.int64
+        assert pairs.captions(torch.arange(len(pairs))).dtype == torch.int64
         for at, row in enumerate(rows.itertuples()):
             np.testing.assert_array_equal(images[at].numpy(), pairs_world.icons[int(row.base_index)].picture)  # type: ignore[arg-type]
-            ids = [int(token) for token in pairs.tokens[at] if token]
+            ids = [int(token) for token in pairs.captions(torch.tensor([at]))[0] if token]
             assert str(row.caption).startswith(data.tokenizer.decode(ids).strip())
             assert len(ids) == data.length or data.tokenizer.decode(ids).strip() == row.caption
 
@@ -55,7 +55,7 @@ def test_images_come_in_the_order_asked_for(built: PairsWorld) -> None:
     assert not torch.equal(images[0], images[1])
     some = pool.subset(torch.tensor([7, 5]))
     assert torch.equal(some.images(torch.tensor([1]))[0], images[0])
-    assert torch.equal(some.tokens[1], pool.tokens[5])
+    assert torch.equal(some.captions(torch.tensor([1])), pool.captions(torch.tensor([5])))
 
 
 def test_no_pixel_of_the_base_is_copied(built: PairsWorld) -> None:
@@ -75,9 +75,9 @@ def test_pictures_are_not_decoded_again(built: PairsWorld, monkeypatch: pytest.M
 def test_other_captions_are_encoded_as_those_of_the_table(built: PairsWorld) -> None:
     data = load_pairs(built.root / "pairs")
     captions = data.samples["caption"].tolist()
-    assert torch.equal(data.encode(captions), data.pairs.tokens)
+    assert torch.equal(data.encode(captions), data.pairs.captions(torch.arange(len(captions))))
     assert data.encode(["zzz"]).shape == (1, data.length)
-    assert int(data.pairs.tokens.max()) < data.vocabulary
+    assert int(data.pairs.captions(torch.arange(len(captions))).max()) < data.vocabulary
 
 
 def test_pairs_are_addressed_without_a_table() -> None:

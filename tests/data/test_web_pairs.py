@@ -15,12 +15,13 @@ from tar_worlds import SIDE, a_pair, indexed, picture, pixels_of, scored, two_ta
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.data.pairs import Pairs, load_pairs
 from scrimp.data.shards import read_manifest
-from scrimp.data.web_pairs import load_web_pairs, squared
+from scrimp.data.web_pairs import StreamedPairs, load_web_pairs, squared
 from scrimp.errors import ScrimpError
 from scrimp.flops import TowerFlops
 from scrimp.measure.clock import Clock
 from scrimp.methods.combined import Methods
 from scrimp.models.contrastive import TwoTowers, build_two_towers
+from scrimp.seeding import stream
 from scrimp.tasks.image_text import ImageText
 from scrimp.training.budget import Budget
 from scrimp.training.loop import train
@@ -45,7 +46,7 @@ def test_every_pair_is_the_picture_and_the_caption_of_its_key(web: Path, tmp_pat
         encoded = next(content for name, content in pairs[str(row.key)].items() if name.endswith(("jpg", "png", "webp")))
         np.testing.assert_array_equal(images[at].numpy(), pixels_of(encoded))
         assert row.caption == f"a drawing of thing {int(str(row.key))}"
-    assert torch.equal(data.encode(data.samples["caption"].tolist()), data.pairs.tokens)
+    assert torch.equal(data.encode(data.samples["caption"].tolist()), data.pairs.captions(torch.arange(40)))
     assert sorted(data.samples["key"]) == sorted(pairs)
     assert data.samples["index"].tolist() == list(range(40))
 
@@ -68,10 +69,11 @@ def test_images_come_in_the_order_asked_for_and_neighbours_share_memory(web: Pat
     assert not torch.equal(images[0], images[1])
     some = pairs.subset(torch.tensor([7, 5]))
     assert torch.equal(some.images(torch.tensor([1]))[0], images[0])
-    assert torch.equal(some.tokens[1], pairs.tokens[5])
+    assert torch.equal(some.captions(torch.tensor([1])), pairs.captions(torch.tensor([5])))
     run = pairs.subset(torch.tensor([4, 5, 6]))
     assert torch.equal(run.images(torch.tensor([1]))[0], images[0])
-    assert run.tokens.data_ptr() == pairs.tokens[4].data_ptr()
+    assert np.shares_memory(run.tokens, pairs.tokens)
+    assert np.shares_memory(some.tokens, pairs.tokens)
 
 
 def test_a_view_of_icons_can_be_streamed_too(pairs_world: PairsWorld) -> None:
@@ -80,7 +82,7 @@ def test_a_view_of_icons_can_be_streamed_too(pairs_world: PairsWorld) -> None:
     for split, pairs in held.splits.items():
         every = torch.arange(len(pairs))
         assert torch.equal(streamed.splits[split].images(every), pairs.images(every))
-        assert torch.equal(streamed.splits[split].tokens, pairs.tokens)
+        assert torch.equal(streamed.splits[split].captions(every), pairs.captions(every))
 
 
 # -------------------------------------------------------------------------------------------------------------- training
@@ -95,14 +97,24 @@ def weights(model: TwoTowers) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "selector", [{"name": "uniform"}, {"name": "jest", "ratio": 0.5, "method": "hard-learner", "chunks": 4}]
+    ("selector", "candidates"),
+    [({"name": "uniform"}, 8), ({"name": "jest", "ratio": 0.5, "method": "hard-learner", "chunks": 4}, 16)],
 )
-def test_training_on_tars_is_training_on_the_same_pictures_in_memory(web: Path, selector: dict[str, Any]) -> None:
+def test_training_on_tars_is_training_on_the_same_pictures_in_memory(
+    web: Path, selector: dict[str, Any], candidates: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pool = load_web_pairs(web, SIDE).splits["pool"]
     every = torch.arange(len(pool))
-    in_memory = Pairs(pool.images(every), every, pool.tokens)
+    in_memory = Pairs(pool.images(every), every, pool.captions(every))
     recipe = ImageTextRecipe(optimizer="adamw", learning_rate=0.01, batch_size=8)
-    place, trained = Place(torch.device("cpu")), []
+    place, trained, read = Place(torch.device("cpu")), [], list[int]()
+    images = StreamedPairs.images
+
+    def watched(pairs: StreamedPairs, at: torch.Tensor) -> torch.Tensor:
+        read.append(len(at))
+        return images(pairs, at)
+
+    monkeypatch.setattr(StreamedPairs, "images", watched)
     for pairs in (pool, in_memory):
         model = towers()
         task = ImageText(ImageTextWorkload(recipe=recipe, steps=3, arms=[]), place)
@@ -113,6 +125,9 @@ def test_training_on_tars_is_training_on_the_same_pictures_in_memory(web: Path, 
         trained.append(weights(model))
     assert torch.equal(*trained)
     assert not torch.equal(trained[0], weights(towers()))
+    # The first step's, of which a sub-batch is read again; each other step's once, and those of one that does not come.
+    coming = [len(stream(len(pool), step * candidates, candidates, 0).unique()) for step in (1, 2, 3)]
+    assert read == [candidates, *([8] if candidates > 8 else []), *coming]
 
 
 # -------------------------------------------------------------------------------------------------------------- mistakes

@@ -15,7 +15,7 @@ import yaml
 from tar_worlds import SIDE, SMALL, Files, a_pair, indexed, picture, scored, two_tars, write_tar
 
 from scrimp.config import Workspace
-from scrimp.data import web_tars
+from scrimp.data import web_index, web_tars
 from scrimp.data.shards import read_manifest, read_samples
 from scrimp.data.stage import shard
 from scrimp.data.web_pairs import load_web_pairs
@@ -64,15 +64,16 @@ def test_the_same_tars_give_the_same_bytes(web: Path, tmp_path: Path) -> None:
     shutil.rmtree(web)
     indexed(web, tars_of(tmp_path / "own", ""), score="fit", curated_from=0.3, extended_from=0.2)
     assert {path.name: path.read_bytes() for path in web.iterdir()} == first
-    assert sorted(first) == ["manifest.json", "samples.parquet", "tokenizer.json", "tokens.npy"]
+    columns = [f"{name}.npy" for name in ("descriptive", "extended", "place", "set", "tokens")]
+    assert sorted(first) == sorted(["manifest.json", "samples.parquet", "tokenizer.json", *columns])
 
 
 def test_several_processes_index_as_one_does(web: Path, tmp_path: Path) -> None:
     tars, options = tars_of(tmp_path / "own", ""), Options(**SMALL)
     alone, together = tmp_path / "alone", tmp_path / "together"
     for folder, processes in ((alone, 1), (together, 2)):
-        folder.mkdir()
-        web_tars.build(folder, "web", tars, options, processes)
+        (folder / "parts").mkdir(parents=True)
+        web_index.build(folder, "web", tars, options, processes, folder / "parts")
     assert (alone / "samples.parquet").read_bytes() == (together / "samples.parquet").read_bytes()
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from scrimp.config import Horizon, Schedule
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.data.pairs import Pairs
+from scrimp.data.tables import Frame
 from scrimp.flops import TowerFlops, tower_flops
 from scrimp.measure.clock import Clock
 from scrimp.measure.retrieval import retrieval
@@ -28,7 +29,7 @@ from scrimp.tasks.image_text import ImageText
 from scrimp.training import parallel
 from scrimp.training.budget import Budget
 from scrimp.training.contrast import embed, own_losses, softmax_loss
-from scrimp.training.loop import train
+from scrimp.training.loop import backward, train
 from scrimp.training.losses import sigmoid_loss
 from scrimp.training.place import Place
 from scrimp.training.proxy import score_examples
@@ -122,7 +123,7 @@ class Pruned(InMemory):
         super().__init__(RECIPE, steps=10)
         sets = ["one", "two"] * 20 + ["three"]
         samples = pd.DataFrame({"split": ["pool"] * 40 + ["test"], "set": sets})
-        self.known: Any = SimpleNamespace(samples=samples, splits={})
+        self.known: Any = SimpleNamespace(table=Frame(samples), splits={})
 
     def model(self, seed: int) -> TwoTowers:
         return towers(seed)
@@ -154,6 +155,29 @@ def test_pairs_are_pruned_by_their_pictures_and_trained_on_by_epochs() -> None:
 
 
 # ------------------------------------------------------------------------------------------------------------- training
+@pytest.mark.parametrize("loss", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_towers_may_embed_few_pairs_at_a_time_for_the_gradients_of_the_whole_batch(loss: str, weighted: bool) -> None:
+    weights_of = torch.linspace(0.5, 2.0, 9) if weighted else None
+    gradients, losses, embedded = [], [], list[int]()
+    for most in (None, 2, 9):
+        recipe = RECIPE.model_copy(update={"loss": loss, "patches": [2, 4], "micro_batch": most})
+        task, model = InMemory(recipe), towers()
+        model.image_tower.register_forward_hook(lambda _, inputs, result: embedded.append(len(result)))
+        batch = task.batch("pool", torch.arange(9))
+        assert task.workload.recipe.micro_batch is None  # the loop's, which would take the losses of the parts
+        value, _ = backward(task, model, batch, weights_of, 1 / 9, task.workload.recipe.micro_batch)
+        losses.append(float(value))
+        gradients.append(torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None]))
+    assert embedded == [5, 4, *[2, 2, 1, 2, 2], *reversed([2, 2, 1, 2, 2]), 5, 4]
+    largest = float(gradients[0].abs().max())
+    print(f"difference {float((gradients[1] - gradients[0]).abs().max()):.1e} of {largest:.1e}")
+    torch.testing.assert_close(gradients[1], gradients[0], atol=1e-6 * largest, rtol=1e-5)
+    assert torch.equal(gradients[2], gradients[0])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-6)
+    assert losses[2] == losses[0]
+
+
 def test_uniform_training_learns_to_tell_pairs_apart() -> None:
     model, trace = trained(selector_of({"name": "uniform"}), steps=150)
     seen = embed(model, pairs(), torch.arange(40), None, CPU)
@@ -237,7 +261,7 @@ def test_two_resolutions_share_every_batch_pair_by_pair() -> None:
     at = candidates_of(40, 8, 0, 0)
     x = data.images(at).permute(0, 3, 1, 2).float() / 127.5 - 1
     embedded = [plain.embed_images(x[n : n + 1], 4 if n % 2 else 2) for n in range(8)]
-    logits = plain.log_scale.exp() * torch.cat(embedded) @ plain.embed_texts(data.tokens[at]).T + plain.bias
+    logits = plain.log_scale.exp() * torch.cat(embedded) @ plain.embed_texts(data.captions(at)).T + plain.bias
     signs = 2 * torch.eye(8) - 1
     (torch.nn.functional.softplus(-signs * logits).sum() / 8).backward()
     stepped = [parameter - 0.1 * parameter.grad for parameter in plain.parameters() if parameter.grad is not None]

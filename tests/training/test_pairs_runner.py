@@ -17,6 +17,7 @@ from study_folders import write_study
 from scrimp.config import Workspace
 from scrimp.data import icon_pairs
 from scrimp.data.shards import ShardWriter, building, write_manifest
+from scrimp.data.tables import Frame
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.records import read_summary
@@ -176,13 +177,14 @@ def test_subsets_are_what_their_names_say(pairs: Workspace) -> None:
     assert sizes["curated++"] == int(data.samples["extended"].sum()) >= 30
     with pytest.raises(ScrimpError, match="unknown subset 'curated--'"):
         subset_of(data, "curated--")
-    without = dataclasses.replace(data, samples=data.samples.assign(descriptive=False))
+    without = dataclasses.replace(data, table=Frame(data.samples.assign(descriptive=False)))
     with pytest.raises(ScrimpError, match="no pair of the data belongs to 'text-filtered'"):
         subset_of(without, "text-filtered")
 
 
 def test_shares_of_sets_are_counted_over_tenths_of_the_budget() -> None:
-    shares = SetShares(pd.Series(["a", "a", "a", "b", "b", "c"]))
+    table = Frame(pd.DataFrame({"split": "pool", "set": ["a", "a", "a", "b", "b", "c", "d"]}))
+    shares = SetShares(table.sets("pool"), table.largest_sets("pool", 3))
     assert shares(torch.tensor([0, 1]), 0.05) == {}
     assert shares(torch.tensor([3, 5]), 0.1) == {
         "chosen_share:a": 0.5,
@@ -191,3 +193,4 @@ def test_shares_of_sets_are_counted_over_tenths_of_the_budget() -> None:
         "chosen_share:other": 0.0,
     }
     assert shares(torch.tensor([3]), 0.2)["chosen_share:b"] == 1.0
+    assert shares(torch.tensor([6]), 0.3)["chosen_share:other"] == 1.0

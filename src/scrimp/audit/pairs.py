@@ -16,16 +16,17 @@ import torch
 from numpy.lib.format import open_memmap
 
 from scrimp.config import Workspace
-from scrimp.data import web_tars
+from scrimp.data import web_index, web_tars
 from scrimp.data.digests import cached
-from scrimp.data.pairs import PairData, Pairs, positions
+from scrimp.data.pairs import PairData, Pairs, read_tokens
 from scrimp.data.shards import building, write_manifest
 from scrimp.data.web_pairs import load_web_pairs
+from scrimp.data.web_parts import find, kept_parts
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of
 
 OPTION = "--pairs"
-LAYOUT = 1  # of what is kept; another one is made anew
+LAYOUT = 2  # of what is kept; another one is made anew
 CAPTION_KEY = "caption"  # of KEY.json, as img2dataset writes it
 HELD_OUT = 1000  # pairs of the test split and of the validation split, at most
 HELD_OUT_SHARE = 10  # and no more than one in so many
@@ -79,23 +80,23 @@ def pairs_of(
 
 def _index(folder: Path, name: str, tars: list[Path], options: web_tars.Options) -> None:
     processes = 1 + sum(tar.stat().st_size for tar in tars) // WORTH_A_PROCESS
-    pairs = web_tars.find(name, tars, options, min(processes, os.cpu_count() or 1))
-    empty = sorted(set(map(str, tars)) - set(pairs.pairs["tar"]))
-    if empty:
-        print(f"no pair in {len(empty)} of {len(tars)} tars ({', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''})")
-    alone = int((~pairs.pairs["caption"].duplicated(keep=False)).sum())
-    if alone < FEWEST:
-        reasons = "; ".join(f"{len(names):,} with {reason} ({names[0]})" for reason, names in sorted(pairs.left_out.items()))
-        others = f" and {len(tars) - 1} more" if len(tars) > 1 else ""
-        raise ScrimpError(
-            f"{tars[0]}{others}: {len(pairs.pairs):,} pairs, {alone:,} of them with a caption of their own, are too few: "
-            f"{FEWEST} of these is the least. A pair is KEY.jpg with KEY.txt, or with {CAPTION_KEY!r} in KEY.json; left "
-            f"out: {reasons or 'none'}"
-        )
-    count = min(HELD_OUT, alone // HELD_OUT_SHARE)
-    options = options.model_copy(update={"test": count, "validation": count})
-    with building(folder) as temporary:
-        details = web_tars.write(temporary, name, tars, pairs, options)
+    with kept_parts(folder) as parts, building(folder) as temporary:
+        found = find(name, tars, options, min(processes, os.cpu_count() or 1), parts)
+        empty = sorted({str(tar) for tar, count in zip(tars, found.pairs, strict=True) if count == 0})
+        if empty:
+            told = f"{', '.join(empty[:3])}{', ...' if len(empty) > 3 else ''}"
+            print(f"no pair in {len(empty)} of {len(tars)} tars ({told})")
+        alone = found.alone()
+        if alone < FEWEST:
+            others = f" and {len(tars) - 1} more" if len(tars) > 1 else ""
+            raise ScrimpError(
+                f"{tars[0]}{others}: {found.total:,} pairs, {alone:,} of them with a caption of their own, are too few: "
+                f"{FEWEST} of these is the least. A pair is KEY.jpg with KEY.txt, or with {CAPTION_KEY!r} in KEY.json; left "
+                f"out: {found.told}"
+            )
+        count = min(HELD_OUT, alone // HELD_OUT_SHARE)
+        options = options.model_copy(update={"test": count, "validation": count})
+        details = web_index.write(temporary, name, found, options)
         write_manifest(temporary, name, web_tars.tars_digest(tars), web_tars.SCHEMA, **details)
 
 
@@ -115,6 +116,6 @@ def _in_memory(folder: Path, data: PairData, size: int) -> PairData:
     if not cached(file, write):
         return data
     pixels = torch.from_numpy(np.load(file, mmap_mode="c", allow_pickle=False))  # "c": private, never written back
-    pairs = Pairs(pixels, torch.arange(count), data.pairs.tokens)
-    splits = {split: pairs.subset(positions(data.samples["split"] == split)) for split in data.splits}
+    pairs = Pairs(pixels, torch.arange(count), read_tokens(folder, count))
+    splits = {split: pairs.subset(data.table.rows(split)) for split in data.splits}
     return replace(data, pairs=pairs, splits=dict(splits))

@@ -29,12 +29,10 @@ class ImageTextRecipe(Recipe):
     augmentation: Augmentation = Augmentation()
     patches: list[PositiveInt] = Field([], description="patch sides that share every batch; none: the model's")
     loss: str = Field("sigmoid", pattern="^(sigmoid|softmax)$", description="the contrastive loss, sigmoid or softmax")
-
-    @validate_model(mode="after")
-    def _whole_batches(self) -> ImageTextRecipe:
-        if self.micro_batch is not None:
-            raise ValueError("micro_batch: a contrastive loss takes all pairs of a batch together; leave it out")
-        return self
+    # A contrastive loss takes all pairs of a batch together, so its parts' losses do not add up to it (GradCache).
+    micro_batch: PositiveInt | None = Field(
+        None, description="pairs a tower embeds at a time, the loss being the whole batch's; null: all"
+    )
 
 
 class ImageTextWorkload(Workload):

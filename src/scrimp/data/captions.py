@@ -105,23 +105,57 @@ def tokens_of(tokenizer: Tokenizer, captions: Sequence[str]) -> Tensor:
     return from_numpy(encoded(tokenizer, captions).astype(np.int64))
 
 
+class Encoder:
+    """Token ids of captions, block after block, and what a manifest tells of all of them.
+
+    `tokenizer` is one of `train_tokenizer`'s, which cuts and pads to its length.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        assert tokenizer.truncation is not None  # train_tokenizer sets it
+        self.length: int = tokenizer.truncation["max_length"]
+        self.whole = Tokenizer.from_str(tokenizer.to_str())
+        self.whole.no_truncation()
+        self.whole.no_padding()
+        self.count = self.cut = self.total = 0
+        self.tokenizer_sha256 = ""
+
+    @classmethod
+    def saved(cls, tokenizer: Tokenizer, folder: Path) -> Encoder:
+        """An encoder whose tokenizer is written to `tokenizer.json` of the folder."""
+        tokenizer.save(str(folder / "tokenizer.json"))
+        encoder = cls(tokenizer)
+        encoder.tokenizer_sha256 = sha256_of(folder / "tokenizer.json")
+        return encoder
+
+    def ids(self, texts: Sequence[str]) -> np.ndarray:
+        """The ids of the next captions, cut and padded with 0: int16 [n, length]."""
+        ids = np.zeros((len(texts), self.length), dtype=np.int16)
+        for row, encoding in enumerate(_encodings(self.whole, texts)):
+            found = encoding.ids
+            ids[row, : len(found)] = found[: self.length]
+            self.total += len(found)
+            self.cut += len(found) > self.length
+        self.count += len(texts)
+        return ids
+
+    def facts(self, tokens_sha256: str) -> dict[str, Any]:
+        """What a manifest tells, `tokens.npy` having this digest; `mean` is of captions before they are cut."""
+        return {
+            "vocabulary": self.whole.get_vocab_size(),
+            "length": self.length,
+            "captions_cut": self.cut,
+            "mean": round(self.total / self.count, 3),
+            "tokens_sha256": tokens_sha256,
+            "tokenizer_sha256": self.tokenizer_sha256,
+        }
+
+
 def write_tokens(folder: Path, texts: pd.Series, trained: pd.Series, vocabulary: int, length: int) -> dict[str, Any]:
     """Write `tokenizer.json`, trained on the texts marked in `trained`, and `tokens.npy` of all; facts for a manifest."""
-    tokenizer = train_tokenizer(texts[trained], vocabulary, length)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    captions = list(texts)
-    np.save(folder / "tokens.npy", encoded(tokenizer, captions))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    lengths = np.array([len(encoding) for encoding in _encodings(tokenizer, captions)])
-    return {
-        "vocabulary": tokenizer.get_vocab_size(),
-        "length": length,
-        "captions_cut": int((lengths > length).sum()),
-        "mean": round(float(lengths.mean()), 3),
-        "tokens_sha256": sha256_of(folder / "tokens.npy"),
-        "tokenizer_sha256": sha256_of(folder / "tokenizer.json"),
-    }
+    encoder = Encoder.saved(train_tokenizer(texts[trained], vocabulary, length), folder)
+    np.save(folder / "tokens.npy", encoder.ids(list(texts)))
+    return encoder.facts(sha256_of(folder / "tokens.npy"))
 
 
 def _encodings(tokenizer: Tokenizer, captions: Sequence[str]) -> Iterator[Encoding]:

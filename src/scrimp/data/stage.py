@@ -24,10 +24,12 @@ from scrimp.data import (  # not in digests: a dataset's rule names its own buil
     text_markov,
     text_packing,
     text_parquet,
+    web_index,
     web_tars,
 )
 from scrimp.data.shards import ShardWriter, building, read_manifest, write_manifest
 from scrimp.data.sources import check_needs, fetch, fetch_many, source_digest
+from scrimp.data.web_parts import kept_parts  # not in digests: as above
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, sha256_of
 
@@ -102,8 +104,8 @@ def _index_tars(
         )
     tars = fetch_many(name, source, workspace) if local_path is None else web_tars.tars_of(local_path, source.obtain)
     options = parse_model(dataset.options, web_tars.Options, f"config/datasets.yaml: {name}: options")
-    with building(workspace.shards(name)) as temporary:
-        details = web_tars.build(temporary, name, tars, options, os.cpu_count() or 1)
+    with kept_parts(workspace.shards(name)) as parts, building(workspace.shards(name)) as temporary:
+        details = web_index.build(temporary, name, tars, options, os.cpu_count() or 1, parts)
         write_manifest(temporary, name, web_tars.tars_digest(tars), web_tars.SCHEMA, **details)
     return workspace.shards(name)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,42 +17,71 @@ from PIL import Image
 from torch import Tensor
 
 from scrimp.data.loading import CORRUPT, as_rgb
-from scrimp.data.pairs import SPLITS, PairData, check_base, positions, read_tokenizer, read_tokens
+from scrimp.data.mapped import rows_of
+from scrimp.data.pairs import SPLITS, PairData, check_base, read_tokenizer, read_tokens
 from scrimp.data.shards import read_manifest, read_samples
+from scrimp.data.tables import PLACE, Array, Frame, Mapped, Rows, Table
 from scrimp.errors import ScrimpError
+
+MOST_ROWS = 2**31  # a row's number below this takes four bytes
 
 
 @dataclass(frozen=True)
 class StreamedPairs:
-    """Pictures in tars, and captions. Row i of `places`, int64 [N, 3], is picture i: its tar's number, offset and bytes.
+    """Pictures in tars, and captions; pair i is row `rows[i]` of what lies on disk, and of a range no row is held.
 
-    `tokens` int64 [N, L], padded with 0; `size` is the side in pixels at which pictures are seen; `dataset` names them.
+    `places`, a PLACE a row [M], says where in which of `tars` its picture lies; `tokens` integers [M, L], padded with 0.
+    `size` is the side in pixels at which pictures are seen; `dataset` names them.
     """
 
     dataset: str
     tars: list[Path]
-    places: Tensor
-    tokens: Tensor
+    places: Array
+    tokens: Tensor | Array
     size: int
+    rows: Rows
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.rows)
+
+    @property
+    def length(self) -> int:
+        """Tokens of a caption."""
+        return int(self.tokens.shape[1])
 
     def images(self, at: Tensor) -> Tensor:
         """The pictures of the pairs `at` (int64 [n]): uint8 [n, S, S, 3]. ScrimpError for one that cannot be read."""
         pixels = torch.empty(len(at), self.size, self.size, 3, dtype=torch.uint8)
+        places = self.places[self._rows(at).numpy()]
+        found = zip(places["tar"].tolist(), places["offset"].tolist(), places["size"].tolist(), strict=True)
         with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
-            for row, picture in enumerate(threads.map(self._picture, self.places[at].tolist())):
+            for row, picture in enumerate(threads.map(self._picture, found)):
                 pixels[row] = picture
         return pixels
 
-    def subset(self, at: Tensor) -> StreamedPairs:
-        """The pairs `at` (int64 [n]), in that order; a run of neighbours shares the memory of its tokens."""
-        run = len(at) > 0 and bool((at.diff() == 1).all())
-        chosen = slice(int(at[0]), int(at[-1]) + 1) if run else at
-        return StreamedPairs(self.dataset, self.tars, self.places[chosen], self.tokens[chosen], self.size)
+    def captions(self, at: Tensor) -> Tensor:
+        """The token ids of the pairs `at` (int64 [n]): int64 [n, L]."""
+        return rows_of(self.tokens, self._rows(at))
 
-    def _picture(self, place: list[int]) -> Tensor:
+    def subset(self, at: Rows) -> StreamedPairs:
+        """The pairs `at` (int64 [n], or a range), in that order: four bytes a pair are held, and none of a range."""
+        rows: Rows
+        if isinstance(at, range) and isinstance(self.rows, range):
+            rows = self.rows[at.start : at.stop]
+        else:
+            rows = self._rows(torch.arange(at.start, at.stop) if isinstance(at, range) else at)
+            rows = rows.int() if len(self.places) <= MOST_ROWS else rows
+        return replace(self, rows=rows)
+
+    def _rows(self, at: Tensor) -> Tensor:
+        if isinstance(self.rows, range):
+            inside = len(at) == 0 or (int(at.min()) >= 0 and int(at.max()) < len(self.rows))
+            if not inside:
+                raise IndexError(f"pairs {int(at.min())} to {int(at.max())} were asked for, of {len(self.rows)}")
+            return at + self.rows.start
+        return self.rows[at].long()
+
+    def _picture(self, place: tuple[int, int, int]) -> Tensor:
         number, offset, count = place
         path = self.tars[number]
         again = f"run `scrimp shard {self.dataset}` again"
@@ -81,16 +110,19 @@ def squared(picture: Image.Image, size: int) -> Image.Image:
     return picture if picture.size == (size, size) else picture.resize((size, size), Image.Resampling.BILINEAR)
 
 
-def streamed(folder: Path, rows: pd.DataFrame, tokens: Tensor, size: int) -> StreamedPairs:
+def streamed(folder: Path, rows: pd.DataFrame, tokens: Tensor | Array, size: int) -> StreamedPairs:
     """The given rows of a dataset's table, whose columns `shard`, `offset` and `size` say where pictures lie."""
     numbers, shards = pd.factorize(rows["shard"])
-    places = np.stack([numbers, rows["offset"].to_numpy(np.int64), rows["size"].to_numpy(np.int64)], axis=1)
-    return StreamedPairs(folder.name, [folder / shard for shard in shards], torch.from_numpy(places), tokens, size)
+    places = np.empty(len(rows), dtype=PLACE)
+    places["tar"], places["offset"], places["size"] = numbers, rows["offset"], rows["size"]
+    tars = [folder / shard for shard in shards]
+    return StreamedPairs(folder.name, tars, places, tokens, size, range(len(rows)))
 
 
 def load_web_pairs(folder: Path, size: int) -> PairData:
     """Every split of an image-text dataset, its pictures left on disk and seen at `size` x `size` pixels.
 
+    What it holds in memory does not grow with the pairs, where the dataset has its columns on disk: those from tars do.
     Raises ScrimpError for a dataset without captions, for tokens that are not those of the table, and for tars that are
     missing or have another size than when the dataset was made.
     """
@@ -104,9 +136,14 @@ def load_web_pairs(folder: Path, size: int) -> PairData:
         if actual != tar["bytes"]:
             state = "is missing" if actual is None else f"had {tar['bytes']:,} bytes and now has {actual:,}"
             raise ScrimpError(f"{path} {state}; put it back, or run `scrimp shard {folder.name}` on the tars as they are")
-    samples = read_samples(folder)
-    tokenizer = read_tokenizer(folder)
-    tokens = read_tokens(folder, len(samples), tokenizer.get_vocab_size())
-    pairs = streamed(folder, samples, tokens, size)
-    splits = {split: pairs.subset(positions(samples["split"] == split)) for split in SPLITS}
-    return PairData(pairs, samples, tokenizer, dict(splits))
+    table: Table
+    if "columns" in manifest:
+        table = columns = Mapped.of(folder, manifest, SPLITS)
+        places = columns.columns["place"]
+        tars = [folder / tar["file"] for tar in manifest["tars"]]
+        pairs = StreamedPairs(folder.name, tars, places, read_tokens(folder, len(places)), size, range(len(places)))
+    else:
+        samples = read_samples(folder)
+        table, pairs = Frame(samples), streamed(folder, samples, read_tokens(folder, len(samples)), size)
+    splits = {split: pairs.subset(table.rows(split)) for split in SPLITS}
+    return PairData(pairs, table, read_tokenizer(folder), dict(splits))

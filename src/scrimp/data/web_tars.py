@@ -1,21 +1,17 @@
-"""WebDataset tars of pictures with captions (KEY.jpg, KEY.txt or KEY.json) as an image-text dataset.
+"""WebDataset tars of pictures with captions (KEY.jpg, KEY.txt or KEY.json): what one tar holds.
 
-The tars stay where they are: what is written is a table of where each picture lies, its caption, and the tokens. The
-layout is that of img2dataset, and so of DataComp and of CC12M as it is usually fetched.
+The tars stay where they are: an image-text dataset says where in them each picture lies (`web_index`). The layout is that of
+img2dataset, and so of DataComp and of CC12M as it is usually fetched.
 """
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import math
-import multiprocessing
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -23,20 +19,18 @@ from urllib.parse import urlsplit
 import numpy as np
 import pandas as pd
 from pydantic import Field, PositiveInt, model_validator
-from rich.progress import track
 
 from scrimp.config import Closed
-from scrimp.data import captions
 from scrimp.data.archives import iter_places
 from scrimp.data.loading import CORRUPT, as_rgb
-from scrimp.data.pairs import SPLITS, TRAINED
-from scrimp.data.sources import expanded, say
+from scrimp.data.sources import expanded
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of
 
 SCHEMA = ["index", "split", "key", "caption", "set", "score", "descriptive", "extended", "shard", "offset", "size"]
 PICTURES = ["jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff"]
 KINDS = {**dict.fromkeys(PICTURES, "picture"), "txt": "caption", "json": "about"}
+LARGEST_PICTURE = 2**31  # bytes: a place on disk has four bytes for a size
 LARGEST_TEXT = 2**20  # bytes of a caption or of what is told beside it; no real one has as many
 # At the last dot, since names from the web have dots of their own; webdataset takes them apart at the first.
 KEY = re.compile(r"(?P<key>.*[^/])\.(?P<extension>[^./]*)", re.DOTALL)
@@ -78,18 +72,6 @@ class Member(NamedTuple):
     size: int
 
 
-class Found(NamedTuple):
-    """The usable pairs of some tars, one a row, and the names of what is of no use, by reason."""
-
-    pairs: pd.DataFrame
-    left_out: dict[str, list[str]]
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """How many were left out, by reason."""
-        return {reason: len(names) for reason, names in sorted(self.left_out.items())}
-
-
 def tars_of(pattern: Path, obtain: str, option: str = "--path") -> list[Path]:
     """The tars that a folder, a glob, or a pattern with braces such as `cc12m/{00000..01242}.tar` stands for.
 
@@ -114,45 +96,6 @@ def tars_of(pattern: Path, obtain: str, option: str = "--path") -> list[Path]:
     return tars
 
 
-def build(folder: Path, name: str, tars: list[Path], options: Options, processes: int) -> dict[str, Any]:
-    """Write the table, tokens and tokenizer of all pairs of the tars into `folder`; returns counts for the manifest.
-
-    Pairs without a picture or a caption are left out and counted, by reason. Raises ScrimpError for a tar that is damaged
-    or holds links or paths that lead out of it, and where too few pairs are left to hold out.
-    """
-    return write(folder, name, tars, find(name, tars, options, processes), options)
-
-
-def find(name: str, tars: list[Path], options: Options, processes: int) -> Found:
-    """Read where the pairs of all tars lie, and say how many were left out; errors of a tar are those of `build`."""
-    tables, left_out = [], defaultdict[str, list[str]](list)
-    for tar, (table, names) in zip(tars, _indexed(tars, options, min(processes, len(tars))), strict=True):
-        tables.append(table.assign(tar=str(tar)))
-        for reason, found in names.items():
-            left_out[reason] += [f"{one} in {tar}" for one in found]
-    pairs = pd.concat(tables, ignore_index=True)
-    told = [f"{len(names):,} with {reason} ({names[0]})" for reason, names in sorted(left_out.items())]
-    say(f"{name}: {len(pairs):,} pairs in {len(tars):,} tars; left out: {', '.join(told) or 'none'}")
-    return Found(pairs, left_out)
-
-
-def write(folder: Path, name: str, tars: list[Path], found: Found, options: Options) -> dict[str, Any]:
-    """Write what `find` found into `folder`; see `build`."""
-    pairs = found.pairs
-    names = {str(tar): shard_name(tar, folder) for tar in tars}
-    table = _split(name, pairs.assign(shard=pairs["tar"].map(names)), options)
-    table.to_parquet(folder / "samples.parquet", index=False)
-    of_trained = table["split"].isin(TRAINED)
-    return {
-        "counts": {part: int((table["split"] == part).sum()) for part in SPLITS},
-        "trained_on_by": {flag: int(table[flag].sum()) for flag in ("descriptive", "extended")},
-        "without_score": int(table["score"].isna().sum()),
-        "left_out": found.counts,
-        "tars": [{"file": names[str(tar)], "bytes": tar.stat().st_size} for tar in tars],
-        "tokens": captions.write_tokens(folder, table["caption"], of_trained, options.vocabulary, options.length),
-    }
-
-
 def tars_digest(tars: list[Path]) -> str:
     """Which tars a dataset was made from, by name and size: to read terabytes for a digest would take hours."""
     return digest_of([[tar.name, tar.stat().st_size] for tar in tars])
@@ -166,26 +109,6 @@ def shard_name(tar: Path, folder: Path) -> str:
 
 
 # ------------------------------------------------------------------------------------------------------------- one tar
-def _indexed(tars: list[Path], options: Options, processes: int) -> Iterator[tuple[pd.DataFrame, dict[str, list[str]]]]:
-    """What `index_tar` gives for each tar, in their order."""
-    work = [(tar, options) for tar in tars]
-    with _mapping(processes) as mapped:
-        yield from track(mapped(_index, work), description="reading tars", total=len(tars))
-
-
-@contextmanager
-def _mapping(processes: int) -> Iterator[Any]:
-    if processes <= 1:
-        yield map
-        return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield pool.imap
-
-
-def _index(work: tuple[Path, Options]) -> tuple[pd.DataFrame, dict[str, list[str]]]:
-    return index_tar(*work)
-
-
 def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, dict[str, list[str]]]:
     """A row for each pair of a tar, in the order of their first files, and the names of what was left out, by reason."""
     pairs: dict[str, dict[str, list[Member]]] = {}
@@ -241,6 +164,8 @@ def _caption(file: int, files: dict[str, list[Member]], about: dict[str, Any], o
             return "", f"more than one {kind}" if members else f"no {kind}"
         if members[0].size == 0:
             return "", f"an empty {kind}"
+        if members[0].size > LARGEST_PICTURE:
+            return "", f"an endless {kind}"
     caption, reason = (told, "") if isinstance(told, str) else _text(file, files["caption"][0])
     caption = " ".join(_writable(caption).split())
     if not caption:
@@ -299,38 +224,3 @@ def _host(url: object) -> str:
 
 def _content(file: int, place: Member) -> bytes:
     return os.pread(file, place.size, place.offset)
-
-
-# -------------------------------------------------------------------------------------------------------------- all tars
-def _split(name: str, pairs: pd.DataFrame, options: Options) -> pd.DataFrame:
-    """The table of the dataset: the splits one after the other, in the order of SPLITS."""
-    wanted = options.test + options.validation
-    alone = np.flatnonzero(~pairs["caption"].duplicated(keep=False).to_numpy())
-    if len(alone) < wanted or len(pairs) == wanted:
-        raise ScrimpError(
-            f"{name}: {len(pairs):,} pairs, {len(alone):,} of them with a caption of their own, are too few: test and "
-            f"validation want {wanted:,} of these; give more tars, or lower config/datasets.yaml: {name}: options"
-        )
-    if options.score is not None and bool(pairs["score"].isna().all()):
-        raise ScrimpError(
-            f"config/datasets.yaml: {name}: options.score: no KEY.json has the number {options.score!r}; name another, or "
-            "make the tars with it"
-        )
-    hashes = [hashlib.sha256(key.encode()).digest()[:8] for key in pairs["key"].iloc[alone]]
-    last = alone[np.argsort(np.array(hashes, dtype="S8"), kind="stable")[-wanted:]]
-    split = np.where(pairs["score"] >= _or_infinite(options.curated_from), "curated", "pool").astype(object)
-    split[last[: options.test]], split[last[options.test :]] = "test", "validation"
-    # DataComp's basic filter of captions: more than two words and more than five characters (arXiv 2304.14108).
-    told = (pairs["caption"].str.count(" ") >= 2) & (pairs["caption"].str.len() > 5)
-    trained = np.isin(split, TRAINED)
-    pairs = pairs.assign(
-        split=split,
-        descriptive=told & (split == "pool"),
-        extended=trained & ((split == "curated") | (pairs["score"] >= _or_infinite(options.extended_from))),
-    )
-    table = pd.concat([pairs[split == part] for part in SPLITS], ignore_index=True)
-    return table.assign(index=np.arange(len(table)))[SCHEMA]
-
-
-def _or_infinite(least: float | None) -> float:
-    return math.inf if least is None else least

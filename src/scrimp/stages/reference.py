@@ -5,6 +5,7 @@ Only embeddings can be cached: a pair's losses against the rest of a super-batch
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from scrimp.config.training import Arm, Horizon, ReferenceSpec, Workload
 from scrimp.config.workspace import Workspace
 from scrimp.cost import Cost
 from scrimp.data.pairs import PairData, PairSource
+from scrimp.data.tables import Rows, positions
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, replacing, sha256_of, write_json
 from scrimp.measure.clock import Clock
@@ -126,19 +128,26 @@ def train_reference(
 def subset_of(data: PairData, name: str) -> PairSource:
     """The pairs that a reference is trained on: `raw`, the pool as it is; `text-filtered`, those of the pool whose captions
     describe; `curated`; `curated++`, which adds the pool's cleaner sets."""
-    samples = data.samples
-    subsets = {
-        "raw": samples["split"] == "pool",
-        "text-filtered": (samples["split"] == "pool") & samples["descriptive"],
-        "curated": samples["split"] == "curated",
-        "curated++": samples["extended"],
+    table = data.table
+    subsets: dict[str, Callable[[], Rows]] = {
+        "raw": lambda: table.rows("pool"),
+        "text-filtered": lambda: _marked(table.rows("pool"), table.marks("descriptive")),
+        "curated": lambda: table.rows("curated"),
+        "curated++": lambda: positions(table.marks("extended")),
     }
     if name not in subsets:
         raise ScrimpError(unknown("subset", name, subsets, "a reference"))
-    chosen = np.flatnonzero(subsets[name].to_numpy(bool))
+    chosen = subsets[name]()
     if len(chosen) == 0:
         raise ScrimpError(f"no pair of the data belongs to {name!r}: give its options, or train the reference on another")
-    return data.pairs.subset(torch.from_numpy(chosen))
+    return data.pairs.subset(chosen)
+
+
+def _marked(rows: Rows, marks: np.ndarray[Any, Any]) -> torch.Tensor:
+    """Those of the rows that are marked: int64 [n]."""
+    if isinstance(rows, range):
+        return positions(marks[rows.start : rows.stop]) + rows.start
+    return rows[torch.from_numpy(marks[rows.numpy()])]
 
 
 def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:

@@ -7,25 +7,31 @@ its image's and its text's share of the batch's loss.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from scrimp.config.tasks import ImageTextRecipe, ImageTextWorkload
 from scrimp.cost import Cost
+from scrimp.data.ahead import Ahead
+from scrimp.data.large_orders import LARGE, large_stream
 from scrimp.data.loading import augmented
 from scrimp.data.pairs import PairData, PairSource, load_pairs
-from scrimp.data.web_pairs import load_web_pairs
+from scrimp.data.tables import SETS_SHOWN
+from scrimp.data.web_pairs import StreamedPairs, load_web_pairs
 from scrimp.errors import ScrimpError
 from scrimp.flops import ExampleFlops, TowerFlops, tower_flops
 from scrimp.methods.batch import BatchSelector
 from scrimp.methods.embeddings import PictureEncoder
 from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers, build_two_towers
+from scrimp.seeding import stream
 from scrimp.tasks.base import Batch, Task
 from scrimp.training import parallel
 from scrimp.training.contrast import NORMALISATION, SetShares, embed, own_losses, softmax_loss, trimmed
@@ -51,8 +57,13 @@ class ImageText(Task):
     reference_subset = "raw"  # what an audit trains its reference on: raw, text-filtered, curated or curated++
 
     def __init__(self, workload: ImageTextWorkload, place: Place) -> None:
-        super().__init__(workload, place)
+        # The loop would take the losses of the parts of a batch: here the towers embed in parts, and the loss is one.
+        whole = workload.recipe.model_copy(update={"micro_batch": None})
+        super().__init__(workload.model_copy(update={"recipe": whole}), place)
         self.recipe = workload.recipe
+        self._ahead: Ahead | None = None
+        self._coming: tuple[int, int, int] | None = None  # what the next step draws: the first, how many, the seed
+        self._scored: bool | None = None  # whether the last draw's pictures were all looked at; None: nothing was chosen
 
     @classmethod
     def model_names(cls) -> list[str]:
@@ -81,7 +92,7 @@ class ImageText(Task):
         sides = {model.patch, 2 * model.patch, *self.recipe.patches}
         usable = [side for side in sides if model.image_tower.size % side == 0]
         # Padding is not computed, so a caption counts with the mean length of the pool's.
-        tokens = math.ceil(float((self.data["pool"].tokens != 0).sum(dim=1).double().mean()))
+        tokens = math.ceil(known.mean_length("pool"))
         self.towers: TowerFlops = tower_flops(model, model.image_tower.size, tokens, usable)
         self.tests = TowerTests(known, self.patches[0], self.place)
 
@@ -95,13 +106,46 @@ class ImageText(Task):
         return build_two_towers(self.known.vocabulary, seed, self.workload.model.options).to(self.place.device)
 
     # --- training ---
-    def batch(self, split: str, indices: Tensor, draws: torch.Generator | None = None) -> Batch:
+    def draw(self, first: int, count: int, seed: int) -> Tensor:
+        self._coming, self._scored = (first + count, count, seed), None
+        return self._drawn(first, count, seed)
+
+    def _drawn(self, first: int, count: int, seed: int) -> Tensor:
+        return (large_stream if self.examples > LARGE else stream)(self.examples, first, count, seed)
+
+    def visits(self, batches: Sequence[Tensor], seed: int, number: int) -> Iterator[Batch]:
+        """As of any task; while a batch is trained on, the next one's pictures are read, where they lie in tars."""
+        for place, batch in enumerate(super().visits(batches, seed, number), start=1):
+            following = batches[place] if place < len(batches) else self._next_pictures()
+            pairs = self._source(self.train_split)
+            if isinstance(pairs, Ahead) and following is not None:
+                pairs.expect(following)
+            yield batch
+
+    def _next_pictures(self) -> Tensor | None:
+        """The pairs whose pictures the next step looks at, if it goes on as the last one; None: nobody can say."""
+        coming, self._coming = self._coming, None
+        if coming is None or self._scored is False:
+            return None
+        drawn = self._drawn(*coming)
+        return drawn[parallel.part_of(len(drawn))[0]] if self._scored else drawn
+
+    def _source(self, split: str) -> PairSource:
+        """A split's pairs; those that are trained on are read ahead where they lie in tars."""
         pairs: PairSource = self.data[split]
+        if split != self.train_split or not isinstance(pairs, StreamedPairs):
+            return pairs
+        if self._ahead is None or self._ahead.pairs is not pairs:
+            self._ahead = Ahead(pairs, pairs.size)
+        return self._ahead
+
+    def batch(self, split: str, indices: Tensor, draws: torch.Generator | None = None) -> Batch:
+        pairs = self._source(split)
         pixels = pairs.images(indices)
         wanted = self.recipe.augmentation
         if draws is not None and (wanted.shift or wanted.flip):
             pixels = augmented(pixels, wanted, draws)
-        return pixels, pairs.tokens[indices]
+        return pixels, pairs.captions(indices)
 
     def embedded(self, model: TwoTowers, batch: Batch) -> tuple[Tensor, Tensor]:
         """A batch's embeddings [B, d] each, every patch side taking its even share of the pairs.
@@ -111,9 +155,23 @@ class ImageText(Task):
         pixels, tokens = (part.to(self.place.device) for part in batch)
         normalise, sides = NORMALISATION.to(self.place.device), self.patches
         # Interleaved, since a choice is ordered: the best would else all be seen at one patch side.
-        parts = [model.embed_images(normalise(pixels[n :: len(sides)]), side) for n, side in enumerate(sides)]
-        texts = [model.embed_texts(trimmed(tokens[n :: len(sides)])) for n in range(len(sides))]
+        ways = [partial(lambda side, some: model.embed_images(normalise(some), side), side) for side in sides]
+        parts = [self._in_parts(way, pixels[n :: len(sides)]) for n, way in enumerate(ways)]
+        texts = [self._in_parts(model.embed_texts, trimmed(tokens[n :: len(sides)])) for n in range(len(sides))]
         return parallel.gathered_with_gradients(torch.cat(parts)), parallel.gathered_with_gradients(torch.cat(texts))
+
+    def _in_parts(self, embed: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        """Embeddings [n, d] of inputs [n, ...], `micro_batch` of them at a time.
+
+        What a tower keeps for its backward pass is kept for one part at a time: each is embedded again when the whole loss's
+        gradient comes to it, for the same gradients (GradCache, Gao et al. 2021, arXiv 2101.06983). FLOPs do not count it.
+        """
+        most = self.recipe.micro_batch
+        if most is None or most >= len(inputs):
+            return embed(inputs)
+        # The towers draw nothing at random, so no generator's state need be kept.
+        parts = [checkpoint(embed, part, use_reentrant=False, preserve_rng_state=False) for part in inputs.split(most)]
+        return torch.cat(parts)
 
     def loss(self, model: nn.Module, batch: Batch, weights: Tensor | None, factor: float) -> tuple[Tensor, Tensor | None]:
         """The batch's loss as a whole, which the kernels compute at once; with `weights`, the pairs' shares, weighed."""
@@ -147,8 +205,9 @@ class ImageText(Task):
 
     def score(self, model: nn.Module, indices: Tensor, selector: BatchSelector, reference: Any) -> tuple[Any, Any]:
         mine, _ = parallel.part_of(len(indices))
-        pool, finest = self.data[self.train_split], self.patches[0]
+        pool, finest = self._source(self.train_split), self.patches[0]
         learner = known = None
+        self._scored = selector.needs_learner or selector.live
         if selector.needs_learner:
             assert isinstance(model, TwoTowers)
             learner = _shared(embed(model, pool, indices[mine], selector.scoring_patch or finest, self.place))
@@ -188,8 +247,8 @@ class ImageText(Task):
     def on_choice(self) -> Callable[[Tensor, float], dict[str, float]] | None:
         if self.data[self.train_split] is not self.known.splits[self.train_split]:
             return None  # a reference's subset: indices are not those of the pool's table
-        samples = self.known.samples
-        return SetShares(samples.loc[samples["split"] == "pool", "set"])
+        table = self.known.table
+        return SetShares(table.sets("pool"), table.largest_sets("pool", SETS_SHOWN))
 
     # --- for selectors that prune by pictures ---
     def picture_encoder(self, seed: int) -> PictureEncoder:
@@ -201,8 +260,7 @@ class ImageText(Task):
     @property
     def labels(self) -> Tensor:
         """The icon set, or the source, that each pair of the pool is from: pairs have no other classes to balance."""
-        samples = self.known.samples
-        return torch.from_numpy(pd.factorize(samples.loc[samples["split"] == self.train_split, "set"])[0].astype("int64"))
+        return torch.from_numpy(pd.factorize(self.known.table.sets(self.train_split))[0].astype("int64"))
 
     # --- measurement ---
     def evaluate(self, model: nn.Module, split: str) -> dict[str, float]:

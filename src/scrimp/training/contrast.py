@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-import pandas as pd
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,7 +16,6 @@ from scrimp.methods.pairs import Embedded
 from scrimp.models.contrastive import TwoTowers
 from scrimp.training.place import Place
 
-SETS_SHOWN = 12  # of the pool's sets, the largest: how much of each is chosen is worth a curve
 # Fewer pictures at a time pay more for every call, more than these no longer fit a core's cache; a GPU wants large batches.
 EMBEDDING_BATCH = {"cpu": 320}
 LARGE_EMBEDDING_BATCH = 1024
@@ -50,7 +50,7 @@ def softmax_loss(image: Tensor, text: Tensor, scale: Tensor) -> Tensor:
 @torch.no_grad()
 def embed(model: TwoTowers, pool: PairSource, at: Tensor, patch: int | None, place: Place) -> Embedded:
     """Unit embeddings of the pairs `at` (int64 [n]), [n, d] each, without gradients and without augmentation."""
-    image, text = embed_pictures(model, pool, at, patch, place), embed_captions(model, pool.tokens[at], place)
+    image, text = embed_pictures(model, pool, at, patch, place), embed_captions(model, pool.captions(at), place)
     return Embedded(image, text, float(model.log_scale.exp()), float(model.bias))
 
 
@@ -89,18 +89,22 @@ def trimmed(tokens: Tensor) -> Tensor:
 
 
 class SetShares:
-    """How much of what is chosen comes from each of the pool's largest sets, over each tenth of the budget."""
+    """How much of what is chosen comes from each of the pool's largest sets, over each tenth of the budget.
 
-    def __init__(self, sets: pd.Series) -> None:
-        shown = list(sets.value_counts().index[:SETS_SHOWN])
-        self.names = [*shown, "other"]
-        number = {name: place for place, name in enumerate(shown)}
-        self.group = torch.tensor([number.get(name, len(shown)) for name in sets])
+    `sets` (integers [N]) numbers each pair's set, and `largest` gives the numbers of the sets that are shown, by name.
+    """
+
+    def __init__(self, sets: np.ndarray[Any, Any], largest: Mapping[str, int]) -> None:
+        self.sets = sets
+        self.names = [*largest, "other"]
+        self.group = {number: place for place, number in enumerate(largest.values())}
         self.counts = torch.zeros(len(self.names), dtype=torch.int64)
         self.noted = 0
 
     def __call__(self, indices: Tensor, fraction: float) -> dict[str, float]:
-        self.counts += torch.bincount(self.group[indices], minlength=len(self.names))
+        numbers, counts = np.unique(self.sets[indices.cpu().numpy()], return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            self.counts[self.group.get(number, len(self.group))] += count
         if int(fraction * 10 + 1e-9) <= self.noted:
             return {}
         self.noted = int(fraction * 10 + 1e-9)
