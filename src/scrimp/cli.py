@@ -6,23 +6,18 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
-from rich.box import SIMPLE
-from rich.console import Console
 from rich.live import Live
-from rich.table import Column, Table
+from rich.table import Table
 
-from scrimp import audit_cli, scaling_cli
+from scrimp import audit_cli, kernels_cli, scaling_cli
 from scrimp.config import Workspace
 from scrimp.config.base import LARGEST_SEED
-from scrimp.consoles import console
+from scrimp.consoles import console, errors
 from scrimp.errors import ScrimpError, trouble
 from scrimp.progress import shown
-
-if TYPE_CHECKING:
-    from scrimp.kernels.check import Outcome
 
 # torch, pandas and mlflow are imported inside the verbs that need them: `scrimp list` and `--help` answer at once.
 app = typer.Typer(
@@ -30,15 +25,11 @@ app = typer.Typer(
     add_completion=False,
     help="Does cheaper training hold up? Fetch, shard, train, judge, report; all in the folder that holds config/.",
 )
-kernels = typer.Typer(
-    no_args_is_help=True, help="The scoring kernels: do they build, are they right, how fast are they here?"
-)
-app.add_typer(kernels, name="kernels")
+app.add_typer(kernels_cli.app, name="kernels")
 app.add_typer(scaling_cli.app, name="scaling")
 FOR_SNAKEMAKE = {"allow_extra_args": True}  # what follows `--`
 app.command("audit", context_settings=FOR_SNAKEMAKE)(audit_cli.audit)
 app.command("try", context_settings=FOR_SNAKEMAKE)(audit_cli.try_data)
-errors = Console(stderr=True, highlight=False)
 
 Scale = Annotated[str | None, typer.Option("--scale", help="smoke, mini, gpu or paper; default: config/config.yaml")]
 Device = Annotated[Literal["auto", "cpu", "cuda"] | None, typer.Option(help="default: config/config.yaml")]
@@ -360,91 +351,6 @@ def check() -> None:
     check_config(_workspace())
     check_code(_workspace())
     print("config is valid")
-
-
-@kernels.command(name="build")
-def kernels_build(
-    arch: Annotated[list[str] | None, typer.Option(help="may repeat; default: sm_80, sm_90a, sm_100")] = None,
-    as_json: Json = False,
-) -> None:
-    """Compile every CUDA kernel, on any machine, and say what each takes; spills and build errors are failures."""
-    from scrimp.kernels import build
-
-    targets = arch or build.ARCHITECTURES
-    reports = [report for target in targets for name in build.sources(target) for report in build.build(name, target)]
-    table = Table("source", "arch", Column("kernel", no_wrap=True), "registers", "shared", "stack", "spills", box=SIMPLE)
-    for r in reports:
-        table.add_row(*map(str, (*r[:5], r.stack, r.spill_stores + r.spill_loads)))
-    if as_json:
-        print(json.dumps([report._asdict() for report in reports], indent=1))
-    else:
-        console().print(table)
-    spilling = sorted({f"{r.kernel} on {r.architecture}" for r in reports if r.stack or r.spill_stores or r.spill_loads})
-    if spilling:
-        raise ScrimpError(f"registers spill in {', '.join(spilling)}")
-
-
-@kernels.command(name="check")
-def kernels_check(
-    seed: Annotated[int | None, typer.Option(help="of the inputs; default: a fresh one")] = None, as_json: Json = False
-) -> None:
-    """Hold every implementation that runs here against the float64 specification, twice."""
-    import secrets
-
-    from scrimp.kernels.check import as_rows, check
-
-    seed = secrets.randbits(31) if seed is None else seed
-    outcomes = check(seed)
-    if as_json:
-        print(json.dumps({"seed": seed, "outcomes": as_rows(outcomes)}, indent=1))
-    else:
-        whole = [Column(name, no_wrap=True) for name in ("op", "by", "device", "type")]
-        table = Table(*whole, "cases", "error", "of bound", box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
-        groups: dict[tuple[str, ...], list[Outcome]] = {}
-        for outcome in outcomes:
-            groups.setdefault((outcome.op, outcome.implementation, outcome.device, outcome.dtype), []).append(outcome)
-        for names, cases in groups.items():
-            shares = [case.largest / case.bound for case in cases if case.bound]
-            largest = f"{max(case.largest for case in cases):.2g}"
-            table.add_row(*names, str(len(cases)), largest, f"{max(shares):.2f}" if shares else "exact")
-        console().print(table, f"seed {seed}")
-    for outcome in outcomes:
-        if not outcome.passed:
-            errors.print(f"failed: {outcome}", soft_wrap=True, markup=False)
-    if not all(outcome.passed for outcome in outcomes):
-        raise ScrimpError(f"{sum(not o.passed for o in outcomes)} of {len(outcomes)} cases failed; again: --seed {seed}")
-
-
-@kernels.command(name="bench")
-def kernels_bench(
-    quick: Annotated[bool, typer.Option(help="small sizes, to see that everything runs")] = False, as_json: Json = False
-) -> None:
-    """Time the ops on this machine against what a user would write instead."""
-    from scrimp import jest
-    from scrimp.kernels.bench import bench
-    from scrimp.measure.hardware import cpu_model
-
-    def show(row: dict[str, Any]) -> None:
-        words = [f"{row['what']}: {row['way']}"]
-        if "error" in row:
-            words.append(row["error"])
-        else:
-            words.append(f"{1e3 * row['seconds']:.1f} ms ({1e3 * row['fastest']:.1f} to {1e3 * row['slowest']:.1f})")
-            words.append(f"{row['memory'] / 2**20:.0f} MiB")
-        extra = {
-            "cpu_seconds": "{:.3f} CPU s",
-            "times_as_fast": "{:.1f} times as fast",
-            "tflops": "{:.0f} TFLOP/s",
-            "share_of_products": "{:.0%} of the products",
-        }
-        words += [form.format(row[key]) for key, form in extra.items() if key in row]
-        print(", ".join(words))
-
-    if not as_json:
-        print(cpu_model())
-    rows = bench(jest.select, (lambda row: None) if as_json else show, quick)
-    if as_json:
-        print(json.dumps({"cpu": cpu_model(), "rows": rows}, indent=1))
 
 
 def main() -> None:

@@ -14,3 +14,6 @@ def console() -> Console:
     """Standard output, as wide as its terminal; a pipe or a file has 160 columns, or those that COLUMNS says."""
     found = Console(highlight=False)
     return found if found.is_terminal or "COLUMNS" in os.environ else Console(highlight=False, width=WIDE)
+
+
+errors = Console(stderr=True, highlight=False)

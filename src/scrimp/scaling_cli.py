@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.box import SIMPLE
-from rich.console import Console
 from rich.table import Column, Table
 
+from scrimp.consoles import console
 from scrimp.errors import ScrimpError
 
 if TYPE_CHECKING:
@@ -180,17 +180,17 @@ def _content(law: ParametricFit, parabolas: IsoflopFit | None, budgets: list[flo
 
 
 def _print(content: dict[str, Any]) -> None:
-    console = Console(highlight=False)
-    console.print(f"L = E + A / N^alpha + B / D^beta on {content['runs']} runs; N_opt ~ C^a, D_opt ~ C^b", markup=False)
+    out = console()
+    out.print(f"L = E + A / N^alpha + B / D^beta on {content['runs']} runs; N_opt ~ C^a, D_opt ~ C^b", markup=False)
     table = Table("", "value", "95 % interval", box=SIMPLE)
     for name, row in content["parameters"].items():
         about = "none" if row["low"] is None else f"{row['low']:.4g} .. {row['high']:.4g}"
         table.add_row(name, f"{row['value']:.4g}", about)
-    console.print(table)
+    out.print(table)
     if content["isoflop"]:
         row = content["isoflop"]
         about = "" if row["low"] is None else f" ({row['low']:.3f} .. {row['high']:.3f})"
-        console.print(f"isoFLOP parabolas: a = {row['a']:.3f}{about}")
+        out.print(f"isoFLOP parabolas: a = {row['a']:.3f}{about}")
     if content["budgets"]:
         whole = [Column(name, no_wrap=True) for name in ("FLOPs", "parameters", "95 %", "tokens", "95 %", "loss")]
         table = Table(*whole, box=SIMPLE, padding=(0, 1, 0, 0), pad_edge=False)
@@ -198,9 +198,9 @@ def _print(content: dict[str, Any]) -> None:
             sides = [_range(row[f"{name}_low"], row[f"{name}_high"]) for name in ("params", "tokens")]
             numbers = [_short(row[name]) for name in ("flops", "params", "tokens")]
             table.add_row(*numbers[:2], sides[0], numbers[2], sides[1], f"{row['loss']:.4f}")
-        console.print(table)
+        out.print(table)
     for note in [*content["notes"], *(f"figure: {path}" for path in content["figures"])]:
-        console.print(note, markup=False, soft_wrap=True)
+        out.print(note, markup=False, soft_wrap=True)
 
 
 def _range(low: float | None, high: float | None) -> str:
