@@ -20,7 +20,7 @@ from scrimp.config.claims import Claim
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, replacing
 from scrimp.report import speedups
-from scrimp.report.tables import format_estimate, format_interval, format_value, shared_decimals
+from scrimp.report.tables import format_value, format_with_interval
 
 MARKED = re.compile(r"<!-- table: (\S+) (\S+) -->\n.*?<!-- end of table -->", re.DOTALL)
 END = "<!-- end of table -->"
@@ -114,11 +114,8 @@ def _numbers(claim: Claim, results: dict[str, dict[str, Any]]) -> list[str]:
         return [published, "not run"]
     # Infinite ends are written as words in the file.
     measured, low, high = (None if result[key] is None else float(result[key]) for key in ("measured", "low", "high"))
-    places = shared_decimals(measured, low, high)
-    text = format_estimate(measured, result["censored"], _unit(result["published_unit"]), places)
-    if low is not None and high is not None and low != high:
-        text += f" ({format_interval(low, high, '', places)})"
-    return [published, text]
+    unit = _unit(result["published_unit"])
+    return [published, format_with_interval(measured, low, high, unit, result["censored"])]
 
 
 def _unit(unit: str) -> str:

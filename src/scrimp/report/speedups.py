@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scrimp.report.tables import format_estimate, format_interval, shared_decimals
+from scrimp.report.tables import format_with_interval
 
 COLUMNS = ["method", "study", "seeds", "speedup in FLOPs (95 % interval)", "speedup in CPU time (95 % interval)"]
 
@@ -22,8 +22,7 @@ class Speedup:
     high: float
 
     def __str__(self) -> str:
-        places = shared_decimals(self.value, self.low, self.high)
-        return f"{format_estimate(self.value, None, 'times', places)} ({format_interval(self.low, self.high, '', places)})"
+        return format_with_interval(self.value, self.low, self.high, "times")
 
 
 def ranked(folder: Path, studies: list[str]) -> list[list[str]]:

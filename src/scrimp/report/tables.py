@@ -97,6 +97,17 @@ def shared_decimals(measured: float | None, low: float | None, high: float | Non
     return min(5, max(0, -math.floor(math.log10(width / 3))))
 
 
+def format_with_interval(
+    measured: float | None, low: float | None, high: float | None, unit: str = "", censored: str | None = None
+) -> str:
+    """An estimate with its interval in brackets, both as fine: `1.9× (0.8 to 3.1)`; an interval without a width is left out."""
+    places = shared_decimals(measured, low, high)
+    text = format_estimate(measured, censored, unit, places)
+    if low is None or high is None or low == high:
+        return text
+    return f"{text} ({format_interval(low, high, '', places)})"
+
+
 def scaled_column(values: Sequence[float | None], unit: str) -> tuple[str, list[str]]:
     """A column's common unit and its texts: (`TFLOP`, [`10.2`, `5.13`, `n/a`]).
 
