@@ -100,7 +100,7 @@ def shared_decimals(measured: float | None, low: float | None, high: float | Non
 def format_with_interval(
     measured: float | None, low: float | None, high: float | None, unit: str = "", censored: str | None = None
 ) -> str:
-    """An estimate with its interval in brackets, both as fine: `1.9× (0.8 to 3.1)`; an interval without a width is left out."""
+    """An estimate, its interval in brackets, equally fine: `1.9× (0.8 to 3.1)`; an interval without a width is left out."""
     places = shared_decimals(measured, low, high)
     text = format_estimate(measured, censored, unit, places)
     if low is None or high is None or low == high:
