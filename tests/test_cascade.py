@@ -161,6 +161,13 @@ def test_small_functions_by_hand() -> None:
         (lambda: Cascade([(lambda x: [[1.0, 0]], 1), (lambda x: [[1.0, 0]], 2)]).choose([1], [1], cost=0.5), "costs 1"),
         (lambda: Cascade([(len, 1), (len, 2)], "margin").choose_by_chow(5, [0.1]), "probability"),
         (lambda: chow_threshold(0, 1), "above 0"),
+        (lambda: Cascade([(len, "1"), (len, 2)]), "costs '1'"),  # type: ignore[list-item]
+        (lambda: Cascade([(len, 1), (len, 2)], thresholds=[95, 0]), "from 0 to 1"),
+        (lambda: Cascade([(len, 1), (len, 2)]).choose([1], [0], price=-5), "price is a finite number"),
+        (lambda: Cascade([(len, 1), (len, 2)]).choose([1], [0], accuracy=float("nan")), "accuracy is a finite number"),
+        (lambda: Cascade([(len, 1), (len, 2)]).choose_by_chow(10, [2]), "errors from 0 to 1"),
+        (lambda: Cascade([(len, 1), (len, 2)], thresholds=[1, 0])({"x": [1]}), "got a dict (x)"),
+        (lambda: Cascade([(lambda x: [[0.5]], 1), (lambda x: [[1.0, 0]], 2)], thresholds=[1, 0])([1]), "all must know"),
     ],
 )
 def test_what_cannot_be_is_told(make: Any, words: str) -> None:

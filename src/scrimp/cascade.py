@@ -180,13 +180,15 @@ class Cascade:
         for number, stage in enumerate(stages):
             if not isinstance(stage, tuple | list) or len(stage) != 2 or not callable(stage[0]):
                 raise ScrimpError(f"stage {number} is no pair (callable, cost): got {stage!r}")
-            if not math.isfinite(stage[1]) or stage[1] < 0:
-                raise ScrimpError(f"stage {number} costs {stage[1]}: give a number that is not below 0")
+            if not _is_number(stage[1]) or not math.isfinite(stage[1]) or stage[1] < 0:
+                raise ScrimpError(f"stage {number} costs {stage[1]!r}: give a number that is not below 0")
         if confidence not in ("probability", "margin"):
             raise ScrimpError(f"unknown confidence {confidence!r}: known: probability, margin")
         self.stages = [(stage[0], float(stage[1])) for stage in stages]
         self.how: Confidence = confidence
         self.thresholds = None if thresholds is None else self._one_each(thresholds, "thresholds")
+        if any(limit < 0 or 1 < limit < math.inf for limit in self.thresholds or []):
+            raise ScrimpError(f"thresholds are confidences from 0 to 1, or inf for a stage that never answers: {thresholds}")
         self.temperatures = [1.0] * len(stages) if temperatures is None else self._one_each(temperatures, "temperatures")
         if any(temperature <= 0 for temperature in self.temperatures):
             raise ScrimpError(f"temperatures must be above 0, got {self.temperatures}")
@@ -225,6 +227,9 @@ class Cascade:
         """
         if sum(aim is not None for aim in (accuracy, cost, price)) != 1:
             raise ScrimpError("choose thresholds by exactly one of accuracy=, cost= and price=")
+        for name, aim in {"accuracy": accuracy, "cost": cost, "price": price}.items():
+            if aim is not None and (not _is_number(aim) or not aim >= 0 or math.isinf(aim)):
+                raise ScrimpError(f"{name} is a finite number that is not below 0, got {aim!r}")
         if not 0 <= abstain < 1:
             raise ScrimpError(f"abstain is a share of the examples, from 0 to below 1, got {abstain}")
         found = points(*self._table(inputs, labels), self.costs)
@@ -255,6 +260,8 @@ class Cascade:
     def choose_by_chow(self, price: float, errors: Sequence[float]) -> Cascade:
         """Set the thresholds by Chow's rule: an error costs `price`; `errors` are the error shares of the later stages."""
         later = self._one_each([*errors, 0.0], "errors of the stages after the first")[:-1]
+        if not _is_number(price) or not 0 < price < math.inf or any(not 0 <= error <= 1 for error in later):
+            raise ScrimpError(f"Chow's rule takes a price above 0 and errors from 0 to 1, got {price!r} and {errors}")
         if self.how != "probability":
             raise ScrimpError("Chow's rule reads a probability of being right: it goes with confidence='probability'")
         pairs = zip(self.costs[1:], later, strict=True)
@@ -272,10 +279,14 @@ class Cascade:
         count = _count(inputs)
         labels, stage = np.full(count, ABSTAINED, np.int64), np.full(count, len(self.stages) - 1, np.int64)
         confidence, cost, left = np.zeros(count), np.zeros(count), np.arange(count)
+        classes: dict[int, int] = {}  # that each stage tells
         for number, threshold in enumerate(self.thresholds):
             if not len(left):
                 break
             given = self._ask(number, _taken(inputs, left), len(left))
+            classes[number] = given.shape[1]
+            if len(set(classes.values())) > 1:
+                raise ScrimpError(f"stages tell {sorted(set(classes.values()))} classes: all must know the same")
             certain = confidence_of(given, self.how)
             cost[left] += self.stages[number][1]
             confidence[left] = certain
@@ -317,7 +328,14 @@ class Cascade:
         return confidences, np.stack([(of.argmax(axis=1) == true) & (of.sum(axis=1) > 0) for of in given])
 
 
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
+
+
 def _count(inputs: Any) -> int:
+    if isinstance(inputs, dict):
+        keys = ", ".join(map(str, inputs))
+        raise ScrimpError(f"examples come as a tensor, an array or a list, got a dict ({keys}): give a list of examples")
     try:
         count = len(inputs)
     except TypeError as error:

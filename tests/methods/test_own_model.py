@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from scrimp import BatchSchedule, GhostBatchNorm, sparsify
@@ -73,8 +75,18 @@ def test_sparse_layers_compute_with_the_largest_weights() -> None:
         (lambda: BatchSchedule(10, batch_size=4, epochs=1, largest=2), "only grow"),
         (lambda: BatchSchedule(10, batch_size=4, epochs=1, at=[0.5, 0.2]), "larger than the one before"),
         (lambda: BatchSchedule(10, batch_size=4, epochs=1, grow=2), "grow"),
+        (lambda: BatchSchedule(10, batch_size=4.5, epochs=1), "batch_size is a whole number"),
+        (lambda: BatchSchedule(10, batch_size=4, epochs=1.5), "epochs is a whole number"),
+        (lambda: BatchSchedule(10, batch_size=4, epochs=1).load_state_dict({"epoch": -3}), "state is"),
+        (lambda: BatchSchedule(10, batch_size=4, epochs=1).load_state_dict({}), "state is"),
         (lambda: GhostBatchNorm.convert(nn.Linear(2, 2)), "no batch norm"),
         (lambda: GhostBatchNorm.convert(model_of(), size=1), "2 or more"),
+        (lambda: GhostBatchNorm.convert(model_of(), size=32.5), "whole number"),
+        (lambda: GhostBatchNorm.convert("model"), "torch.nn.Module, got str"),
+        (lambda: GhostBatchNorm.convert(GhostBatchNorm.convert(model_of())), "already, in parts of 32"),
+        (lambda: GhostBatchNorm.convert(nn.SyncBatchNorm(4)), "all processes"),
+        (lambda: GhostBatchNorm.convert(nn.LazyBatchNorm1d()), "lazy"),
+        (lambda: sparsify("model"), "torch.nn.Module, got str"),
         (lambda: sparsify(nn.Linear(2, 2)), "first stays dense"),
         (lambda: sparsify(model_of(), weights=0), "weights"),
         (lambda: sparsify(model_of(), dense=True), "dense"),
@@ -91,3 +103,75 @@ def test_a_model_is_made_sparse_once() -> None:
     sparsify(model)
     with pytest.raises(ScrimpError, match="once"):
         sparsify(model)
+
+
+def test_the_length_inside_a_pass_is_that_of_the_pass() -> None:
+    batches = BatchSchedule(100, batch_size=10, epochs=2, at=[0.5], factor=2, largest=20)
+    assert len(batches) == 10
+    assert [len(batches) for _ in batches] == [10] * 10
+    assert len(batches) == 5
+
+
+class Loud(nn.BatchNorm1d):
+    """A user's own batch norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) * 2
+
+
+def test_a_batch_norm_of_ones_own_is_normalised_in_parts_too() -> None:
+    norm = GhostBatchNorm.convert(nn.Sequential(Loud(1)), size=2)
+    out = norm(torch.tensor([[0.0], [2.0], [10.0], [12.0]]))
+    assert out.flatten().tolist() == pytest.approx([-2, 2, -2, 2], abs=1e-4)
+
+
+def test_a_changed_model_is_pickled_and_copied() -> None:
+    model = GhostBatchNorm.convert(model_of(), size=2)
+    sparsify(model, weights=0.5, activations=0.5)
+    x = torch.randn(8, 4)
+    model(x)
+    alike = [model, copy.deepcopy(model), pickle.loads(pickle.dumps(model))]
+    for outputs in ([each(x) for each in alike], [each.eval()(x) for each in alike]):
+        assert torch.equal(outputs[0], outputs[1])
+        assert torch.equal(outputs[0], outputs[2])
+
+
+def test_a_new_sparse_model_is_evaluated_with_gradients_on() -> None:
+    model = nn.Sequential(nn.Linear(2, 4, bias=False), nn.Linear(4, 1, bias=False))
+    with torch.no_grad():
+        model[0].weight.fill_(1.0)
+        model[1].weight.copy_(torch.tensor([[1.0, -4.0, 2.0, 3.0]]))
+    sparsify(model, weights=0.5)
+    assert model.eval()(torch.tensor([[1.0, 1.0]])).item() == 2 * (-4 + 3)
+
+
+def test_an_empty_batch_goes_through_a_sparse_model() -> None:
+    model = model_of()[3:]
+    sparsify(nn.Sequential(nn.Linear(8, 8), model), weights=0.5)
+    assert model(torch.zeros(0, 8)).shape == (0, 2)
+
+
+def test_a_refused_model_is_left_as_it_was() -> None:
+    layers = [nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding="same")]
+    with pytest.raises(ScrimpError, match="padding"):
+        sparsify(nn.Sequential(*layers))
+    assert {type(layer) for layer in layers} == {nn.Conv2d}
+
+
+def test_what_stays_dense_in_a_transformer_is_told_and_counted() -> None:
+    width, inner, tokens = 8, 16, 5
+    block = nn.TransformerEncoderLayer(width, 2, inner, dropout=0.0, batch_first=True)
+    model = nn.Sequential(nn.Linear(3, width), block, nn.Linear(width, 2))
+    with pytest.warns(UserWarning, match=r"stay dense.*self_attn \(MultiheadAttention\)"):
+        sparse = sparsify(model, weights=0.25, activations=0.25)
+    x = torch.randn(2, tokens, 3)
+    model(x)
+    first, attention, thinned = 3 * width, 4 * width * width, 2 * width * inner + 2 * width
+    needed = 2 * first + 3 * attention + 3 * 0.25 * thinned
+    assert sparse.flops(0.0, 1.0) == pytest.approx(needed / (2 * first + 3 * attention + 3 * thinned))
+    # torch's short cut for finished transformers would take the whole weights.
+    model.eval()
+    with torch.no_grad():
+        before = model(x)
+        block.linear1.weight[block.linear1.weight.abs() < block.linear1.weight.abs().flatten().quantile(0.5)] = 0.0
+        assert torch.equal(model(x), before)

@@ -26,6 +26,7 @@ def topk_mask(values: Tensor, count: int, rowwise: bool = False) -> Tensor:
     `rowwise` chooses `count` of each row (the last dimension) instead. Raises ValueError for a count that is negative or
     more than there are, for types that are not float, and for NaN on the CPU; on a GPU a NaN counts as largest.
     """
+    values = values.detach()  # a mask has no gradient
     rows = values.reshape(-1, values.shape[-1]) if rowwise and values.ndim else values.reshape(1, -1)
     if values.dtype not in FLOATS:
         raise ValueError(f"values must be float, got {values.dtype}")

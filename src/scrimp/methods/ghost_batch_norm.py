@@ -9,11 +9,14 @@ Deviations: what is left over after whole parts is spread over them, so that no 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from pydantic import PositiveInt
 from torch import Tensor, nn
+from torch.nn.modules.lazy import LazyModuleMixin
 
 from scrimp.config.base import Closed
 from scrimp.errors import ScrimpError
@@ -44,37 +47,45 @@ class _Ghost(nn.Module):
         plain = super().forward
         return in_parts(plain, x, self.ghost_size) if self.training else plain(x)
 
-
-class GhostBatchNorm1d(_Ghost, nn.BatchNorm1d):
-    """Batch norm over [B, C] or [B, C, L] in parts."""
-
-
-class GhostBatchNorm2d(_Ghost, nn.BatchNorm2d):
-    """Batch norm over [B, C, H, W] in parts."""
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """A pickle or a copy names the plain class, since this one is made when it is needed."""
+        return _remade, (type(self).__bases__[1],), self.__dict__
 
 
-class GhostBatchNorm3d(_Ghost, nn.BatchNorm3d):
-    """Batch norm over [B, C, D, H, W] in parts."""
+@functools.cache
+def ghost_class(plain: type[nn.Module]) -> type[nn.Module]:
+    """A batch norm's class, a user's own or a library's, too, that normalises parts."""
+    return type(f"Ghost{plain.__name__}", (_Ghost, plain), {})
 
 
-GHOSTS: dict[type[nn.Module], type[_Ghost]] = {
-    nn.BatchNorm1d: GhostBatchNorm1d,
-    nn.BatchNorm2d: GhostBatchNorm2d,
-    nn.BatchNorm3d: GhostBatchNorm3d,
-}
+def _remade(plain: type[nn.Module]) -> nn.Module:
+    made = ghost_class(plain)
+    return made.__new__(made)
 
 
 def use_ghost_batch_norm(model: nn.Module, size: int) -> nn.Module:
     """Make every batch norm of `model` normalise parts of about `size` examples while it trains; returns the model.
 
-    Parameters, buffers and their names stay as they are. Raises ScrimpError for a model without batch norm.
+    Parameters, buffers and their names stay as they are. Raises ScrimpError for a model without batch norm, with ghost
+    batch norm already, or with one that normalises over processes or has no shape yet.
     """
-    norms = [module for module in model.modules() if type(module) in GHOSTS]
+    norms = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     if not norms:
         raise ScrimpError(f"{type(model).__name__} has no batch norm: ghost batch norm would change nothing")
     for norm in norms:
+        if isinstance(norm, _Ghost):
+            raise ScrimpError(
+                f"{type(model).__name__} has ghost batch norm already, in parts of {norm.ghost_size}: once is enough"
+            )
+        if isinstance(norm, nn.SyncBatchNorm):
+            raise ScrimpError(
+                "SyncBatchNorm normalises over the parts of all processes, ghost batch norm within: take BatchNorm"
+            )
+        if isinstance(norm, LazyModuleMixin):
+            raise ScrimpError("a lazy batch norm gets its shape with its first batch: convert the model after one")
+    for norm in norms:
         # The class changes, not the object: its parameters may be in an optimizer already, its name in a checkpoint.
-        norm.__class__ = GHOSTS[type(norm)]
+        norm.__class__ = ghost_class(type(norm))  # type: ignore[assignment]
         setattr(norm, "ghost_size", size)  # noqa: B010 - nn.Module declares its attributes as tensors and modules
     return model
 

@@ -12,6 +12,7 @@ What each does, what it costs and where it is from stands in `ghost_batch_norm.p
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,6 +23,7 @@ from scrimp.errors import ScrimpError
 from scrimp.methods import noise_schedule, swat
 from scrimp.methods.ghost_batch_norm import use_ghost_batch_norm
 from scrimp.methods.noise_schedule import NoiseSchedule, largest_batch
+from scrimp.methods.sparse_layers import left_dense
 from scrimp.methods.swat import Swat
 from scrimp.seeding import epoch_order
 
@@ -34,8 +36,11 @@ class GhostBatchNorm:
         """Let every batch norm of a model normalise parts of about `size` examples while it trains; gives the model back.
 
         Parameters and their names stay, so an optimizer or a checkpoint that knows them goes on. Raises ScrimpError for a
-        model without batch norm, and a size below 2.
+        model without batch norm or with ghost batch norm already, and a size that is no whole number from 2 on.
         """
+        _require_module(model, "GhostBatchNorm.convert")
+        if not isinstance(size, int):
+            raise ScrimpError(f"a part is a whole number of examples, got {size!r}")
         if size < 2:
             raise ScrimpError(
                 f"a part of {size} examples cannot be normalised: give a size of 2 or more, 16 to 64 are usual"
@@ -46,15 +51,20 @@ class GhostBatchNorm:
 class BatchSchedule:
     """Batches of indices that grow where a learning rate would fall: for `DataLoader(dataset, batch_sampler=...)`.
 
-    The loader's next pass is the next epoch, in a new order. At shares `at` of all `epochs` the batch is multiplied by
-    `factor`, up to `largest` examples (None: a tenth of them all, and no less than `batch_size`); what it cannot take, the
-    rate does: multiply yours by `learning_rate`, which is 1 until then. A rest of one example joins the batch before.
+    The loader's next pass is the next epoch, in a new order; one that is broken off, or a look at a first batch, was a pass,
+    too (set `epoch` back after it). `len` is that of the pass that runs, or else of the next. At shares `at` of all
+    `epochs` the batch is multiplied by `factor`, up to `largest` examples (None: a tenth of them all, and no less than
+    `batch_size`); what it cannot take, the rate does: multiply yours by `learning_rate`, which is 1 until then. A rest of
+    one example joins the batch before.
     Raises ScrimpError for numbers that cannot be.
     """
 
     def __init__(
         self, examples: int, batch_size: int, epochs: int, largest: int | None = None, seed: int = 0, **options: Any
     ) -> None:
+        for name, number in {"examples": examples, "batch_size": batch_size, "epochs": epochs}.items():
+            if not isinstance(number, int):
+                raise ScrimpError(f"{name} is a whole number, got {number!r}")
         if examples < 1 or epochs < 1 or not 1 <= batch_size <= examples:
             raise ScrimpError(
                 f"a batch schedule needs examples, epochs, and a batch of 1 to all examples, got {examples} examples, "
@@ -68,6 +78,7 @@ class BatchSchedule:
         self.schedule = NoiseSchedule(seed, **params.model_dump())
         self.examples, self.first, self.epochs, self.seed = examples, batch_size, epochs, seed
         self.epoch = 0  # the one that the next pass is
+        self._running: int | None = None  # the one that a pass is in
         self.learning_rate = 1.0  # times yours, for the batch that was drawn last
 
     def sizes(self, epoch: int) -> list[int]:
@@ -86,23 +97,28 @@ class BatchSchedule:
         return min(1.0, (epoch + done / self.examples) / self.epochs)
 
     def __len__(self) -> int:
-        return len(self.sizes(self.epoch))
+        return len(self.sizes(self.epoch if self._running is None else self._running))
 
     def __iter__(self) -> Iterator[list[int]]:
         epoch, done = self.epoch, 0
-        self.epoch += 1
+        self.epoch, self._running = epoch + 1, epoch
         order = epoch_order(self.examples, self.seed, epoch).tolist()
         for size in self.sizes(epoch):
             self.learning_rate = self.schedule.learning_rate(self._fraction(epoch, done), 1.0)
             yield order[done : done + size]
             done += size
+        self._running = None
 
     def state_dict(self) -> dict[str, int]:
         """The epoch that the next pass is."""
         return {"epoch": self.epoch}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch = state["epoch"]
+        """Go on with the epoch of a `state_dict`; raises ScrimpError for what is none."""
+        epoch = state.get("epoch")
+        if not isinstance(epoch, int) or epoch < 0:
+            raise ScrimpError(f"a batch schedule's state is {{'epoch': 3}} or so, got {state}")
+        self.epoch, self._running = epoch, None
 
 
 def sparsify(model: nn.Module, weights: float = 0.2, activations: float = 0.2, **options: Any) -> Swat:
@@ -110,13 +126,23 @@ def sparsify(model: nn.Module, weights: float = 0.2, activations: float = 0.2, *
 
     `weights` and `activations` are the shares kept; `budget` (uniform, erk, momentum), `refresh` and `structured` as in the
     method `swat`. After an update call `.after_step(model, 0.0)` where the budget is `momentum`; `.flops(0.0, training)`
-    says what is needed of a training pass's FLOPs. Raises ScrimpError for shares and options that cannot be, for a model
-    of fewer than two layers, and for one that is sparse already.
+    says what is needed of a training pass's FLOPs. Layers that are neither convolutions of pictures nor linear maps stay
+    dense, and so does all of `nn.MultiheadAttention`: a warning names them. Raises ScrimpError for shares and options that
+    cannot be, for a model of fewer than two layers, and for one that is sparse already.
     """
+    _require_module(model, "sparsify")
     told = {"weights": weights, "activations": activations, **options}
     params = parse_model(told, swat.Params, "sparsify")
     if any(hasattr(module, "thinned") for module in model.modules()):
         raise ScrimpError(f"{type(model).__name__} is sparse already: sparsify a model once")
     method = Swat(0, **params.model_dump())
     method.adapt(model)
+    if dense := left_dense(model):
+        names = ", ".join(f"{name} ({type(layer).__name__})" for name, layer in dense.items())
+        warnings.warn(f"these layers stay dense, and their FLOPs count as such: {names}", stacklevel=2)
     return method
+
+
+def _require_module(model: Any, caller: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise ScrimpError(f"{caller} takes a torch.nn.Module, got {type(model).__name__}")

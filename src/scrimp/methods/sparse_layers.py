@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -19,12 +20,38 @@ from scrimp.errors import ScrimpError
 Budget = Literal["uniform", "erk", "momentum"]
 
 
+# What holds products as well, and stays dense: its pass is not one product of an input and a weight that could be thinned.
+OTHERS = (nn.modules.conv._ConvNd, nn.MultiheadAttention, nn.RNNBase)
+
+
 def thinned_layers(model: nn.Module) -> dict[str, nn.Conv2d | nn.Linear]:
-    """Convolutions and linear maps by name, but for the first; raises ScrimpError for a model without two of them."""
-    layers = {name: layer for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)}
+    """Convolutions of pictures and linear maps by name, but for the first, and but for those inside `nn.MultiheadAttention`.
+
+    That one reads its output map's weights without calling it. Raises ScrimpError for a model without two such layers.
+    """
+    inside = _inside_attention(model)
+    layers = {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and name not in inside
+    }
     if len(layers) < 2:
         raise ScrimpError(f"{type(model).__name__} has {len(layers)} convolutions and linear maps: the first stays dense")
     return dict(list(layers.items())[1:])
+
+
+def left_dense(model: nn.Module) -> dict[str, nn.Module]:
+    """Layers by name that hold products and cannot be thinned: torch's attention, recurrent ones, other convolutions."""
+    return {
+        name: layer
+        for name, layer in model.named_modules()
+        if isinstance(layer, OTHERS) and not isinstance(layer, nn.Conv2d)
+    }
+
+
+def _inside_attention(model: nn.Module) -> set[str]:
+    attention = [name for name, layer in model.named_modules() if isinstance(layer, nn.MultiheadAttention)]
+    return {f"{name}.out_proj" if name else "out_proj" for name in attention}
 
 
 def proportional(scores: Sequence[float], sizes: Sequence[int], density: float) -> list[int]:
@@ -60,29 +87,46 @@ def kept_counts(
     return proportional([float(size) for size in sizes], sizes, density)
 
 
+@dataclass
+class _Note:
+    """A hook that notes a layer's FLOPs at its first pass; no closure, so that the model can be pickled."""
+
+    flops: dict[str, float]
+    name: str
+
+    def __call__(self, layer: Any, inputs: Any, output: Any) -> None:
+        if self.name not in self.flops:
+            self.flops[self.name] = (
+                2.0 * sum(p.numel() for p in layer.parameters() if p.ndim > 1) * self._places(layer, inputs, output)
+            )
+
+    @staticmethod
+    def _places(layer: Any, inputs: Any, output: Any) -> int:
+        """How often each weight is used for one example."""
+        if isinstance(layer, nn.modules.conv._ConvNd):
+            return math.prod((inputs[0] if layer.transposed else output).shape[2:])
+        if isinstance(layer, nn.Linear):
+            return math.prod(output.shape[1:-1])
+        return int(output[0].shape[1 if layer.batch_first else 0])  # of attention and of recurrent layers: a tuple
+
+
 class LayerFlops:
     """FLOPs of each layer's forward pass on one example, read off the first pass of a model.
 
     `share(needed)` is what a training step needs over what a dense one does: `needed(name)` is the number of forward passes'
     worth of FLOPs of a thinned layer, of which a dense layer takes 3, and the first, which passes no gradient on, 2.
-    Products that no layer holds, such as attention's, are counted as thinned like the rest.
+    Products that no layer holds, such as attention's, are counted as thinned like the rest. The hooks stay: without them
+    torch's short cut for transformers would read the weights of finished models past the layers.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.flops: dict[str, float] = {}
         self.first = ""
+        inside = _inside_attention(model)
         for name, layer in model.named_modules():
-            if isinstance(layer, nn.Conv2d | nn.Linear):
+            if isinstance(layer, (nn.Linear, *OTHERS)) and name not in inside:
                 self.first = self.first or name
-                layer.register_forward_hook(self._noted(name))
-
-    def _noted(self, name: str) -> Callable[..., None]:
-        def note(layer: Any, inputs: Any, output: Tensor) -> None:
-            if name not in self.flops:
-                spread = output.shape[2:] if isinstance(layer, nn.Conv2d) else output.shape[1:-1]
-                self.flops[name] = 2.0 * layer.weight.numel() * math.prod(spread)
-
-        return note
+                layer.register_forward_hook(_Note(self.flops, name))
 
     def share(self, needed: Callable[[str], float], thinned: Sequence[str]) -> float:
         """1 until a pass was seen."""

@@ -8,12 +8,14 @@ bit mask.
 Cost: on a CPU or GPU without hardware for it, more seconds, not fewer: the products are dense here. FLOPs are counted as
 the method needs them (`count: needed`) or as they are computed (`computed`).
 Source: Raihan & Aamodt 2020, *Sparse Weight Activation Training* (arXiv 2001.01969), section 3.
-Deviations: the first layer stays dense; structured masks go by input channels of weights and activations; the momentum
-budget shares weights out by summed averaged gradients, and is set when thresholds are.
+Deviations: the first layer stays dense, and so do layers that are neither a convolution of pictures nor a linear map
+(`nn.MultiheadAttention`, recurrent ones), whose FLOPs count as dense; structured masks go by input channels of weights
+and activations; the momentum budget shares weights out by summed averaged gradients, and is set when thresholds are.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,7 +143,7 @@ class _Thinned:
 
     def weight(self) -> Tensor:
         """The weights as a finished model uses them."""
-        ranked = magnitudes(self.layer.weight, self.params.structured)
+        ranked = magnitudes(self.layer.weight.detach(), self.params.structured)
         limit = self.thresholds[0] if self.thresholds else threshold_of(ranked, self._channels(ranked))
         found: Tensor = self.layer.weight * (ranked >= limit.clamp_min(SMALLEST))
         return found
@@ -185,10 +187,25 @@ class _Swat(nn.Module):
     thinned: _Thinned
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training:
+        if not self.training or not x.numel():  # an empty batch has no thresholds to tell
             return self.thinned.product(x, self.thinned.weight(), self.bias)  # type: ignore[arg-type]
         found: Tensor = _Layer.apply(x, self.weight, self.bias, self.thinned)
         return found
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """A pickle or a copy names the plain class, since this one is made when it is needed."""
+        return _remade, (type(self).__bases__[1],), self.__dict__
+
+
+@functools.cache
+def swat_class(plain: type[nn.Module]) -> type[nn.Module]:
+    """A layer's class with SWAT's forward pass before its own."""
+    return type(f"Swat{plain.__name__}", (_Swat, plain), {})
+
+
+def _remade(plain: type[nn.Module]) -> nn.Module:
+    made = swat_class(plain)
+    return made.__new__(made)
 
 
 def use_swat(model: nn.Module, weights: float, activations: float, **options: Any) -> dict[str, _Thinned]:
@@ -200,13 +217,14 @@ def use_swat(model: nn.Module, weights: float, activations: float, **options: An
     params = Params(weights=weights, activations=activations, **options)
     layers = thinned_layers(model)
     counts = kept_counts(params.budget, [layer.weight for layer in layers.values()], params.weights)
-    states = {}
-    for (name, layer), count in zip(layers.items(), counts, strict=True):
+    for name, layer in layers.items():  # all are looked at before one is changed
         if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
             raise ScrimpError(f"{name}: SWAT pads a convolution with zeros by a number of places: give it `padding=1` or so")
+    states = {}
+    for (name, layer), count in zip(layers.items(), counts, strict=True):
         state = _Thinned(layer, params, count)
         # The class changes, not the object: its parameters may be in an optimizer already, its name in a checkpoint.
-        layer.__class__ = type(f"Swat{type(layer).__name__}", (_Swat, type(layer)), {})
+        layer.__class__ = swat_class(type(layer))  # type: ignore[assignment]
         layer.thinned = state  # type: ignore[assignment]
         states[name] = state
     return states
