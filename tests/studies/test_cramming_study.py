@@ -124,7 +124,8 @@ def test_published_recipes_by_arm() -> None:
     assert arm.methods[0]["end"] * workload.recipe.batch_size == 8192
     assert config.resolve("paper", "crammed-v1")[0].methods[0]["end"] * workload.recipe.batch_size == 4096
     original = config.resolve("paper", "original@original")[1].recipe
-    assert (original.learning_rate, original.schedule.stretch, original.schedule.warmup) == (0.0001, 45, 0.01)
+    # A million steps of which 5.4e18 FLOPs pay for 301,434.
+    assert (original.learning_rate, original.schedule.stretch, original.schedule.warmup) == (0.0001, 3.32, 0.01)
     assert config.resolve("paper", "fitted-x4@bert")[1].recipe.schedule.stretch == 1
 
 
@@ -135,7 +136,10 @@ def test_published_costs_by_both_accountings(made: Workspace) -> None:
     assert found["BERT over crammed on a 2080 Ti, peak"] == pytest.approx(136)
     # 6 x 110 million x 1,000,000 steps of 256 x 512 tokens.
     assert found["BERT, 6ND"] == pytest.approx(6 * 1.1e8 * 1e6 * 256 * 512)
+    # 8 devices, 312 TFLOP/s, 4,068 s over 154.8 TFLOP/s for a day.
+    assert found["MosaicBERT over a day of an A6000, peak"] == pytest.approx(8 * 312 * 4068 / (154.8 * 86400))
     averages = probe(made, "published-averages").set_index("model")
+    assert averages.loc["all", "distance"] == pytest.approx(766.4 / 9 - 85.1)  # RoBERTa's
     assert averages.loc["BERT-base", "computed"] == pytest.approx(
         (83.2 + 83.4 + 91.9 + 86.7 + 59.2 + 90.6 + 87.7 + 89.3 + 56.5) / 9
     )

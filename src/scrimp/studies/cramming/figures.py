@@ -269,6 +269,7 @@ def data(workspace: Workspace, scale: str) -> Figure:
         ("short-stored@data-ninth", "short@data-ninth", "ordered by prevalence"),
         ("short-stored@data-prevalent", "short@data-ninth", "selected and ordered by prevalence"),
         ("short-stored@data-stops", "short@data-ninth", "selected and ordered by full stops"),
+        ("short-stored@data-filtered-prevalent", "short@data-ninth", "filtered, selected and ordered"),
     ]
     return _differences(workspace, scale, pairs, "masked loss less that of random text,\nsame budget, nats (95 %)")
 
