@@ -10,8 +10,9 @@ must be no training examples.
 Use it where many examples are easy, and where what counts is FLOPs, money or calls: one example at a time on a CPU, a small
 network's answer is mostly overhead. Cost: an example that goes through all stages costs their sum (`worst_cost`), and each
 model is trained. Deviations: thresholds are searched on a grid, all stages at once, for one aim; a temperature a stage is
-fitted to probabilities, not to logits. Sources: Chow 1970, *On optimum recognition error and reject tradeoff*; Guo et al. 2017, *On
-calibration of modern neural networks* (arXiv 1706.04599); Wang et al. 2022, *Wisdom of committees* (arXiv 2012.01988).
+fitted to probabilities, not to logits.
+Sources: Chow 1970, *On optimum recognition error and reject tradeoff*; Guo et al. 2017, *On calibration of modern neural
+networks* (arXiv 1706.04599); Wang et al. 2022, *Wisdom of committees* (arXiv 2012.01988).
 """
 
 from __future__ import annotations
