@@ -251,6 +251,8 @@ def test_a_derived_number_has_the_interval_of_its_table(workspace: Workspace) ->
         result = judged(workspace, rule, published=0.5)
         assert (result.measured, result.low, result.high, result.n) == (0.5, 0.44, 0.56, 1)
         assert result.verdict == "inconclusive"  # 10 % either way is .4545 to .55
+    write_probe(workspace, {"a": [0.5], "low": [0.44], "high": [0.56], "seeds": [3]})
+    assert judged(workspace, rule, published=0.5).n == 3
     write_probe(workspace, {"a": [0.5], "a_low": [None], "a_high": [None]})
     assert judged(workspace, rule, published=0.5).reason.startswith("the number 0.5 lies within")
 
