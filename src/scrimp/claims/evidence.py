@@ -123,7 +123,7 @@ def probed(probe: str, column: str, where: Mapping[str, object], runs: Runs, cas
 
 
 def _derived(row: pd.DataFrame, column: str, value: float) -> Interval:
-    """One derived number, its own interval where its table says one, and the `seeds` that it rests on where it counts them."""
+    """One derived number, its own interval where the table has one, and the `seeds` it rests on where they are counted."""
     count = int(row["seeds"].iloc[0]) if "seeds" in row.columns else 1
     for low, high in ((f"{column}_low", f"{column}_high"), ("low", "high")):
         if low in row.columns and high in row.columns and np.isfinite(ends := row[[low, high]].to_numpy(float)[0]).all():
