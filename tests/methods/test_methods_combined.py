@@ -15,7 +15,7 @@ from scrimp.errors import ScrimpError
 from scrimp.measure.clock import Clock
 from scrimp.methods.batch_growth import growth
 from scrimp.methods.combined import Methods
-from scrimp.methods.ghost_batch_norm import ghost_class, in_parts, use_ghost_batch_norm
+from scrimp.methods.ghost_batch_norm import Ghost, in_parts, use_ghost_batch_norm
 from scrimp.stages.fit import Fit, fit
 from scrimp.tasks.base import Task, seeded
 from scrimp.training.place import Place
@@ -60,7 +60,7 @@ def test_a_models_norms_work_in_parts_while_it_trains_and_keep_their_names() -> 
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
     plain = copy.deepcopy(model)
     assert use_ghost_batch_norm(model, 4) is model
-    assert isinstance(model[1], ghost_class(nn.BatchNorm2d))
+    assert isinstance(model[1], Ghost)
     assert list(model.state_dict()) == list(plain.state_dict())
     x = torch.randn(8, 3, 2, 2)
     assert not torch.allclose(model(x), plain(x))

@@ -9,9 +9,7 @@ Deviations: what is left over after whole parts is spread over them, so that no 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from pydantic import PositiveInt
@@ -21,6 +19,7 @@ from torch.nn.modules.lazy import LazyModuleMixin
 from scrimp.config.base import Closed
 from scrimp.errors import ScrimpError
 from scrimp.methods.base import Method
+from scrimp.methods.mixed_in import MixedIn
 
 
 class Params(Closed):
@@ -38,29 +37,15 @@ def in_parts(norm: Callable[[Tensor], Tensor], x: Tensor, size: int) -> Tensor:
     return torch.cat([norm(part) for part in x.tensor_split(parts)])
 
 
-class _Ghost(nn.Module):
+class Ghost(MixedIn):
     """Mixed in before a batch norm: the same in evaluation, in parts while it trains."""
 
+    prefix = "Ghost"
     ghost_size: int
 
     def forward(self, x: Tensor) -> Tensor:
         plain = super().forward
         return in_parts(plain, x, self.ghost_size) if self.training else plain(x)
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """A pickle or a copy names the plain class, since this one is made when it is needed."""
-        return _remade, (type(self).__bases__[1],), self.__dict__
-
-
-@functools.cache
-def ghost_class(plain: type[nn.Module]) -> type[nn.Module]:
-    """A batch norm's class, a user's own or a library's, too, that normalises parts."""
-    return type(f"Ghost{plain.__name__}", (_Ghost, plain), {})
-
-
-def _remade(plain: type[nn.Module]) -> nn.Module:
-    made = ghost_class(plain)
-    return made.__new__(made)
 
 
 def use_ghost_batch_norm(model: nn.Module, size: int) -> nn.Module:
@@ -73,7 +58,7 @@ def use_ghost_batch_norm(model: nn.Module, size: int) -> nn.Module:
     if not norms:
         raise ScrimpError(f"{type(model).__name__} has no batch norm: ghost batch norm would change nothing")
     for norm in norms:
-        if isinstance(norm, _Ghost):
+        if isinstance(norm, Ghost):
             raise ScrimpError(
                 f"{type(model).__name__} has ghost batch norm already, in parts of {norm.ghost_size}: once is enough"
             )
@@ -85,7 +70,7 @@ def use_ghost_batch_norm(model: nn.Module, size: int) -> nn.Module:
             raise ScrimpError("a lazy batch norm gets its shape with its first batch: convert the model after one")
     for norm in norms:
         # The class changes, not the object: its parameters may be in an optimizer already, its name in a checkpoint.
-        norm.__class__ = ghost_class(type(norm))  # type: ignore[assignment]
+        norm.__class__ = Ghost.before(type(norm))  # type: ignore[assignment]
         setattr(norm, "ghost_size", size)  # noqa: B010 - nn.Module declares its attributes as tensors and modules
     return model
 

@@ -15,7 +15,6 @@ and activations; the momentum budget shares weights out by summed averaged gradi
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +27,7 @@ from scrimp.config.base import Closed
 from scrimp.errors import ScrimpError
 from scrimp.kernels.topk import topk_mask
 from scrimp.methods.base import Method
+from scrimp.methods.mixed_in import MixedIn
 from scrimp.methods.sparse_layers import Budget, LayerFlops, kept_counts, thinned_layers
 
 MOMENTUM = 0.9  # of the averaged gradients that the momentum budget goes by
@@ -181,9 +181,10 @@ class _Thinned:
         return [dimension for dimension in range(gradient.ndim) if dimension != channel]
 
 
-class _Swat(nn.Module):
+class _Swat(MixedIn):
     """Mixed in before a layer."""
 
+    prefix = "Swat"
     thinned: _Thinned
 
     def forward(self, x: Tensor) -> Tensor:
@@ -191,21 +192,6 @@ class _Swat(nn.Module):
             return self.thinned.product(x, self.thinned.weight(), self.bias)  # type: ignore[arg-type]
         found: Tensor = _Layer.apply(x, self.weight, self.bias, self.thinned)
         return found
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        """A pickle or a copy names the plain class, since this one is made when it is needed."""
-        return _remade, (type(self).__bases__[1],), self.__dict__
-
-
-@functools.cache
-def swat_class(plain: type[nn.Module]) -> type[nn.Module]:
-    """A layer's class with SWAT's forward pass before its own."""
-    return type(f"Swat{plain.__name__}", (_Swat, plain), {})
-
-
-def _remade(plain: type[nn.Module]) -> nn.Module:
-    made = swat_class(plain)
-    return made.__new__(made)
 
 
 def use_swat(model: nn.Module, weights: float, activations: float, **options: Any) -> dict[str, _Thinned]:
@@ -224,7 +210,7 @@ def use_swat(model: nn.Module, weights: float, activations: float, **options: An
     for (name, layer), count in zip(layers.items(), counts, strict=True):
         state = _Thinned(layer, params, count)
         # The class changes, not the object: its parameters may be in an optimizer already, its name in a checkpoint.
-        layer.__class__ = swat_class(type(layer))  # type: ignore[assignment]
+        layer.__class__ = _Swat.before(type(layer))  # type: ignore[assignment]
         layer.thinned = state  # type: ignore[assignment]
         states[name] = state
     return states
