@@ -71,6 +71,7 @@ class Tuning(Closed):
     arms: Annotated[list[str], Field(min_length=1), AfterValidator(distinct)]
     learning_rates: Annotated[list[PositiveFloat], Field(min_length=1), AfterValidator(distinct)]
     seeds: Seeds = [100]
+    flops: PositiveFloat | None = Field(None, description="the workload's budget while it is tuned; null: its own")
 
 
 class StudyConfig(Closed):

@@ -35,12 +35,17 @@ class Trial:
     arm: str
     learning_rate: float
     seed: int
+    flops: float | None = None  # the budget, where it is not the workload's
 
 
 def configured(workspace: Workspace, trial: Trial) -> tuple[Arm, Workload]:
     """The arm and the workload of a trial, with its learning rate put in."""
     config = workspace.study(trial.study)
     workload = config.scale(trial.scale).workloads[trial.workload]
+    if trial.flops is not None:
+        if workload.flops is None:
+            raise ScrimpError(f"{config.where}: tuning.{trial.scale}: {trial.workload} has no budget of FLOPs to change")
+        workload = workload.model_copy(update={"flops": trial.flops})
     arm = config.arm_in(trial.arm, workload)
     return arm, workload.with_recipe({**arm.recipe, "learning_rate": trial.learning_rate}, f"arm {trial.arm}")
 
@@ -82,7 +87,7 @@ def tune_study(workspace: Workspace, study: str, scale: str, on_progress: Callab
     if scale not in config.tuning:
         raise ScrimpError(f"{config.where} has no `tuning` for scale {scale}")
     trials = [
-        Trial(study, scale, grid.workload, arm, learning_rate, seed)
+        Trial(study, scale, grid.workload, arm, learning_rate, seed, grid.flops)
         for grid in config.tuning[scale]
         for arm, learning_rate, seed in itertools.product(grid.arms, grid.learning_rates, grid.seeds)
     ]
