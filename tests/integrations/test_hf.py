@@ -173,7 +173,8 @@ def test_arguments_that_ask_for_another_loss_are_refused(tmp_path: Path) -> None
     from scrimp.integrations.hf import SelectedTrainer
 
     with pytest.raises(ValueError, match="label_smoothing_factor=0.1 would change no loss"):
-        SelectedTrainer(Net(), arguments(tmp_path, label_smoothing_factor=0.1), train_dataset=Watched(keys=True))
+        model = causal(transformers.GPT2LMHeadModel)  # the library itself wants a model with a config here
+        SelectedTrainer(model, arguments(tmp_path, label_smoothing_factor=0.1), train_dataset=Watched(keys=True))
     with pytest.raises(ValueError, match="compute_loss_func gives one number a batch"):
         SelectedTrainer(
             Net(), arguments(tmp_path), train_dataset=Watched(keys=True), compute_loss_func=lambda *_, **__: torch.zeros(())
