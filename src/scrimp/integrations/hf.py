@@ -139,7 +139,7 @@ class SelectedTrainerMixin:
         if epoch == self._compared or type(self).example_losses is not SelectedTrainerMixin.example_losses:
             return
         self._compared = epoch
-        own = outputs["loss"] if "loss" in outputs else None
+        own = outputs.get("loss")
         if own is None:
             return
         ours, labels = losses.detach(), inputs["labels"]
@@ -150,8 +150,8 @@ class SelectedTrainerMixin:
         if math.isfinite(there) and abs(here - there) > TOLERANCE * max(abs(here), abs(there)):
             raise ValueError(
                 f"the mean of the examples' losses is {here:.5g}, but {type(self.model).__name__} says {there:.5g} for the "
-                "same batch: it shifts its labels, or weighs or adds something. Override example_losses(outputs, inputs) in a "
-                "subclass, with what the model computes, one value an example"
+                "same batch: it shifts its labels, or weighs or adds something. Override example_losses(outputs, inputs) in "
+                "a subclass, with what the model computes, one value an example"
             )
 
     # What follows is called by Trainer.train and has no public counterpart.
@@ -177,7 +177,7 @@ class SelectedTrainer(SelectedTrainerMixin, Trainer):
 
 
 def is_causal(model: nn.Module) -> bool:
-    """Whether a model's positions predict the next token; what wraps it (PEFT, TRL) and classes derived from it count, too."""
+    """Whether a model's positions predict the next token; wrappers (PEFT, TRL) and derived classes count, too."""
     while (inner := _wrapped(model)) is not None:
         model = inner
     return any(kind.__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for kind in type(model).__mro__)
