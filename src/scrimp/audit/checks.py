@@ -6,6 +6,7 @@ import copy
 from collections.abc import Mapping
 from numbers import Real
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -96,13 +97,13 @@ def _moved_losses(task: Task, model: nn.Module, batch: object) -> Tensor | None:
     moved = copy.deepcopy(model)
     draws = torch.Generator().manual_seed(0)
     for weight in moved.parameters():
-        weight += 0.1 * torch.randn(weight.shape, generator=draws).to(weight)
+        weight.add_(0.1 * torch.randn(weight.shape, generator=draws).to(weight))
     return task.loss(moved, batch, None, 1.0)[1]
 
 
 def check_evaluation(task: Task, split: str, file: Path) -> dict[str, float]:
     """What an untrained model's evaluation gives, by metric; ScrimpError for anything but numbers by name."""
-    found = task.evaluate(task.model(0), split)
+    found: Any = task.evaluate(task.model(0), split)
     if not isinstance(found, Mapping) or not found:
         told = "nothing" if found is None else repr(found)[:60]
         raise ScrimpError(f"{file}: evaluate gave {told}: return the metrics by name, such as {{'accuracy': 97.5}}")
