@@ -27,7 +27,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 from scrimp import BatchSchedule, Cascade, GhostBatchNorm, InfoBatch, SelectedData, jest, sigmoid_loss, sparsify
 
-data = InfoBatch(TensorDataset(torch.arange(20.0)), epochs=2)
+data = InfoBatch(TensorDataset(torch.arange(20.0)), epochs=3)
 for epoch in range(2):
     for (x,), index in DataLoader(data, batch_size=5, sampler=data.sampler):
         data.update(x, index)

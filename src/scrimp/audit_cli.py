@@ -27,17 +27,21 @@ def audit(
     cores: Annotated[int | None, typer.Option(min=1, help="default: all")] = None,
     threads: Annotated[int, typer.Option(min=1, help="of a run")] = 1,
     device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="auto: CUDA where one is there")] = "auto",
+    gpus: Annotated[
+        int | None, typer.Option(min=0, help="of a run, where runs are made; default: 1 if this machine has one")
+    ] = None,
 ) -> None:
     """Hold training methods against your own plain recipe: which saves, by how much, at equal quality?
 
     What follows `--` goes to Snakemake: `scrimp audit my_task.py -- --executor slurm --jobs 20`.
     """
+    from scrimp.audit.folder import study_name
     from scrimp.audit.work import Machine, conduct
 
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends, too
-    folder = to or Path(f"audit-{task.stem.replace('_', '-')}")
+    folder = to or Path(f"audit-{study_name(task)}")
     wanted = [name.strip() for name in (methods or "").split(",") if name.strip()]
-    conduct(task, folder, Machine.of(cores, threads, device), seeds, wanted, budget, plan, context.args)
+    conduct(task, folder, Machine.of(cores, threads, device, gpus), seeds, wanted, budget, plan, context.args)
 
 
 def _and_those_of(other: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:

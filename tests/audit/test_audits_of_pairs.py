@@ -110,13 +110,13 @@ def test_tars_become_a_two_tower_task(tars: Path, tmp_path: Path) -> None:
     assert (pixels.float().mean(dim=(1, 2)) - colours).abs().max() < 15  # each caption has its own picture
     assert task.losses(task.model(0), (pixels[:5], tokens[:5])).shape == (5,)
     assert task.features(task.model(0), (pixels[:5], tokens[:5])).shape == (5, 32)
-    assert Traits.of(task) == Traits(16, 128, batch_norm=False, labels=False, features=True, contrast="sigmoid")
+    assert Traits.of(task) == Traits(16, 128, logits=False, history=False, contrast="sigmoid")
 
 
 def test_what_the_tars_hold_is_found_once(tars: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = Workspace(tmp_path / "audit")
     first = pairs_of(workspace, str(tars), 16, 8)
-    check_place(tmp_path / "audit")  # what is kept there makes it no stranger's
+    check_place(tmp_path / "audit", "mine")  # what is kept there makes it no stranger's
     streamed = pairs_of(Workspace(tmp_path / "other"), str(tars), 16, 8)
     (kept,) = (tmp_path / "audit" / "resources" / "shards").glob("pairs-*")
     made = {path.name: path.stat().st_mtime_ns for path in kept.iterdir()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from torch import nn
 
 from scrimp.audit.design import Design, Traits, candidates
 from scrimp.audit.folder import Audited, write_folder
@@ -12,6 +13,10 @@ from scrimp.audit.plan import outline, pace_of, resolution, words
 from scrimp.audit.verdict import conclude
 from scrimp.audit.work import Machine, Work
 from scrimp.errors import ScrimpError
+from scrimp.measure.clock import Clock
+from scrimp.methods.combined import Methods
+from scrimp.training.budget import Budget
+from scrimp.training.loop import train
 
 
 def work_of(audited: Audited, folder: Path) -> Work:
@@ -32,6 +37,21 @@ def test_the_pace_is_measured_and_outlined(audited: Audited) -> None:
     assert "my_line.py: 128 examples, 5 parameters, sgd at 0.05, batches of 16, 32 steps a run" in told
     assert "12 runs (2 seeds), 2 at a time" in told
     assert pace.hours_of(design, 2) == pytest.approx(pace.hours_of(design, 1) / 2)
+
+
+def test_training_goes_on_in_training_mode_after_an_evaluation_that_left_it(audited: Audited) -> None:
+    task, modes = audited.task, []
+    model = task.model(0)
+    model.register_forward_pre_hook(lambda module, _: modes.append(module.training))
+    budget = Budget("steps", 6)
+
+    def evaluate(learner: nn.Module) -> dict[str, float]:
+        learner.eval()
+        return {"test_mse": 1.0}
+
+    clock = Clock(task.place.device)
+    train(task, model, Methods({}), task.workload.recipe, budget, 0, clock=clock, evaluate=evaluate, evaluate_times=3)
+    assert modes == [True] * 6
 
 
 @pytest.mark.slow

@@ -24,11 +24,11 @@ def test_a_growing_batch_has_ghost_batch_norm_where_the_model_has_batch_norm() -
 
 def test_traits_are_read_off_a_task(audited: Audited) -> None:
     task = audited.task
-    assert Traits.of(task) == Traits(16, 128, batch_norm=False, labels=False, features=True, contrast=None)
+    assert Traits.of(task) == Traits(16, 128, logits=False, history=False)
     task.model = lambda seed: nn.Sequential(nn.BatchNorm1d(4), nn.Conv1d(4, 1, 1))  # type: ignore[method-assign]
     task.losses = lambda model, batch: model(batch[0][:, :, None])[:, 0, 0]  # type: ignore[method-assign]
     type(task).labels = property(lambda task: task.data["train"][1].long())  # type: ignore[method-assign, assignment]
-    assert Traits.of(task) == Traits(16, 128, batch_norm=True, labels=True, features=False, contrast=None)
+    assert Traits.of(task) == Traits(16, 128, batch_norm=True, labels=True, features=False, logits=False, history=False)
 
 
 def test_prototypes_are_balanced_by_labels_or_are_as_many_as_the_root_of_the_examples() -> None:
@@ -91,7 +91,7 @@ def test_unknown_methods_and_files_without_one_are_errors_that_help(tmp_path: Pa
         candidates(PLAIN_TASK, [str(empty)])
     with pytest.raises(ScrimpError, match="does not exist"):
         candidates(PLAIN_TASK, [str(tmp_path / "none.py")])
-    with pytest.raises(ScrimpError, match="scores super-batches"):
+    with pytest.raises(ScrimpError, match="scores pairs by two towers"):
         candidates(PLAIN_TASK, ["jest"])
     with pytest.raises(ScrimpError, match="it needs size"):
         candidates(PLAIN_TASK, ["ghost-batch-norm"])
@@ -137,3 +137,21 @@ def test_what_is_no_time_is_an_error(text: str) -> None:
 
 def test_times_in_words() -> None:
     assert [duration(hours) for hours in (0.01, 0.2, 3.0)] == ["36 s", "12 min", "3.0 h"]
+
+
+def test_methods_that_score_by_logits_want_a_task_that_has_them() -> None:
+    bare = replace(PLAIN_TASK, labels=True, logits=False, history=False)
+    for name in ("el2n", "ccs"):
+        assert candidates(PLAIN_TASK, [name])[0].methods == [{"name": name, "ratio": 0.5}]
+        with pytest.raises(ScrimpError, match=rf"--methods {name}: it scores by logits: define outputs\(model, batch\)"):
+            candidates(bare, [name])
+    assert candidates(replace(PLAIN_TASK, labels=True), ["forgetting"])[0].arm == "forgetting"
+    with pytest.raises(ScrimpError, match=r"--methods forgetting: .*self\.on_outputs\(logits, labels\)"):
+        candidates(bare, ["forgetting"])
+    assert candidates(bare, ["ucb"])[0].arm == "ucb"  # by losses alone
+
+
+def test_arms_of_two_towers_say_what_they_need() -> None:
+    for name in ("jest", "jest-80", "top-k-80"):
+        with pytest.raises(ScrimpError, match=f"--methods {name}: it scores pairs by two towers: `scrimp try --pairs`"):
+            candidates(PLAIN_TASK, [name])

@@ -129,8 +129,9 @@ def test_the_command_writes_audits_and_reports(folder: Path, tmp_path: Path, mon
     assert verdict["metric"] == "test_accuracy"
     assert [point["share"] for point in verdict["sweep"]] == [0.5, 1.0]
     assert (tmp_path / "audit-try-sky" / "report.html").stat().st_size > 0
+    (tmp_path / "try_sky.py").write_text((tmp_path / "try_sky.py").read_text().replace("0.05", "0.1"))
     again = CliRunner().invoke(app, ["try", *told])
-    assert again.exit_code != 0  # it may have been edited
+    assert again.exit_code != 0
     assert isinstance(again.exception, ScrimpError)
     assert "`scrimp audit try_sky.py` goes on with it" in str(again.exception)
 
@@ -171,6 +172,40 @@ def test_splits_of_the_user_are_kept(folder: Path, tmp_path: Path) -> None:
     assert (len(splits["train"][1]), len(splits["test"][1])) == (40, 10)
 
 
+def test_a_file_that_nobody_edited_is_written_anew(folder: Path, mails: Path, tmp_path: Path) -> None:
+    assert "label='tag'" in written(tmp_path, texts=mails, label="tag").read_text()  # there is no such column
+    assert "label='label'" in written(tmp_path, texts=mails).read_text()  # the corrected command
+
+
+def split_up(folder: Path, to: Path, **splits: range) -> Path:
+    for split, numbers in splits.items():
+        for name, first in (("day", 0), ("night", 30)):
+            (to / split / name).mkdir(parents=True)
+            for number in numbers:
+                path = folder / name / f"{first + number}.png"
+                (to / split / name / path.name).write_bytes(path.read_bytes())
+    return to
+
+
+@pytest.mark.parametrize("name", ["val", "validation"])
+def test_a_validation_folder_is_held_out_where_there_is_no_test(
+    name: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = split_up(folder, tmp_path / "own", **{"train": range(20), name: range(20, 25)})
+    splits, classes = pictures(own, 8)
+    assert classes == ["day", "night"]
+    assert {split: len(labels) for split, (_, labels) in splits.items()} == {"train": 40, "test": 10}
+    assert f"own/{name} is what methods are held against" in capsys.readouterr().out
+    split_up(folder, own, test=range(25, 28))
+    splits, _ = pictures(own, 8)
+    assert {split: len(labels) for split, (_, labels) in splits.items()} == {"train": 40, "test": 6, "validation": 10}
+
+
+def test_one_split_alone_is_told_what_is_missing(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ScrimpError, match=r"own/train/CLASS/ and .*own/test/CLASS/ \(or val/\)"):
+        pictures(split_up(folder, tmp_path / "own", train=range(20)), 8)
+
+
 def test_pictures_lie_between_minus_one_and_one(tmp_path: Path) -> None:
     for name, level in (("black", 0), ("white", 255)):
         (tmp_path / "two" / name).mkdir(parents=True)
@@ -193,17 +228,17 @@ def test_what_cannot_be_tried_is_said(folder: Path, mails: Path, tmp_path: Path)
     for given in ({}, {"data": folder, "texts": mails}):
         with pytest.raises(ScrimpError, match="give one of --data"):
             written(tmp_path, **given)
-    written(tmp_path, data=folder)
-    with pytest.raises(ScrimpError, match="is there already"):
+    (tmp_path / "mine.py").write_text(written(tmp_path, data=folder).read_text().replace("0.05", "0.1"))
+    with pytest.raises(ScrimpError, match="is there already, and edited"):
         written(tmp_path, data=folder)
     with pytest.raises(ScrimpError, match="no column 'subject'; it has text, label"):
         table(mails, text="subject")
-    with pytest.raises(ScrimpError, match="has pictures of 0 classes"):
+    with pytest.raises(ScrimpError, match="has no class's folder with pictures in it: put pictures in"):
         pictures(folder / "day", 8)
     with pytest.raises(ScrimpError, match="is no folder"):
         pictures(tmp_path / "none", 8)
     (tmp_path / "holes.csv").write_text("text,label\na,b\n,c\n")
-    with pytest.raises(ScrimpError, match="'text' is empty in row 3"):
+    with pytest.raises(ScrimpError, match="'text' is empty in line 3"):
         table(tmp_path / "holes.csv")
 
 
@@ -228,3 +263,39 @@ def test_a_timm_that_does_not_import_points_to_the_function_form(tmp_path: Path,
     monkeypatch.delitem(sys.modules, "timm", raising=False)
     with pytest.raises(ScrimpError, match=r"nms does not exist.*write a function.*--model my_file.py:make"):
         model_named("timm:resnet18", 5)
+
+
+def test_a_table_is_read_as_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    lines = [f'"line {n}, with a comma",{"NA" if n % 2 else "no"}' for n in range(40)]
+    file.write_bytes("\ufefftext,label\n".encode() + "\n".join(lines).encode())
+    splits, classes = table(file)
+    assert classes == ["NA", "no"]
+    assert sum(len(texts) for texts, _ in splits.values()) == 40
+    file.write_text("text\tlabel\n" + "\n".join(f'so he said "{n}, NA\t{n % 2}' for n in range(40)).replace('"', "'"))
+    assert table(file)[1] == ["0", "1"]
+
+
+BAD_TABLES = {
+    "ragged": (b"text,label\none, two,a\nb,b\n", r"line 2 has 3 fields, and the header 2: put a text with ',' in it"),
+    "short": (b"text,label\none,a\nb\n", "line 3 has 1 fields, and the header 2"),
+    "latin": ("text,label\none,a\ncaf\u00e9,b\n".encode("latin-1"), "is not UTF-8: byte 0xe9 in line 3.*iconv -f LATIN1"),
+    "utf16": ("text,label\none,a\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
+    "empty": (b"", "bad.csv is empty"),
+    "grades": (b"text,label\n" + b"".join(b"t%d,%d.5\n" % (n, n % 30) for n in range(90)), "30 different values in 90 rows"),
+    "ids": (b"text,label\n" + b"".join(b"t%d,id%d\n" % (n, n) for n in range(90)), "90 different values.*--label-column"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_TABLES)
+def test_what_is_wrong_with_a_table_is_said(name: str, tmp_path: Path) -> None:
+    content, said = BAD_TABLES[name]
+    (tmp_path / "bad.csv").write_bytes(content)
+    with pytest.raises(ScrimpError, match=said):
+        table(tmp_path / "bad.csv")
+
+
+def test_a_damaged_parquet_is_said(tmp_path: Path) -> None:
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and no more")
+    with pytest.raises(ScrimpError, match=r"bad\.parquet is no parquet file, or damaged"):
+        table(tmp_path / "bad.parquet")

@@ -10,12 +10,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from scrimp import metrics
 from scrimp.audit.design import Design, Traits, candidates, sweep_arm
 from scrimp.audit.folder import SCALE, Audited, write_folder
-from scrimp.audit.plan import Pace
+from scrimp.audit.plan import Pace, fraction_doubt
 from scrimp.audit.verdict import Verdict, _between, conclude
 from scrimp.config import Workspace
 from scrimp.files import digest_of
+from scrimp.metrics import Metric
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
 
 PACE = Pace(steps=100, step=0.01, evaluation=0.1, evaluations=4, start=1.0, memory=0)
@@ -142,3 +144,18 @@ def test_an_interval_without_bounds_is_said_in_words() -> None:
     assert _between(0.0, math.inf) == "unbounded"
     assert _between(0.5, math.inf) == "0.5 to inf"
     assert _between(None, None) == "no interval"
+
+
+def test_a_percentage_that_is_a_fraction_is_told(
+    audit: tuple[Workspace, Design], audited: Audited, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace, design = audit
+    percent = Metric("mse", unit="%", better="lower", label="error")
+    monkeypatch.setitem(metrics._METRICS, "mse", percent)
+    for share in design.sweep:
+        for seed in range(design.seeds):
+            write(workspace, sweep_arm(share), seed, share, 0.1 + 0.01 * seed)
+    assert "no run has more than 0.13: if evaluate gives a fraction" in fraction_doubt(workspace, audited)
+    assert judged(audit, audited, missing=4).recommendation.startswith("In doubt: test_mse is a percentage")
+    write(workspace, "plain", 0, 1, 1.5)
+    assert fraction_doubt(workspace, audited) == ""

@@ -146,3 +146,12 @@ def test_no_archive_and_no_file(tmp_path: Path) -> None:
         list(iter_members(text))
     with pytest.raises(ScrimpError, match="does not exist; bring it with `scrimp fetch`"):
         list(iter_members(tmp_path / "none.tar"))
+
+
+def test_what_follows_the_end_marker_is_an_error_where_places_are_read(tmp_path: Path) -> None:
+    one, other = write_tar(tmp_path / "a.tar"), write_tar(tmp_path / "b.tar", members={"set/d.txt": b"delta"})
+    assert len(list(iter_places(one))) == 3
+    both = tmp_path / "both.tar"
+    both.write_bytes(one.read_bytes() + other.read_bytes())
+    with pytest.raises(ScrimpError, match=r"both\.tar: something follows the end marker.*tar --ignore-zeros"):
+        list(iter_places(both))

@@ -96,3 +96,86 @@ def test_losses_of_a_language_model_are_means_over_a_sequences_own_tokens(tmp_pa
     assert sorted(batch) == ["example_index", "input_ids", "labels"]
     loss = trainer.compute_loss(model, dict(batch))
     assert float(loss) == pytest.approx(sum(own[at] for at in batch["example_index"].tolist()) / 3, rel=1e-5)
+
+
+def causal_rows() -> list[dict[str, torch.Tensor]]:
+    rows = [{"input_ids": torch.arange(6) + at % 5, "labels": torch.arange(6) + at % 5} for at in range(6)]
+    rows[1]["labels"] = torch.tensor([1, 2, 3, -100, -100, -100])
+    return rows
+
+
+def causal(kind: Any) -> Any:
+    torch.manual_seed(0)
+    model = kind(transformers.GPT2Config(vocab_size=11, n_positions=8, n_embd=8, n_layer=1, n_head=2))
+    torch.nn.init.normal_(model.transformer.wte.weight)  # so that tokens differ in their losses
+    return model.eval()
+
+
+class Adapted(nn.Module):
+    """A wrapper as PEFT's: it hands everything on, and names its model by `get_base_model`."""
+
+    def __init__(self, base: Any) -> None:
+        super().__init__()
+        self.base_model, self.config = base, base.config
+
+    def get_base_model(self) -> Any:
+        return self.base_model
+
+    def forward(self, input_ids: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
+        return self.base_model(input_ids=input_ids, labels=labels)
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_labels_are_shifted_for_subclasses_and_wrappers_of_causal_models(wrapped: bool, tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    class Mine(transformers.GPT2LMHeadModel):  # type: ignore[misc]
+        pass
+
+    model = Adapted(causal(transformers.GPT2LMHeadModel)) if wrapped else causal(Mine)
+    rows = causal_rows()
+    trainer = SelectedTrainer(model, arguments(tmp_path), train_dataset=InfoBatch(rows, epochs=EPOCHS))  # type: ignore[arg-type]
+    inputs = {name: torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels")}
+    losses = trainer.example_losses(model(**inputs), inputs).detach()
+    own = [float(model(input_ids=row["input_ids"][None], labels=row["labels"][None]).loss.detach()) for row in rows]
+    assert losses.tolist() == pytest.approx(own, rel=1e-5)
+    (batch, *_) = trainer.get_train_dataloader()
+    trainer.compute_loss(model, dict(batch))  # and its mean over all tokens is the model's
+
+
+def test_losses_that_are_not_the_models_own_are_an_error(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    class Hidden(nn.Module):  # shifts its labels, and nothing tells
+        def __init__(self) -> None:
+            super().__init__()
+            self.inside = causal(transformers.GPT2LMHeadModel)
+
+        def forward(self, input_ids: torch.Tensor, labels: torch.Tensor | None = None) -> Any:
+            return self.inside(input_ids=input_ids, labels=labels)
+
+    model, rows = Hidden(), causal_rows()
+    trainer = SelectedTrainer(model, arguments(tmp_path), train_dataset=InfoBatch(rows, epochs=EPOCHS))  # type: ignore[arg-type]
+    (batch, *_) = trainer.get_train_dataloader()
+    with pytest.raises(ValueError, match=r"but Hidden says .* for the same batch: it shifts its labels"):
+        trainer.compute_loss(model, dict(batch))
+
+    class Own(SelectedTrainer):  # whoever says the losses is believed
+        def example_losses(self, outputs: Any, inputs: dict[str, Any]) -> torch.Tensor:
+            return torch.ones(len(inputs["labels"]))
+
+    trainer = Own(model, arguments(tmp_path), train_dataset=InfoBatch(rows, epochs=EPOCHS))  # type: ignore[arg-type]
+    (batch, *_) = trainer.get_train_dataloader()
+    assert float(trainer.compute_loss(model, dict(batch))) == 1
+
+
+def test_arguments_that_ask_for_another_loss_are_refused(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    model = causal(transformers.GPT2LMHeadModel)  # the library itself wants a model with a config here
+    with pytest.raises(ValueError, match=r"label_smoothing_factor=0\.1 would change no loss"):
+        SelectedTrainer(model, arguments(tmp_path, label_smoothing_factor=0.1), train_dataset=Watched(keys=True))
+    with pytest.raises(ValueError, match="compute_loss_func gives one number a batch"):
+        SelectedTrainer(
+            Net(), arguments(tmp_path), train_dataset=Watched(keys=True), compute_loss_func=lambda *_, **__: torch.zeros(())
+        )

@@ -200,6 +200,24 @@ def test_lost_batches_are_told_once() -> None:
     assert len(told) == 1
 
 
+def test_training_without_a_single_update_is_told_once() -> None:
+    data = hundred(epochs=5)
+    loader = loader_of(data)
+    with pytest.warns(UserWarning, match=r"update was called for no batch of them.*data\.update\(losses, index\)") as told:
+        assert [len(list(loader)) for _ in range(5)] == [10] * 5
+    assert len(told) == 1
+
+
+def test_one_pass_without_updates_is_for_statistics() -> None:
+    data = hundred()
+    loader = loader_of(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            list(loader)  # in the first epoch, and between two others
+            train(data, loader)
+
+
 def test_the_state_of_another_size_is_an_error() -> None:
     other = InfoBatch(TensorDataset(torch.arange(7.0)), epochs=10)
     with pytest.raises(ValueError, match="the state is of 7 examples, and the dataset has 100"):
@@ -379,19 +397,38 @@ def test_expected_steps() -> None:
     assert rs2.expected_steps(10) == 9
 
 
-@pytest.mark.parametrize(("epochs", "sizes"), [(1, [100]), (2, [100, 100]), (3, [100, 60, 100])])
-def test_short_runs_end_on_all_data(epochs: int, sizes: list[int]) -> None:
-    data = hundred(epochs=epochs)
+@pytest.mark.parametrize(
+    ("epochs", "options", "sizes"),
+    [
+        (1, {}, [100]),
+        (1, {"delta": 1.0}, [100]),
+        (2, {}, [100, 100]),
+        (4, {"delta": 0.25}, [100] * 4),
+        (2, {"delta": 1.0}, [100, 60]),
+        (2, {"anneal": False}, [100, 60]),
+        (3, {}, [100, 60, 100]),
+        (2, {"ratio": 0.0}, [100, 100]),
+    ],
+)
+def test_short_runs_end_on_all_data_and_say_where_they_prune_nothing(
+    epochs: int, options: dict[str, Any], sizes: list[int]
+) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        data = hundred(epochs=epochs, **options)
     loader = loader_of(data)
     assert [len(train(data, loader)) for _ in range(epochs)] == sizes
+    silent = min(sizes) < 100 or "ratio" in options
+    assert len(told) == (0 if silent else 1)
+    assert silent or f"prunes nothing in {epochs} epoch" in str(told[0].message)
 
 
 def test_more_epochs_than_were_said_are_told() -> None:
-    data = hundred(epochs=2)
+    data = hundred(epochs=3)
     loader = loader_of(data)
-    for _ in range(2):
+    for _ in range(3):
         train(data, loader)
-    with pytest.warns(UserWarning, match="epoch 2 of 2 begins"):
+    with pytest.warns(UserWarning, match="epoch 3 of 3 begins"):
         train(data, loader)
 
 
@@ -399,7 +436,7 @@ def test_more_epochs_than_were_said_are_told() -> None:
 def test_attributes_of_the_wrapped_dataset_pass_through() -> None:
     tensors = TensorDataset(torch.arange(100.0))
     tensors.classes = ["cat", "dog"]  # type: ignore[attr-defined]
-    data = InfoBatch(tensors, epochs=2)
+    data = InfoBatch(tensors, epochs=3)
     assert data.classes == ["cat", "dog"]
     assert data.tensors is tensors.tensors
     with pytest.raises(AttributeError, match="clases"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,6 +56,8 @@ class Traits:
     batch_norm: bool = False
     labels: bool = False  # one class an example
     features: bool = True  # what prototypes are made in
+    logits: bool = True  # `outputs` and `labels`, which EL2N and CCS score by
+    history: bool = True  # and `losses` shows them to `on_outputs`, for forgetting
     contrast: str | None = None
 
     @classmethod
@@ -66,6 +69,8 @@ class Traits:
             batch_norm=any(isinstance(module, BATCH_NORMS) for module in model.modules()),
             labels=_has_labels(task),
             features=_has_features(task, model),
+            logits=_has_logits(task, model),
+            history=_shows_logits(task, model),
             contrast=task.recipe.loss if isinstance(task, ImageText) else None,
         )
 
@@ -87,6 +92,28 @@ def _has_features(task: Task, model: nn.Module) -> bool:
     except ScrimpError:
         return False
     return True
+
+
+@torch.no_grad()
+def _has_logits(task: Task, model: nn.Module) -> bool:
+    try:
+        task.outputs(model.eval(), task.batch(task.train_split, torch.arange(min(2, task.examples))))
+    except ScrimpError:
+        return False
+    return _has_labels(task)
+
+
+@torch.no_grad()
+def _shows_logits(task: Task, model: nn.Module) -> bool:
+    shown: list[bool] = []
+    task.on_outputs = lambda *_: shown.append(True)
+    try:
+        task.losses(model.eval(), task.batch(task.train_split, torch.arange(min(2, task.examples))))
+    except ScrimpError:
+        return False
+    finally:
+        task.on_outputs = None
+    return bool(shown) and _has_labels(task)
 
 
 # The most promising first: a short time leaves out the last.
@@ -206,11 +233,17 @@ def _named(name: str, traits: Traits) -> list[Candidate]:
     if is_file(name):
         path = Path(name).resolve()
         method_class(str(path))  # an error now, not in the midst of runs
-        return [Candidate(path.stem.replace("_", "-").lower(), path.stem, [{"name": str(path)}])]
+        arm = re.sub(r"[^a-z0-9]+", "-", path.stem.lower()).strip("-") or "own"
+        return [Candidate(arm, path.stem, [{"name": str(path)}])]
     known = (*(TOWERS if traits.contrast is not None else ()), *CANDIDATES, *PICKED)
     own = [one for one in known if name == one.arm or name == one.methods[0]["name"]]
     if own:
         return own
+    if any(name in (one.arm, one.methods[0]["name"]) for one in TOWERS):  # of a task without towers
+        raise ScrimpError(
+            f"--methods {name}: it scores pairs by two towers: `scrimp try --pairs` writes such a task, a subclass of "
+            "scrimp.tasks.image_text.ImageText"
+        )
     if name not in method_names():
         names = sorted({*method_names(), *(one.arm for one in known)})
         close = difflib.get_close_matches(name, names, n=1)
@@ -225,8 +258,25 @@ def _named(name: str, traits: Traits) -> list[Candidate]:
     missing = [key for key, field in fields.items() if field.is_required() and key not in half]
     if missing:
         raise ScrimpError(f"--methods {name}: it needs {', '.join(missing)}; write an arm into the audit's study.yaml")
+    _check_scoring(name, half, traits)
     scores = issubclass(method_class(name), EpochSelector) and bool(half)
     return [Candidate(name, f"{name} 50 %" if half else name, [{"name": name, **half}], 0.5 if scores else 1.0)]
+
+
+def _check_scoring(name: str, half: dict[str, Any], traits: Traits) -> None:
+    """Raise ScrimpError for a method that scores by what the task does not tell."""
+    made = method_class(name)
+    scoring = made(traits.examples, 0, **half).scoring() if issubclass(made, EpochSelector) else None
+    if scoring is not None and scoring.of_logits is not None and not traits.logits:
+        raise ScrimpError(
+            f"--methods {name}: it scores by logits: define outputs(model, batch) -> (float [b, C], int64 [b]), "
+            "and the property labels, int64 [N], in the task's file, as scrimp.audit.ready.Classifier does"
+        )
+    if scoring is not None and scoring.of_history is not None and not traits.history:
+        raise ScrimpError(
+            f"--methods {name}: it looks at every training batch's logits: let losses call self.on_outputs(logits, labels) "
+            "where that is not None, and define the property labels, as scrimp.audit.ready.Classifier does"
+        )
 
 
 # ----------------------------------------------------------------------------------------------------------- into a time

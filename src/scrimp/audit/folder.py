@@ -7,6 +7,7 @@ two files and run `snakemake --cores all` in the workspace.
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from typing import Any
 import torch
 import yaml
 
+from scrimp.audit import checks
 from scrimp.audit.design import PLAIN, REFERENCE, Candidate, Design, sweep_arm
+from scrimp.audit.marks import is_edited, marked
 from scrimp.config import Workspace
 from scrimp.config.base import parse_model
 from scrimp.config.claims import AMORTISED
-from scrimp.config.study import name_of
-from scrimp.config.training import Horizon, Workload
+from scrimp.config.training import Horizon
 from scrimp.errors import ScrimpError
 from scrimp.files import write_text
 from scrimp.metrics import better_side, metric_of
@@ -50,8 +52,8 @@ class Audited:
 
     @property
     def name(self) -> str:
-        """What the study is called: the file's stem."""
-        return name_of(self.file.with_suffix(""))
+        """What the study is called."""
+        return study_name(self.file)
 
     @property
     def label(self) -> str:
@@ -67,11 +69,31 @@ class Audited:
     @property
     def time_axis(self) -> str:
         """The cost that time is read on: what a CPU computed, or what a GPU took."""
-        return "cpu_seconds" if self.task.place.device.type == "cpu" else "seconds"
+        return "seconds" if self.gpus else "cpu_seconds"
+
+    @property
+    def where(self) -> str:
+        """What the runs will be computed on, in words."""
+        if not self.gpus:
+            seen = "" if torch.cuda.is_available() else "; no GPU is seen here, and --gpus 1 asks for one elsewhere"
+            return f"runs on the CPU, {self.threads} thread{'s' * (self.threads > 1)} each{seen}"
+        if self.task.place.device.type == "cpu":
+            return (
+                f"runs on {self.gpus} GPU each, which this machine has not: send them to one that has (the pace is a CPU's)"
+            )
+        return f"runs on {self.gpus} GPU each"
 
 
-def load(file: Path, workspace: Workspace, device: Any, threads: int) -> Audited:
-    """Load a user's task with its data. Raises ScrimpError for a file that is no task, or that says no plain recipe."""
+def study_name(file: Path) -> str:
+    """What the study of a task's file is called: its stem in small letters and digits, with dashes for all else."""
+    return re.sub(r"[^a-z0-9]+", "-", file.stem.lower()).strip("-") or "task"
+
+
+def load(file: Path, workspace: Workspace, device: Any, threads: int, gpus: int | None = None) -> Audited:
+    """Load a user's task with its data; `gpus` are a run's, where the runs are made (None: one, if one is here).
+
+    Raises ScrimpError for a file that is no task, or that says no plain recipe, and for what `checks` finds.
+    """
     of = task_class(str(file.resolve()))
     told = {key: value for key, value in of.plain.items() if key != "metric"}
     if not told:
@@ -81,8 +103,12 @@ def load(file: Path, workspace: Workspace, device: Any, threads: int) -> Audited
         )
     told = {"evaluations": EVALUATIONS, **told}
     workload = parse_model({**told, "arms": [PLAIN]}, of.workload_model, f"{file}: {of.__name__}.plain")
-    gpus = 1 if torch.cuda.is_available() else 0
-    on = choose_device(device, gpus, take=False)  # the runs that this process starts take it
+    if device == "cpu" and gpus:
+        raise ScrimpError(f"--gpus {gpus} with --device cpu: leave one of them out")
+    here = 1 if torch.cuda.is_available() else 0
+    on = choose_device(device, here if gpus is None else gpus, take=False)  # the runs that this process starts take it
+    if gpus is None:
+        gpus = here if on.type == "cuda" else 0
     torch.set_num_threads(threads)
     task = of(workload, Place.of(on, workload.recipe.precision))
     task.setup(workspace)
@@ -90,22 +116,24 @@ def load(file: Path, workspace: Workspace, device: Any, threads: int) -> Audited
     for split in (task.train_split, first):
         if split not in task.data or not task.size(split):
             raise ScrimpError(f"{file}: setup left no examples under {split!r} in self.data; it has {list(task.data)}")
-    return Audited(file, task, told, _metric(of, task, workload, first, file), threads, gpus if on.type == "cuda" else 0)
+    checks.check_data(task, file)
+    checks.check_losses(task, file)
+    for line in checks.check_model(task, file):
+        print(f"warning: {line}")
+    return Audited(file, task, told, _metric(of, task, first, file), threads, gpus)
 
 
-def _metric(of: type[Task], task: Task, workload: Workload, split: str, file: Path) -> str:
+def _metric(of: type[Task], task: Task, split: str, file: Path) -> str:
     """The metric that counts, by the name that runs record it under; an untrained model shows which there are."""
-    model = task.model(0)
-    model.train()
-    # What is wrong with its losses is told now.
-    task.loss(model, task.batch(task.train_split, torch.arange(min(4, task.examples))), None, 1.0)
-    measured = task.measure(model, [split])
-    wanted = of.plain.get("metric")
-    name = next(iter(measured)) if wanted is None else f"{split.replace('-', '_')}_{wanted}"
-    if name not in measured:
-        raise ScrimpError(f"{file}: plain has metric {wanted!r}, but evaluate gives {', '.join(measured)}")
-    better_side(name)
-    return name
+    measured = checks.check_evaluation(task, split, file)
+    prefix = f"{split.replace('-', '_')}_"
+    metric = of.plain.get("metric") or next(iter(measured))
+    if metric not in measured:
+        bare = str(metric).removeprefix(prefix)
+        hint = f": say {bare!r}, since runs put the split before it" if bare in measured else ""
+        raise ScrimpError(f"{file}: plain has metric {metric!r}, but evaluate gives {', '.join(measured)}{hint}")
+    better_side(prefix + metric)
+    return prefix + metric
 
 
 # --------------------------------------------------------------------------------------------------------------- writing
@@ -114,7 +142,7 @@ def write_folder(folder: Path, audited: Audited, design: Design) -> Workspace:
 
     Runs that are there already and are part of the design stay and count. Errors are those of `check_place`.
     """
-    check_place(folder)
+    check_place(folder, audited.name)
     if not (folder / "Snakefile").exists():
         lay_out(folder)
     study = folder / audited.name
@@ -127,8 +155,17 @@ def write_folder(folder: Path, audited: Audited, design: Design) -> Workspace:
     return Workspace(folder)
 
 
-def check_place(folder: Path) -> None:
-    """Raise ScrimpError where `folder` is something else's than an audit's; a task's `setup` may have left data in it."""
+def check_place(folder: Path, study: str) -> None:
+    """Raise ScrimpError where `folder` is something else's than an audit's, or where the user has edited its study's files.
+
+    A task's `setup` may have left data in it.
+    """
+    for file in (folder / study / name for name in ("study.yaml", "claims.yaml")):
+        if is_edited(file):
+            raise ScrimpError(
+                f"{file} was edited since it was written here, and would be lost: make what it says with `snakemake --cores "
+                f"all` in {folder}; or delete it, or name another place with --to, and it is written anew"
+            )
     if (folder / "Snakefile").exists() or not folder.exists():
         return
     if any(path.name != "resources" for path in folder.iterdir()):
@@ -246,4 +283,4 @@ def write_card(study: Path, audited: Audited, findings: str = "") -> None:
 
 
 def _yaml(content: dict[str, Any], words: str) -> str:
-    return f"# {words}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    return marked(f"# {words}\n" + yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))

@@ -19,8 +19,9 @@ from scrimp.config.training import Horizon
 from scrimp.measure.clock import Clock
 from scrimp.measure.hardware import peak_memory
 from scrimp.methods.combined import Methods
-from scrimp.metrics import better_side
+from scrimp.metrics import better_side, metric_of
 from scrimp.runs import Runs
+from scrimp.tasks.image_text import ImageText
 from scrimp.training.budget import Budget
 from scrimp.training.loop import train
 
@@ -120,6 +121,21 @@ def resolution(workspace: Workspace, audited: Audited, design: Design) -> Resolu
     return Resolution(loss, math.exp(loss / slope) if sure else None, spread)
 
 
+def fraction_doubt(workspace: Workspace, audited: Audited) -> str:
+    """Words where a percentage of a user's own was never above 1 in a finished run, so that it may be a fraction; or ""."""
+    if metric_of(audited.metric).unit != "%" or isinstance(audited.task, ImageText):
+        return ""
+    runs = Runs.of(workspace, workspace.study(audited.name), SCALE)
+    reached = [runs.quality(arm, seed, audited.metric) for arm, seeds in runs.runs.items() for seed in seeds]
+    highest = max((value for value in reached if math.isfinite(value)), default=0.0)
+    if not 0 < highest <= 1:
+        return ""
+    return (
+        f"{audited.metric} is a percentage, and no run has more than {highest:.3g}: if evaluate gives a fraction, multiply "
+        "it by 100, or all that is said of points here, margins too, is a hundred times too coarse"
+    )
+
+
 def words(resolved: Resolution, audited: Audited, design: Design) -> list[str]:
     """What a pilot says, for the plan."""
     lines = [
@@ -147,6 +163,7 @@ def outline(design: Design, pace: Pace, audited: Audited, at_a_time: int) -> lis
         f"{recipe.learning_rate:g}, batches of {recipe.batch_size}, {pace.steps:,} steps a run",
         f"measured here: {1e3 * pace.step:.1f} ms a step, {pace.evaluation:.2g} s an evaluation, "
         f"{pace.start:.1f} s to start, {pace.memory / 2**20:,.0f} MiB",
+        audited.where,
         "",
         f"{'arm':<24}{'about, of a plain run':>22}{'a run':>10}",
     ]

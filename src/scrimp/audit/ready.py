@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from scrimp.audit.columns import columns
 from scrimp.data.image_folder import LeftOut, files_of
 from scrimp.data.loading import CORRUPT, as_rgb
 from scrimp.errors import ScrimpError
@@ -24,6 +25,8 @@ from scrimp.tasks.base import Batch, Task
 from scrimp.user_files import loaded
 
 TEST_SHARE = 0.2
+VALIDATION = ("val", "validation", "valid")  # folders
+MANY = 20  # values of a label that are surely classes
 BAG_OF_WORDS = "bag-of-words"
 BUCKETS = 16384  # numbers of words
 Splits = dict[str, tuple[Tensor, Tensor]]
@@ -69,23 +72,28 @@ def is_test(key: str, share: float = TEST_SHARE) -> bool:
 def pictures(folder: str | Path, size: int) -> tuple[Splits, list[str]]:
     """Pictures in `FOLDER/CLASS/` or `FOLDER/{train,test}/CLASS/`: split -> (float [n, 3, size, size], int64 [n]); classes.
 
-    Values lie in [-1, 1]. Sides are scaled to `size` each. Raises ScrimpError for a folder without two classes; damaged and
-    other files are counted in a line on the screen.
+    `val/` or `validation/` is the split `validation` beside a `test/`, and takes its place where there is none. Values lie
+    in [-1, 1]. Sides are scaled to `size` each. Raises ScrimpError for a folder without two classes; damaged and other files
+    are counted in a line on the screen.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ScrimpError(f"{folder} is no folder")
-    given = [name for name in ("train", "test") if (folder / name).is_dir()]
     left_out: LeftOut = defaultdict(list)
-    found: dict[str, list[tuple[str, Path]]] = {"train": [], "test": []}
-    if len(given) == 2:
-        found = {split: files_of(folder / split, left_out) for split in given}
-    else:
+    given = _splits_in(folder)
+    found: dict[str, list[tuple[str, Path]]] = {split: files_of(folder / name, left_out) for split, name in given.items()}
+    if not given:
+        found = {"train": [], "test": []}
         for name, path in files_of(folder, left_out):
             found["test" if is_test(f"{name}/{path.name}") else "train"].append((name, path))
     classes = sorted({name for name, _ in found["train"]})
     if len(classes) < 2:
-        raise ScrimpError(f"{folder} has pictures of {len(classes)} classes for training: put them in {folder}/CLASS/")
+        place = folder / given.get("train", "")
+        told = f"pictures of one class only, {classes[0]!r}" if classes else "no class's folder with pictures in it"
+        raise ScrimpError(
+            f"{place} has {told}: put pictures in {folder}/CLASS/, of two classes or more; or, with splits of your own, in "
+            f"{folder}/train/CLASS/ and {folder}/test/CLASS/ (or val/)"
+        )
     splits = {}
     for split, files in found.items():
         arrays, labels = [], []
@@ -108,39 +116,60 @@ def pictures(folder: str | Path, size: int) -> tuple[Splits, list[str]]:
     return splits, classes
 
 
+def _splits_in(folder: Path) -> dict[str, str]:
+    """Which splits a folder has as subfolders, split -> name: `train`, `test`, `validation`; none where it has classes.
+
+    Without a `test` what is there for validation is held out in its place.
+    """
+    there = [name for name in ("train", "test", *VALIDATION) if (folder / name).is_dir()]
+    if len(there) < 2 or there[0] != "train":
+        return {}
+    given = {"train": "train", "test": there[1]}
+    if there[1] != "test":
+        print(f"{folder / there[1]} is what methods are held against, as the split `test`")
+    elif len(there) > 2:
+        given["validation"] = there[2]
+    for name in set(there) - set(given.values()):
+        print(f"left out, one more split: {folder / name}")
+    return given
+
+
 def table(
     path: str | Path, text: str = "text", label: str = "label"
 ) -> tuple[dict[str, tuple[list[str], Tensor]], list[str]]:
     """A CSV file (or TSV, parquet) with a text and a label in each row: split -> (texts, int64 [n]), and the classes.
 
-    Raises ScrimpError for a missing file or column, for empty cells, and for fewer than two classes.
+    Raises ScrimpError for a file that `columns` cannot read, for a missing column, for empty cells, and for labels that are
+    fewer than two classes, or no classes but numbers.
     """
-    import pandas as pd
-
     path = Path(path)
-    if not path.is_file():
-        raise ScrimpError(f"{path} does not exist")
-    rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, sep=None, engine="python")
-    for column in (text, label):
-        if column not in rows.columns:
-            raise ScrimpError(f"{path}: no column {column!r}; it has {', '.join(map(str, rows.columns))}")
-        if rows[column].isna().any():
-            raise ScrimpError(
-                f"{path}: column {column!r} is empty in row {int(rows[column].isna().to_numpy().argmax()) + 2}"
-            )
-    classes = sorted(map(str, rows[label].unique()))
+    texts, labels = columns(path, [text, label])
+    classes = sorted(set(labels))
     if len(classes) < 2:
         raise ScrimpError(f"{path}: column {label!r} has {len(classes)} value")
-    texts, labels = rows[text].astype(str).tolist(), rows[label].astype(str).tolist()
+    if len(classes) > MANY and (2 * len(classes) > len(labels) or any(map(_is_fraction, classes))):
+        raise ScrimpError(
+            f"{path}: column {label!r} has {len(classes):,} different values in {len(labels):,} rows, too many for classes: "
+            "name the column of the classes with --label-column; to learn a number, write a task with a loss for it, as "
+            "examples/audit/diabetes.py"
+        )
+    number_of = {name: number for number, name in enumerate(classes)}
     test = [is_test(line) for line in texts]
     splits = {}
     for split, wanted in (("train", False), ("test", True)):
         chosen = [place for place, here in enumerate(test) if here is wanted]
         if not chosen:
             raise ScrimpError(f"{path}: no row is left for the split {split!r}")
-        numbers = torch.tensor([classes.index(labels[place]) for place in chosen])
+        numbers = torch.tensor([number_of[labels[place]] for place in chosen])
         splits[split] = ([texts[place] for place in chosen], numbers)
     return splits, classes
+
+
+def _is_fraction(value: str) -> bool:
+    try:
+        return not float(value).is_integer()
+    except (ValueError, OverflowError):
+        return False
 
 
 def text_numbers(model: str, texts: list[str], length: int) -> Tensor:

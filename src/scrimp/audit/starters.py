@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from scrimp.audit.marks import is_as_written, marked
 from scrimp.audit.ready import BAG_OF_WORDS
 from scrimp.errors import ScrimpError
 from scrimp.files import write_text
@@ -111,7 +112,7 @@ def starter(
 ) -> Path:
     """Write a task over a folder of pictures (`data`), a table of texts, or tars of `pairs`, and return its file.
 
-    Raises ScrimpError where not exactly one is given, and where the file is there already: it may have been edited.
+    Raises ScrimpError where not exactly one is given, and where the file is there already and somebody has edited it.
     """
     sources = [Path(source) for source in (data, texts, *pairs[:1]) if source is not None]
     if len(sources) != 1:
@@ -124,8 +125,10 @@ def starter(
     place = (source.parent if several else source).resolve()
     stem = "".join(c if c.isalnum() else "_" for c in place.stem.lower()).strip("_") or "data"
     file = to or Path(f"try_{stem}.py")
-    if file.exists():
-        raise ScrimpError(f"{file} is there already: `scrimp audit {file}` goes on with it; or name another with --file")
+    if file.exists() and not is_as_written(file):
+        raise ScrimpError(
+            f"{file} is there already, and edited: `scrimp audit {file}` goes on with it; or name another with --file"
+        )
     where = str(source.resolve())
     if pairs:
         content = _of_pairs(pairs, model, size, epochs)
@@ -135,7 +138,7 @@ def starter(
         named = at_home(model or BAG_OF_WORDS)
         rate = 3e-3 if named == BAG_OF_WORDS else 5e-5  # a model that is there already is only tuned
         content = TEXTS.format(data=where, text=text, label=label, length=64, model=named, rate=rate, epochs=epochs)
-    write_text(file, content)
+    write_text(file, marked(content + "\n\n"))
     return file
 
 

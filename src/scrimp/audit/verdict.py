@@ -12,7 +12,7 @@ from pydantic import ConfigDict
 
 from scrimp.audit.design import PLAIN, Candidate, Design, duration, sweep_arm
 from scrimp.audit.folder import AXES, SCALE, Audited, axes_of, claim_id, write_card
-from scrimp.audit.plan import Pace
+from scrimp.audit.plan import Pace, fraction_doubt
 from scrimp.claims.evidence import Number
 from scrimp.claims.judge import ClaimResult, collect_claims, judge, write_claims
 from scrimp.claims.loading import load_claims
@@ -102,6 +102,7 @@ def conclude(workspace: Workspace, audited: Audited, design: Design, pace: Pace,
     methods = [_method(one, results, runs, workspace, audited, design, pace, at_a_time) for one in design.candidates]
     points = _sweep(runs, audited, design)
     metric = metric_of(audited.metric)
+    doubt = fraction_doubt(workspace, audited)
     verdict = Verdict(
         task=audited.file.name,
         metric=audited.metric,
@@ -111,7 +112,7 @@ def conclude(workspace: Workspace, audited: Audited, design: Design, pace: Pace,
         seeds=design.seeds,
         complete=missing == 0,
         missing_runs=missing,
-        recommendation=recommendation(methods, points, audited),
+        recommendation=f"In doubt: {doubt}." if doubt else recommendation(methods, points, audited),
         methods=methods,
         sweep=points,
     )

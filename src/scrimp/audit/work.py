@@ -15,8 +15,8 @@ from typing import Literal
 import torch
 
 from scrimp.audit.design import Design, Traits, candidates, duration, fitted, hours_of
-from scrimp.audit.folder import SCALE, Audited, check_place, load, write_folder
-from scrimp.audit.plan import PILOT_SEEDS, Pace, outline, pace_of, pilot_arms, resolution, words
+from scrimp.audit.folder import SCALE, Audited, check_place, load, study_name, write_folder
+from scrimp.audit.plan import PILOT_SEEDS, Pace, fraction_doubt, outline, pace_of, pilot_arms, resolution, words
 from scrimp.audit.verdict import Verdict, conclude
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
@@ -37,11 +37,12 @@ class Machine:
     cores: int
     threads: int  # of a run
     device: Literal["auto", "cpu", "cuda"]
+    gpus: int | None = None  # of a run; None: one where this machine has one
 
     @classmethod
-    def of(cls, cores: int | None, threads: int, device: Literal["auto", "cpu", "cuda"]) -> Machine:
+    def of(cls, cores: int | None, threads: int, device: Literal["auto", "cpu", "cuda"], gpus: int | None = None) -> Machine:
         """With all cores of the machine where no number is given."""
-        return cls(cores or os.cpu_count() or 1, threads, device)
+        return cls(cores or os.cpu_count() or 1, threads, device, gpus)
 
     def at_a_time(self, gpus: int) -> int:
         """How many runs share it."""
@@ -153,9 +154,9 @@ def conduct(
     failed.
     """
     limit = None if budget is None else hours_of(budget)
-    check_place(folder)
+    check_place(folder, study_name(file))
     begin = time.perf_counter()
-    audited = load(file, Workspace(folder), machine.device, machine.threads)
+    audited = load(file, Workspace(folder), machine.device, machine.threads, machine.gpus)
     pace = pace_of(audited, time.perf_counter() - begin)
     chosen = candidates(Traits.of(audited.task), methods)
     left_out: list[str] = []
@@ -172,6 +173,8 @@ def conduct(
         work.pilot(more)
         resolved = resolution(work.workspace, audited, design)
         print("\n".join(words(resolved, audited, design)) if resolved else "the pilot has too few runs to size anything by")
+        if doubt := fraction_doubt(work.workspace, audited):
+            print(f"warning: {doubt}")
         if plan:
             print(f"{folder} holds the plan; the same command without --plan does it")
             return

@@ -85,6 +85,7 @@ def iter_places(path: Path) -> Iterator[tuple[str, int, int]]:
             # tarfile takes a cut between two members, or a garbled header, for the end, and passes a cut in the last one.
             if os.pread(file.fileno(), tarfile.BLOCKSIZE, end) != bytes(tarfile.BLOCKSIZE):
                 raise tarfile.ReadError(f"no end marker after byte {end:,} of the tar")
+            _require_zeros(path, file, end)
     except FileNotFoundError as error:
         raise ScrimpError(f"{path} does not exist; bring it there, or mend the path or pattern that names it") from error
     except DAMAGE as error:
@@ -152,6 +153,18 @@ def _require_end(stream: _Remembering, end: int) -> None:
         raise tarfile.ReadError(f"no end marker after byte {end:,} of the tar")
     while stream.read(2**20):
         pass
+
+
+def _require_zeros(path: Path, file: BinaryIO, end: int) -> None:
+    """Raise ScrimpError for something behind a tar's end marker at byte `end`: there is only padding, of zeros."""
+    file.seek(end)
+    while chunk := file.read(2**20):
+        if any(chunk):
+            raise ScrimpError(
+                f"{path}: something follows the end marker at byte {end:,}, as where tars were put behind each other with "
+                "`cat`; no tool reads on there unless told so. Put the separate tars in its place, or unpack it with "
+                "`tar --ignore-zeros` and pack it anew"
+            )
 
 
 def _padded(size: int) -> int:

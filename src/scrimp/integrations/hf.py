@@ -10,6 +10,7 @@ Sampler, collation, per-example losses, the learning rate's end and resuming ins
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,14 @@ from scrimp.methods.dropin import SelectedData
 
 INDEX = "example_index"  # the key of a batch's indices
 STATE = "selected_data.pt"  # the file beside a checkpoint's
+TOLERANCE = 0.01  # of the model's own loss, which may be rounded to bfloat16
 
 
 class SelectedTrainerMixin:
     """What a Trainer has to do otherwise where its `train_dataset` is a SelectedData.
 
-    Raises TypeError for another training set, ValueError for arguments that end training elsewhere than the data's epochs.
+    Raises TypeError for another training set, ValueError for arguments that end training elsewhere than the data's epochs
+    or that ask for another loss.
     """
 
     train_dataset: SelectedData[Any]
@@ -38,6 +41,7 @@ class SelectedTrainerMixin:
     accelerator: Any
     lr_scheduler: Any
     data_collator: Any
+    compute_loss_func: Any
     loss_is_scaled_for_ga: bool | None
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -50,6 +54,17 @@ class SelectedTrainerMixin:
                 f"the data has epochs={data.epochs}: give TrainingArguments num_train_epochs={data.epochs} and no max_steps"
                 ", since pruned epochs take fewer steps and the learning rate ends with the last of them"
             )
+        if self.compute_loss_func is not None:
+            raise ValueError(
+                "compute_loss_func gives one number a batch, and pruning needs a loss of every example: leave it out, and "
+                "override example_losses(outputs, inputs) in a subclass"
+            )
+        if self.args.label_smoothing_factor:
+            raise ValueError(
+                f"label_smoothing_factor={self.args.label_smoothing_factor:g} would change no loss here: leave it out, and "
+                "override example_losses(outputs, inputs) in a subclass with F.cross_entropy(..., label_smoothing=...)"
+            )
+        self._compared = -1  # the last epoch whose first loss was held against the model's own
         self.loss_is_scaled_for_ga = False  # update gives a batch's mean
         self.add_callback(_SaveState(data))  # type: ignore[attr-defined]
 
@@ -57,7 +72,8 @@ class SelectedTrainerMixin:
         """The loss of every example of a batch: float [B].
 
         Classification, regression and multi-label go by the labels' type and the model's `problem_type`; token models give
-        each sequence the mean over its own labelled tokens. Raises ValueError for outputs without `logits`.
+        each sequence the mean over its own labelled tokens. Raises ValueError for outputs without `logits`. Once an epoch
+        their mean is held against the loss that the model gives itself, if it does: other numbers are an error.
         """
         if "logits" not in outputs or "labels" not in inputs:
             raise ValueError(
@@ -65,8 +81,8 @@ class SelectedTrainerMixin:
             )
         logits, labels = outputs["logits"].float(), inputs["labels"]
         if logits.ndim == 3:
-            if self._is_causal():
-                logits, labels = logits[:, :-1], labels[:, 1:]
+            labels = self._aligned(labels)
+            logits = logits[:, : labels.shape[1]]
             losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # 0 where the label is -100
             return losses.sum(dim=1) / (labels != -100).sum(dim=1).clamp(min=1)
         if not labels.is_floating_point():
@@ -84,7 +100,9 @@ class SelectedTrainerMixin:
                 model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
             )
         outputs = model(**inputs)
-        loss = self.train_dataset.update(self.example_losses(outputs, inputs), index)
+        losses = self.example_losses(outputs, inputs)
+        self._compare(losses, outputs, inputs)
+        loss = self.train_dataset.update(losses, index)
         return (loss, outputs) if return_outputs else loss
 
     def get_train_dataloader(self) -> Any:
@@ -111,9 +129,30 @@ class SelectedTrainerMixin:
     def _by_fraction(self, shape: Callable[[float], float], steps: int) -> Callable[[int], float]:
         return lambda step: shape(self.train_dataset.fraction * steps)
 
-    def _is_causal(self) -> bool:
-        model = self.accelerator.unwrap_model(self.model)
-        return type(model).__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    def _aligned(self, labels: Tensor) -> Tensor:
+        """The labels [B, T] as positions predict them: a causal model's position the next token's, so [B, T - 1]."""
+        return labels[:, 1:] if is_causal(self.accelerator.unwrap_model(self.model)) else labels
+
+    def _compare(self, losses: Tensor, outputs: Any, inputs: dict[str, Any]) -> None:
+        """Hold the losses (float [B]) of an epoch's first batch against the model's own loss, the mean over all tokens."""
+        epoch = self.train_dataset.next_epoch
+        if epoch == self._compared or type(self).example_losses is not SelectedTrainerMixin.example_losses:
+            return
+        self._compared = epoch
+        own = outputs.get("loss")
+        if own is None:
+            return
+        ours, labels = losses.detach(), inputs["labels"]
+        if outputs["logits"].ndim == 3:
+            tokens = (self._aligned(labels) != -100).sum(dim=1)
+            ours = ours * tokens * (len(tokens) / tokens.sum())
+        here, there = float(ours.mean()), float(own.detach().float().mean())
+        if math.isfinite(there) and abs(here - there) > TOLERANCE * max(abs(here), abs(there)):
+            raise ValueError(
+                f"the mean of the examples' losses is {here:.5g}, but {type(self.model).__name__} says {there:.5g} for the "
+                "same batch: it shifts its labels, or weighs or adds something. Override example_losses(outputs, inputs) in "
+                "a subclass, with what the model computes, one value an example"
+            )
 
     # What follows is called by Trainer.train and has no public counterpart.
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
@@ -135,6 +174,19 @@ class SelectedTrainerMixin:
 
 class SelectedTrainer(SelectedTrainerMixin, Trainer):
     """A Trainer whose `train_dataset` is a SelectedData, such as InfoBatch."""
+
+
+def is_causal(model: nn.Module) -> bool:
+    """Whether a model's positions predict the next token; wrappers (PEFT, TRL) and derived classes count, too."""
+    while (inner := _wrapped(model)) is not None:
+        model = inner
+    return any(kind.__name__ in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values() for kind in type(model).__mro__)
+
+
+def _wrapped(model: nn.Module) -> nn.Module | None:
+    base = getattr(model, "get_base_model", None)  # PEFT
+    inner = base() if callable(base) else getattr(model, "pretrained_model", None)  # TRL
+    return inner if isinstance(inner, nn.Module) and inner is not model else None
 
 
 class _WithIndex:

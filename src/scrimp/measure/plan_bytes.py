@@ -96,7 +96,7 @@ def _memory(pids: list[int]) -> int:
 
 def _train(rank: int, world: int, examples: int, folder: str, pipe: Any) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=world)
-    data = InfoBatch(Nothing(8), epochs=2)  # loads what a first use loads
+    data = InfoBatch(Nothing(8), epochs=3)  # loads what a first use loads
     next(iter(data.sampler))
     pipe.send("ready")
     pipe.recv()

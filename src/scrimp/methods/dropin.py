@@ -13,6 +13,7 @@ epoch's plan (`planned_epoch.py`), so that a loader or a trainer that goes its o
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -23,7 +24,7 @@ from torch.utils.data import Dataset, IterableDataset
 
 from scrimp.methods.base import EpochSelector, share_of
 from scrimp.methods.infobatch import InfoBatchSelector, below_threshold
-from scrimp.methods.planned_epoch import NO_ITERATION, PlannedEpoch, warn_once
+from scrimp.methods.planned_epoch import NO_ITERATION, NO_UPDATE, PlannedEpoch, warn_once
 from scrimp.methods.processes import Processes
 from scrimp.methods.selected_sampler import PlainSampler, SelectedSampler
 from scrimp.methods.shared_plan import NodePlans
@@ -74,6 +75,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self._next: PlannedEpoch | None = None  # one that was begun inside it; the first update tells whether it is a peek
         self._iterations = 0  # how many were started
         self._begun = False  # whether one was, since the start or a restored state
+        self._unused = 0  # whole passes one after another that no update came from
         self._warned: set[str] = set()
         self._check_size()
 
@@ -217,6 +219,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         """
         self._begun = True
         epoch = self._epoch
+        self._count_unused()
         if self._exchange == "epoch" and self._processes.world > 1:
             if whole:
                 raise RuntimeError(
@@ -238,6 +241,14 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             epoch = self._next = self._next or self._plan(epoch.number + 1)
         epoch.whole, epoch.drawn = whole, False
         return epoch
+
+    def _count_unused(self) -> None:
+        """One pass without an update may be for statistics of the data; after a second, training goes without them."""
+        epoch = self._epoch
+        idle = epoch is not None and epoch.updates == 0 and epoch.drawn and not epoch.is_complete(self._processes)
+        self._unused = self._unused + 1 if idle else 0
+        if self._unused == 2:
+            warn_once(self._warned, "no update", NO_UPDATE)
 
     def _keep(self, index: Tensor, losses: Tensor) -> None:
         """Note a batch of this process alone; near the epoch's end tell the others."""
@@ -327,7 +338,8 @@ class InfoBatch(SelectedData[Item]):
 
     `ratio` is the share pruned of the examples below the mean loss, `delta` the share of the epochs after which all data
     is used, `rescale` and `anneal` switch the two corrections, `threshold` is "mean" or a quantile in (0, 1). The last of
-    several epochs is whole wherever delta is below 1, so that runs below eight epochs end on all data too.
+    several epochs is whole wherever delta is below 1, so that runs below eight epochs end on all data too. Nothing can be
+    pruned in the first epoch, which has no losses yet, nor in that last one: where no other is left, a warning says so.
     """
 
     def __init__(
@@ -351,6 +363,13 @@ class InfoBatch(SelectedData[Item]):
             size, seed, ratio=ratio, delta=delta, rescale=rescale, anneal=anneal, threshold=threshold
         )
         super().__init__(dataset, selector, epochs, seed, process_group, exchange)
+        if ratio > 0 and (epochs == 1 or (anneal and 1 / epochs >= delta)):
+            warnings.warn(
+                f"InfoBatch prunes nothing in {epochs} epoch{'s' * (epochs > 1)} with delta={delta:g}: the first has no "
+                "losses to prune by, and from delta on all data is used. Train for three epochs or more, or give delta=1 "
+                "where there are two",
+                stacklevel=2,
+            )
 
     def _expected_share(self, epoch: int) -> float:
         assert isinstance(self.selector, InfoBatchSelector)

@@ -21,6 +21,11 @@ NO_ITERATION = (
     "would ever be pruned. Give it `DataLoader(data, sampler=data.sampler, ...)` without shuffle=True, and let a trainer "
     "that makes its own loader use that sampler (scrimp.integrations has adapters for Hugging Face, Lightning, Accelerate)"
 )
+NO_UPDATE = (
+    "two whole passes were drawn and data.update was called for no batch of them: nothing is pruned, each pass is the same "
+    "epoch again, and data.fraction does not move. Take the loss from data.update(losses, index) for every batch that is "
+    "trained on; a trainer's own compute_loss or training_step has to call it, too"
+)
 SHARDED_AGAIN = (
     "another component splits data.sampler's examples over the processes once more, so that most of them are never seen. "
     "Switch that off: Lightning takes Trainer(use_distributed_sampler=False); for Accelerate and the Hugging Face Trainer "

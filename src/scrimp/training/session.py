@@ -174,6 +174,7 @@ class Session:
         self.evaluated = due
         with self.clock.span("evaluation"):
             found = self.evaluate(self.ema or self.model)
+            self.model.train()  # a task's `evaluate` may have left it in evaluation mode
             self.must_be_finite(found)
             self.trace.note(**found, **self.last_loss())
 
