@@ -117,12 +117,12 @@ def test_published_sizes_are_in_the_recipe_files() -> None:
 
 def test_published_recipes_by_arm() -> None:
     config = Workspace(PROJECT).study("cramming")
-    crammed, v1 = (config.resolve("paper", arm)[1].recipe for arm in ("crammed", "crammed-v1"))
+    crammed, v1 = (config.resolve("paper", arm)[1].recipe for arm in ("crammed", "crammed-v1@v1"))
     assert (crammed.learning_rate, crammed.betas, crammed.gradient_clip, crammed.eps) == (0.001, (0.9, 0.98), 0.5, 1e-12)
     assert (crammed.masking, v1.masking) == (0.25, 0.156)  # type: ignore[attr-defined]
     arm, workload = config.resolve("paper", "crammed")
     assert arm.methods[0]["end"] * workload.recipe.batch_size == 8192
-    assert config.resolve("paper", "crammed-v1")[0].methods[0]["end"] * workload.recipe.batch_size == 4096
+    assert config.resolve("paper", "crammed-v1@v1")[0].methods[0]["end"] * workload.recipe.batch_size == 4096
     original = config.resolve("paper", "original@original")[1].recipe
     # A million steps of which 5.4e18 FLOPs pay for 301,434.
     assert (original.learning_rate, original.schedule.stretch, original.schedule.warmup) == (0.0001, 3.32, 0.01)
