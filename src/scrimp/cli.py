@@ -310,7 +310,8 @@ def status(
     with Live(console=console(), auto_refresh=False, transient=False) as live:
         while True:
             jobs = found.survey(workspace, chosen, names)
-            live.update(found.view(jobs, chosen), refresh=True)
+            others = found.stages(workspace, chosen, names)
+            live.update(found.view(jobs, chosen, others), refresh=True)
             if not watch or found.finished(jobs):
                 return
             time.sleep(10)
