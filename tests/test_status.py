@@ -195,7 +195,7 @@ def test_what_else_failed_is_told_with_its_last_words(planned: Workspace) -> Non
     folder.mkdir(parents=True)
     (planned.root / "results" / "logs" / "shard").mkdir()
     (planned.root / "results" / "logs" / "shard" / "colours.log").write_text("sharding\nerror: it is no archive\n")
-    (planned.root / "results" / "logs" / "shard" / "icons.log").write_text("error: of a dataset that nothing here needs\n")
+    (planned.root / "results" / "logs" / "shard" / "icons-2.log").write_text("error: of a dataset that nothing here needs\n")
     (planned.shards("colours") / "manifest.json").unlink()
     (folder / "probe-overhead.log").write_text("error: the memory does not suffice\n")
     (folder / "claims.log").write_text("a table\n")

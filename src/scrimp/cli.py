@@ -361,10 +361,10 @@ def main() -> None:
     except ScrimpError as error:
         errors.print(f"error: {error}", soft_wrap=True, markup=False)
         sys.exit(2)
-    except (OSError, MemoryError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError, SystemError, ImportError) as error:
         if (told := trouble(error)) is None:
             raise
-        errors.print(f"error: {told}", soft_wrap=True, markup=False)
+        print(f"error: {told}", file=sys.stderr)  # rich would want memory
         sys.exit(2)
 
 

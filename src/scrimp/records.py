@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from scrimp.config import Closed, StudyConfig, Workspace, parse_model
-from scrimp.errors import ScrimpError
+from scrimp.errors import ScrimpError, no_damage
 from scrimp.files import read_json, replacing, write_json
 
 CURVE_COLUMNS = ["study", "arm", "seed", "scale", "step", "examples", "flops", "seconds", "metric", "value"]
@@ -101,6 +101,7 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        no_damage(error, path)
         why = str(error).splitlines()[0]
         raise ScrimpError(f"{path} is missing or damaged ({why}); delete it and run its stage again") from error
 

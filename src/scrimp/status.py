@@ -2,7 +2,7 @@
 
 It reads files alone: summaries, the notes that runs leave beside their checkpoints, logs. What a run will cost is known
 from another seed of its arm, from its horizon and the other arms of its workload, or from a workload whose length is given
-in FLOPs; where none is, it is not told. Of what is no run (shards, references, probes, claims, figures) it tells what failed.
+in FLOPs; where none is, it is not told. Of shards, references, probes, claims and figures it tells what failed.
 """
 
 from __future__ import annotations

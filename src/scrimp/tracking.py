@@ -337,9 +337,15 @@ def _told(root: Path) -> Iterator[None]:
             raise ScrimpError(
                 f"{path} is in use by another process: wait until it is done, then run the same command"
             ) from error
+        if "disk I/O error" in why:
+            raise ScrimpError(
+                f"cannot write {path} ({why}): the disk is full, a quota or a limit on a file's size (`ulimit -f`) is "
+                "reached, or the disk fails; mend that, then run the same command again"
+            ) from error
         if "readonly" in why or "disk is full" in why or "unable to open" in why:
             raise ScrimpError(
-                f"cannot write {path} ({why}): free some space or mend its permissions, then run the same command again"
+                f"cannot write {path} ({why}): free some space, mend its permissions or raise the limit of open files "
+                "(`ulimit -n`), then run the same command again"
             ) from error
         raise ScrimpError(
             f"{path} cannot be used by the installed MLflow ({why}); "
@@ -366,6 +372,7 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for name in ("mlflow", "alembic"):  # where somebody else has imported it already
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what `_told` says in a sentence
 
 
 # ------------------------------------------------------------------------------------------------------- small helpers

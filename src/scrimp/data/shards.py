@@ -18,7 +18,7 @@ import pandas as pd
 import webdataset
 
 from scrimp.data.digests import check_digest
-from scrimp.errors import ScrimpError
+from scrimp.errors import ScrimpError, no_damage
 from scrimp.files import holding, read_json, sha256_of, sweep, write_json
 
 SAMPLES_PER_SHARD = 10_000
@@ -139,6 +139,7 @@ def read_samples(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        no_damage(error, path)
         raise ScrimpError(f"{path} cannot be read ({error}); {again(folder)}") from error
 
 

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from scrimp.errors import no_damage
 from scrimp.files import replacing
 
 
@@ -37,13 +38,15 @@ def load_checkpoint(path: Path, key: str | None) -> tuple[dict[str, dict[str, Te
     if not path.exists():
         return None
     try:
+        path.open("rb").close()  # the library calls whatever keeps it from opening a file a missing one
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             progress = json.loads(about["progress"])
             if key is not None and progress.get("key") != key:
                 return None
             flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - a handle is no mapping
-    except (SafetensorError, KeyError, ValueError, OSError):
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        no_damage(error, path)
         return None  # written by something else: start anew rather than fail
     if _digest(flat, about["progress"]) != about.get("digest"):
         return None  # a flipped bit: the numbers would not be those of the run
