@@ -20,8 +20,8 @@ from scrimp.data.digests import check_digest
 from scrimp.data.loading import _mapped
 from scrimp.data.mapped import mapped
 from scrimp.errors import ScrimpError, trouble
-from scrimp.files import held, read_json
-from scrimp.records import read_curves, read_summary, read_table
+from scrimp.files import held, read_json, write_json
+from scrimp.records import read_curves, read_summaries, read_summary, read_table
 from scrimp.stages.run import run_arm
 from scrimp.tracking import must_be_free, ui
 from scrimp.training.checkpoint import load_checkpoint
@@ -156,3 +156,20 @@ def test_a_port_that_is_taken_is_told(tiny: Workspace, monkeypatch: pytest.Monke
         with pytest.raises(ScrimpError, match=rf"port {port} of this machine cannot be had .*`scrimp ui --port {port + 1}`"):
             ui(tiny, port)
     must_be_free(port)
+
+
+@pytest.mark.parametrize("name", ["curve.parquet", "summary.json"])
+def test_a_flipped_byte_of_a_run_s_file_is_found_when_it_is_read(tiny: Workspace, name: str) -> None:
+    folder = run_arm(tiny, "tiny", "full", 0, "smoke")
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    at = content.index(b'"seconds_setup": ') + 17 if name == "summary.json" else len(content) // 2
+    content[at] ^= 1  # of a digit: another digit
+    path.write_bytes(content)
+    read = read_curves if name == "curve.parquet" else read_summaries
+    with pytest.raises(ScrimpError, match=rf"seed0/{name} is missing or damaged .*; delete .*seed0 and run its stage again"):
+        read(tiny, "smoke", "tiny")
+    made = read_json(folder / "provenance.json")
+    del made["files"]  # as earlier versions left it
+    write_json(folder / "provenance.json", made)
+    assert len(read_summaries(tiny, "smoke", "tiny")) == 1

@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, holding, read_json, write_json
-from scrimp.records import Meters, Summary, read_summary, read_table, run_folders
+from scrimp.records import Meters, Summary, read_curve, read_summary, run_folders
 from scrimp.ui_port import DEFAULT, remember
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _fill(client: MlflowClient, run: Run, shown: _Shown, summary: Summary) -> No
     params = [Param(key, value[:PARAM_LENGTH]) for key, value in _flat(summary.config).items()]
     last = {f"final/{name}": value for name, value in summary.metrics.items()}
     last |= {f"meters/{name}": value for name, value in summary.meters.model_dump().items() if value is not None}
-    curve = read_table(shown.files["curve.parquet"]).fillna({"seconds": 0.0})
+    curve = read_curve(shown.files["curve.parquet"].parent).fillna({"seconds": 0.0})
     points = [curve[column].tolist() for column in ("metric", "value", "seconds", "step")]
     metrics = [Metric(_name(key), float(value), ended, 0) for key, value in last.items()]
     metrics += [
