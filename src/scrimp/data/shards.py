@@ -204,5 +204,10 @@ def _open_shard(path: Path) -> Any:
         raise ScrimpError(f"{path} is missing; run `scrimp shard {path.parent.name}` again") from error
 
 
+def writable(text: str) -> str:
+    """Text as a table can hold it: what is no Unicode (bytes in names of files, halves escaped in JSON) is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _padded(size: int) -> int:
     return -(-size // TAR_BLOCK) * TAR_BLOCK
