@@ -88,7 +88,18 @@ def test_reference_results_agree_with_themselves() -> None:
     assert {study for study, _ in single} == {"infobatch"}
 
 
-@pytest.mark.parametrize("content", [None, "{}", '[{"claim": "a"}]', "{"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        "{}",
+        "[]",
+        "null",
+        '[{"claim": "a", "study": "s", "verdict": "v", "measured": "?", "low": 1, "high": 2}]',
+        '[{"claim": "a"}]',
+        "{",
+    ],
+)
 def test_a_folder_without_verdicts_is_named(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "claims.json").write_text(content)

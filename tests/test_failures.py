@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import resource
 import socket
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from scrimp import cli
 from scrimp.config import Workspace
+from scrimp.data.digests import check_digest
+from scrimp.data.loading import _mapped
+from scrimp.data.mapped import mapped
 from scrimp.errors import ScrimpError, trouble
-from scrimp.files import held, read_json
-from scrimp.records import read_curves, read_summary, read_table
+from scrimp.files import held, read_json, write_json
+from scrimp.records import read_curves, read_summaries, read_summary, read_table
 from scrimp.stages.run import run_arm
 from scrimp.tracking import must_be_free, ui
+from scrimp.training.checkpoint import load_checkpoint
 
 LACKS = [
     (OSError(errno.ENOSPC, "No space left on device", "results/a"), "results/a: No space left on device: free some space"),
@@ -59,6 +67,45 @@ def test_what_the_machine_lacks_is_told_whatever_the_stage(
 @pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError(errno.ENOENT, "No such file", "x")])
 def test_a_fault_of_the_program_keeps_its_traceback(error: Exception) -> None:
     assert trouble(error) is None
+
+
+def test_a_system_error_under_a_limit_of_memory_is_no_fault_of_the_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    error = SystemError("error return without exception set")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert trouble(error) is None
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (300_000_000, resource.RLIM_INFINITY))
+    assert str(trouble(error)).startswith("the memory does not suffice")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_table,
+        read_json,
+        lambda path: mapped(path, "0", "delete it"),
+        _mapped,
+        lambda path: check_digest(path, "0", "delete it"),
+        lambda path: load_checkpoint(path, None),
+    ],
+    ids=["table", "json", "mapped", "pixels", "digest", "checkpoint"],
+)
+def test_too_few_file_handles_are_no_damage(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"whole")
+    before, held_open = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (60, before[1]))
+    try:
+        with suppress(OSError):
+            while True:
+                held_open.append(os.open(path, os.O_RDONLY))
+        with pytest.raises(ScrimpError) as told:
+            read(path)
+    finally:
+        for handle in held_open:
+            os.close(handle)
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert re.search(r"file: Too many open files: raise the limit of open files", str(told.value))
+    assert "delete" not in str(told.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(40) + b"PAR1", b"torn"])
@@ -109,3 +156,20 @@ def test_a_port_that_is_taken_is_told(tiny: Workspace, monkeypatch: pytest.Monke
         with pytest.raises(ScrimpError, match=rf"port {port} of this machine cannot be had .*`scrimp ui --port {port + 1}`"):
             ui(tiny, port)
     must_be_free(port)
+
+
+@pytest.mark.parametrize("name", ["curve.parquet", "summary.json"])
+def test_a_flipped_byte_of_a_run_s_file_is_found_when_it_is_read(tiny: Workspace, name: str) -> None:
+    folder = run_arm(tiny, "tiny", "full", 0, "smoke")
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    at = content.index(b'"seconds_setup": ') + 17 if name == "summary.json" else len(content) // 2
+    content[at] ^= 1  # of a digit: another digit
+    path.write_bytes(content)
+    read = read_curves if name == "curve.parquet" else read_summaries
+    with pytest.raises(ScrimpError, match=rf"seed0/{name} is missing or damaged .*; delete .*seed0 and run its stage again"):
+        read(tiny, "smoke", "tiny")
+    made = read_json(folder / "provenance.json")
+    del made["files"]  # as earlier versions left it
+    write_json(folder / "provenance.json", made)
+    assert len(read_summaries(tiny, "smoke", "tiny")) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -90,7 +91,7 @@ def test_each_run_is_in_its_state(planned: Workspace) -> None:
 
 def test_flops_and_time_are_summed_up(planned: Workspace) -> None:
     total = status.summed(status.survey(filled(planned), "smoke", ["tiny"]))
-    assert [total[state] for state in status.STATES] == [1, 1, 1, 1, 1, 3]
+    assert [total[state] for state in status.STATES] == [1, 1, 1, 1, 1, 0, 0, 3]
     # full: two runs of 1000; full-x0.5: two of 500; random-50 twice and rs2-50 once of 1000; what diverged spent 40.
     assert total["flops_planned"] == pytest.approx(2000 + 1000 + 3000 + 40)
     assert total["flops_spent"] == pytest.approx(1000 + 250 + 125 + 40)
@@ -138,8 +139,96 @@ def test_the_verb_prints_what_failed_and_ends_a_watch_when_all_is_done(
     scrimp("status", "--watch")
 
 
-def test_a_torn_note_is_none(planned: Workspace) -> None:
+@pytest.mark.parametrize("content", ["{", "3"])
+def test_a_torn_note_is_none(planned: Workspace, content: str) -> None:
     note(planned, "full", 0)
     path = planned.checkpoint("smoke", "tiny", "full", 0).with_suffix(".progress.json")
-    Path(path).write_text("{")
+    Path(path).write_text(content)
     assert status.survey(planned, "smoke", ["tiny"])[0].state == "waiting"
+
+
+def test_runs_of_an_earlier_configuration_are_outdated_and_not_failed(planned: Workspace) -> None:
+    for seed in (0, 1):
+        finish(planned, "full", seed, 1000.0)
+        log(planned, "full", seed, "full seed 0: training, 60.0%\nresults/smoke/tiny/runs/full/seed0\n")
+    finish(planned, "random-50", 0, 500.0)
+    log(planned, "random-50", 0, "error: the disk is full\n")
+    os.utime(status.logs(planned, "smoke", "tiny") / "random-50-seed0.log", (0, 0))  # before it was run again by hand
+    path = planned.root / "config" / "studies" / "tiny" / "study.yaml"
+    path.write_text(path.read_text().replace("learning_rate: 0.1\n", "learning_rate: 0.2\n"))
+    log(planned, "rs2-50", 0, "Traceback (most recent call last)\n  ...\nKeyError: 'a'\n")
+    log(planned, "rs2-50", 1, "error: a: is wrong\nb: is wrong, too\n")
+    jobs = {(job.arm, job.seed): job for job in status.survey(planned, "smoke", ["tiny"])}
+    assert {key: job.state for key, job in jobs.items() if job.state != "waiting"} == {
+        ("full", 0): "outdated",
+        ("full", 1): "outdated",
+        ("random-50", 0): "outdated",
+        ("rs2-50", 0): "failed",
+        ("rs2-50", 1): "failed",
+    }
+    assert jobs["rs2-50", 0].words == "KeyError: 'a'"
+    assert jobs["rs2-50", 1].words == "error: a: is wrong"
+    assert not status.finished(list(jobs.values()))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"study": "tiny"}'])
+def test_a_damaged_summary_is_counted_and_named(planned: Workspace, content: str) -> None:
+    finish(planned, "full", 0, 1000.0)
+    finish(planned, "full", 1, 1000.0)
+    (planned.run_folder("smoke", "tiny", "full", 1) / "summary.json").write_text(content)
+    jobs = status.survey(planned, "smoke", ["tiny"])
+    assert [job.state for job in jobs[:3]] == ["done", "damaged", "waiting"]
+    assert "runs/full/seed1/summary.json" in jobs[1].words
+    assert status.as_json(planned, "smoke", ["tiny"])["all"]["damaged"] == 1
+    shown = Console(width=300, record=True, file=io.StringIO())
+    shown.print(status.view(jobs, "smoke"))
+    assert "damaged: tiny full seed 1: " in shown.export_text()
+
+
+def test_what_else_failed_is_told_with_its_last_words(planned: Workspace) -> None:
+    path = planned.root / "config" / "studies" / "tiny" / "study.yaml"
+    study = yaml.safe_load(path.read_text())
+    study["scales"]["smoke"]["references"] = {"expert": {"label": "expert", "subset": "raw", "seed": 100, "steps": 5}}
+    study["scales"]["smoke"]["probes"] = {"overhead": {}}
+    path.write_text(yaml.safe_dump(study))
+    folder = status.logs(planned, "smoke", "tiny")
+    folder.mkdir(parents=True)
+    (planned.root / "results" / "logs" / "shard").mkdir()
+    (planned.root / "results" / "logs" / "shard" / "colours.log").write_text("sharding\nerror: it is no archive\n")
+    (planned.root / "results" / "logs" / "shard" / "icons-2.log").write_text("error: of a dataset that nothing here needs\n")
+    (planned.shards("colours") / "manifest.json").unlink()
+    (folder / "probe-overhead.log").write_text("error: the memory does not suffice\n")
+    (folder / "claims.log").write_text("a table\n")
+    (folder / "reference-expert.log").write_text("error: it diverged\n")
+    assert {stage.name: (stage.state, stage.words) for stage in status.stages(planned, "smoke", ["tiny"])} == {
+        "shard colours": ("failed", "error: it is no archive"),
+        "tiny probe overhead": ("failed", "error: the memory does not suffice"),
+        "tiny reference expert": ("failed", "error: it diverged"),
+    }
+    summary = planned.reference_folder("smoke", "tiny", "expert") / "summary.json"
+    write_json(summary, {})
+    os.utime(folder / "reference-expert.log", (0, 0))  # it was made again by hand
+    note(planned, "reference-expert", 100, stage="embedding")
+    told = status.as_json(planned, "smoke", ["tiny"])["stages"]
+    assert {"name": "tiny reference expert", "state": "running", "words": "on here: embedding, 25.0%"} in told
+    assert not any(stage["state"] == "failed" and "expert" in stage["name"] for stage in told)
+
+
+def test_a_length_in_flops_tells_what_is_planned_before_a_run_ends(planned: Workspace) -> None:
+    path = planned.root / "config" / "studies" / "tiny" / "study.yaml"
+    study = yaml.safe_load(path.read_text())
+    workload = study["scales"]["smoke"]["workloads"]["colours"]
+    del workload["epochs"]
+    workload["flops"] = 1e9
+    study["arms"]["full"]["horizon"] = {"seconds": 5}
+    path.write_text(yaml.safe_dump(study))
+    total = status.summed(status.survey(planned, "smoke", ["tiny"]))
+    assert total["flops_planned"] == pytest.approx(2 * (0.5 + 1 + 1) * 1e9)
+    assert total["unknown"] == 2  # those that end by the clock
+
+
+def test_runs_with_other_seeds_than_planned_count(planned: Workspace) -> None:
+    finish(planned, "full", 7, 1000.0)
+    note(planned, "full", 8)
+    found = [(job.seed, job.state) for job in status.survey(planned, "smoke", ["tiny"]) if job.arm == "full"]
+    assert found == [(0, "waiting"), (1, "waiting"), (7, "done"), (8, "running")]

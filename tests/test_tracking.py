@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -297,6 +298,21 @@ def test_a_locked_database_is_to_be_waited_for(workspace: Workspace) -> None:
         with pytest.raises(ScrimpError, match=r"mlflow\.db is in use by another process: wait") as told:
             track(workspace, "smoke", ["jest"])
         assert "delete" not in str(told.value)
+
+
+def test_a_limit_on_the_size_of_files_is_told_in_a_sentence(workspace: Workspace, capfd: pytest.CaptureFixture[str]) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    room = (workspace.root / "results" / "mlflow" / "mlflow.db").stat().st_size
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        with pytest.raises(
+            ScrimpError, match=r"cannot write .*mlflow\.db \(.*\): the disk is full, a quota or a limit"
+        ) as told:
+            track(workspace, "smoke", ["jest"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "delete" not in str(told.value)
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_importing_tracking_does_not_import_mlflow() -> None:

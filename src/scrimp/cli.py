@@ -310,7 +310,8 @@ def status(
     with Live(console=console(), auto_refresh=False, transient=False) as live:
         while True:
             jobs = found.survey(workspace, chosen, names)
-            live.update(found.view(jobs, chosen), refresh=True)
+            others = found.stages(workspace, chosen, names)
+            live.update(found.view(jobs, chosen, others), refresh=True)
             if not watch or found.finished(jobs):
                 return
             time.sleep(10)
@@ -360,10 +361,10 @@ def main() -> None:
     except ScrimpError as error:
         errors.print(f"error: {error}", soft_wrap=True, markup=False)
         sys.exit(2)
-    except (OSError, MemoryError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError, SystemError, ImportError) as error:
         if (told := trouble(error)) is None:
             raise
-        errors.print(f"error: {told}", soft_wrap=True, markup=False)
+        print(f"error: {told}", file=sys.stderr)  # rich would want memory
         sys.exit(2)
 
 

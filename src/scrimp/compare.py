@@ -66,10 +66,21 @@ def read_verdicts(folder: Path) -> dict[tuple[str, str], dict[str, Any]]:
     for path in paths:
         entries = read_json(path)
         for entry in entries if isinstance(entries, list) else [entries]:
-            if not isinstance(entry, dict) or not set(NEEDED) <= set(entry):
+            if not isinstance(entry, dict) or not set(NEEDED) <= set(entry) or not _has_numbers(entry):
                 raise ScrimpError(f"{path} holds no verdicts; write it with `scrimp claims {path.parent.name}`")
             found[entry["study"], entry["claim"]] = entry
+    if not found:
+        raise ScrimpError(f"{paths[0]} holds no verdicts; write it with `scrimp claims {paths[0].parent.name}`")
     return found
+
+
+def _has_numbers(entry: dict[str, Any]) -> bool:
+    try:
+        for key in ("measured", "low", "high"):
+            _number(entry[key])
+    except (TypeError, ValueError):
+        return False
+    return True
 
 
 def as_json(one: Path, other: Path) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 PERMISSIONS, SPACE = "mend the permissions", "free some space"
 MACHINE = {
@@ -13,7 +14,10 @@ MACHINE = {
     errno.EROFS: PERMISSIONS,
     errno.EIO: "look at the disk",
     errno.EMFILE: "raise the limit of open files (`ulimit -n`)",
+    errno.ENFILE: "close other programs: the machine has too many open files",
+    errno.EFBIG: "raise the limit on a file's size (`ulimit -f`)",
 }
+NO_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory", "failed to map segment")
 
 
 class ScrimpError(Exception):
@@ -23,10 +27,37 @@ class ScrimpError(Exception):
     """
 
 
-def trouble(error: Exception) -> str | None:
+def trouble(error: BaseException) -> str | None:
     """What the machine lacks, in a sentence; None for what is a fault of the program."""
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower() or "can't allocate memory" in str(error):
+    if _lacks_memory(error):
         return "the memory does not suffice: give the process more, run fewer at a time, or give the recipe a `micro_batch`"
     if not isinstance(error, OSError) or error.errno not in MACHINE:
         return None
     return f"{error.filename or 'a file'}: {error.strerror}: {MACHINE[error.errno]}, then run the same command again"
+
+
+def no_damage(error: Exception, path: Path) -> None:
+    """Raise ScrimpError where an error in reading a file tells of the machine: then nothing is to be deleted."""
+    if isinstance(error, OSError) and error.errno in MACHINE:
+        why = f"{error.strerror or error}: {MACHINE[error.errno]}, then run the same command again"
+        raise ScrimpError(f"cannot read {path}: {why}") from error
+    if _lacks_memory(error):
+        raise ScrimpError(f"cannot read {path}: {trouble(error)}") from error
+
+
+def _lacks_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    if isinstance(error, MemoryError) or any(words in text for words in NO_MEMORY):
+        return True
+    if isinstance(error, SystemError):
+        # Python's own modules end so where an allocation fails; without a limit on memory it is a fault of the program.
+        return _memory_is_limited()
+    return isinstance(error, OSError) and error.errno == errno.ENOMEM
+
+
+def _memory_is_limited() -> bool:
+    try:
+        import resource  # not on Windows
+    except ImportError:
+        return False
+    return resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY

@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from scrimp.errors import ScrimpError
+from scrimp.errors import MACHINE, ScrimpError, no_damage
 
 
 @contextmanager
@@ -28,9 +28,9 @@ def replacing(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         os.replace(temporary, path)
     except OSError as error:
+        remedy = MACHINE.get(error.errno or 0, "free some space or mend the folder's permissions")
         raise ScrimpError(
-            f"cannot write {path}: {error.strerror or error}; free some space or mend the folder's permissions, "
-            "then run the same command again"
+            f"cannot write {path}: {error.strerror or error}; {remedy}, then run the same command again"
         ) from error
     finally:
         with suppress(NotADirectoryError):  # the parent is a file: said above
@@ -84,9 +84,14 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def json_text(value: Any) -> str:
+    """`value` as indented JSON with sorted keys, so that equal values give equal bytes."""
+    return json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys (so that equal values give equal bytes), atomically."""
-    write_text(path, json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n")
+    """Write the `json_text` of a value, atomically."""
+    write_text(path, json_text(value))
 
 
 def read_json(path: Path) -> Any:
@@ -96,6 +101,7 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError as error:
         raise ScrimpError(f"{path} does not exist; make it with the stage before this one") from error
     except OSError as error:
+        no_damage(error, path)
         raise ScrimpError(f"cannot read {path}: {error.strerror}; mend its permissions") from error
     except (ValueError, RecursionError) as error:
         raise ScrimpError(f"{path} is not valid JSON ({error}); delete it and run its stage again") from error

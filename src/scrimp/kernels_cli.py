@@ -75,10 +75,11 @@ def check_all(
 def bench_all(
     quick: Annotated[bool, typer.Option(help="small sizes, to see that everything runs")] = False, as_json: Json = False
 ) -> None:
-    """Time the ops on this machine against what a user would write instead."""
+    """Time the ops, InfoBatch's epochs, icons and the start of a process here, against what one would write instead."""
     from scrimp import jest
     from scrimp.kernels.bench import bench
     from scrimp.measure.hardware import cpu_model
+    from scrimp.measure.speed import speed
 
     def show(row: dict[str, Any]) -> None:
         words = [f"{row['what']}: {row['way']}"]
@@ -86,10 +87,12 @@ def bench_all(
             words.append(row["error"])
         else:
             words.append(f"{1e3 * row['seconds']:.1f} ms ({1e3 * row['fastest']:.1f} to {1e3 * row['slowest']:.1f})")
+        if "memory" in row:
             words.append(f"{row['memory'] / 2**20:.0f} MiB")
         extra = {
             "cpu_seconds": "{:.3f} CPU s",
             "times_as_fast": "{:.1f} times as fast",
+            "per_second": "{:,.0f} a CPU second",
             "tflops": "{:.0f} TFLOP/s",
             "share_of_products": "{:.0%} of the products",
         }
@@ -98,6 +101,7 @@ def bench_all(
 
     if not as_json:
         print(cpu_model())
-    rows = bench(jest.select, (lambda row: None) if as_json else show, quick)
+    on_row = (lambda row: None) if as_json else show
+    rows = [*bench(jest.select, on_row, quick), *speed(on_row, quick)]
     if as_json:
         print(json.dumps({"cpu": cpu_model(), "rows": rows}, indent=1))

@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from scrimp.errors import ScrimpError
 from scrimp.files import write_json
 
 Progress = Callable[[str, float], None]  # what is being done, and the share that is done
 LINE_EVERY = 30.0  # seconds between lines where there is no terminal
 BEAT_EVERY = 15.0  # seconds between notes for `scrimp status`
+SETTING_UP = "setting up"  # until the work tells something
 
 
 class Pace:
@@ -55,22 +58,49 @@ def line(what: str, stage: str, fraction: float, rate: float) -> str:
 
 
 @contextmanager
+def repeated(seconds: float, work: Callable[[], None]) -> Iterator[None]:
+    """Do some small work every so many seconds while a block runs, whatever the block waits for."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(seconds):
+            work()
+
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
 def shown(what: str) -> Iterator[Progress]:
     """What a verb tells about its work on standard error."""
     if sys.stderr.isatty():
         yield from _bar(what)
         return
-    pace, told_at = Pace(), time.monotonic()
+    pace, told_at, lock = Pace(), time.monotonic(), threading.Lock()
+    last = (SETTING_UP, 0.0, 0.0)
+
+    def print_if_due() -> None:
+        nonlocal told_at
+        with lock:
+            if time.monotonic() - told_at >= LINE_EVERY:
+                told_at = time.monotonic()
+                print(line(what, *last), file=sys.stderr, flush=True)
 
     def tell(stage: str, fraction: float) -> None:
-        nonlocal told_at
-        now = time.monotonic()
-        rate = pace.rate(fraction, now)
-        if now - told_at >= LINE_EVERY:
-            told_at = now
-            print(line(what, stage, fraction, rate), file=sys.stderr, flush=True)
+        nonlocal last
+        last = (stage, fraction, pace.rate(fraction, time.monotonic()))
+        print_if_due()
 
-    yield tell
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes the first one speaks
+        yield tell
+        return
+    with repeated(LINE_EVERY / 6, print_if_due):
+        yield tell
 
 
 def _bar(what: str) -> Iterator[Progress]:
@@ -91,20 +121,29 @@ def _bar(what: str) -> Iterator[Progress]:
 
 @contextmanager
 def beating(path: Path, tell: Progress) -> Iterator[Progress]:
-    """`tell`, and now and then the file `path`, which is there as long as the work goes on (or was killed)."""
+    """`tell`, and the file `path`, which is there as long as the work goes on (or was killed).
+
+    It is written at once, and again every BEAT_EVERY seconds as long as the process lives, whether steps advance or not.
+    """
     pace, about = Pace(), {"host": socket.gethostname(), "process": os.getpid()}
-    beaten_at = -BEAT_EVERY
+    last = (SETTING_UP, 0.0, 0.0)
+
+    def write() -> None:
+        stage, fraction, rate = last
+        write_json(path, {**about, "stage": stage, "fraction": fraction, "rate": rate, "when": time.time()})
+
+    def write_again() -> None:
+        with suppress(ScrimpError):  # a full disk: whoever saves a checkpoint says so
+            write()
 
     def beat(stage: str, fraction: float) -> None:
-        nonlocal beaten_at
-        now = time.monotonic()
-        rate = pace.rate(fraction, now)
-        if now - beaten_at >= BEAT_EVERY:
-            beaten_at = now
-            write_json(path, {**about, "stage": stage, "fraction": fraction, "rate": rate, "when": time.time()})
+        nonlocal last
+        last = (stage, fraction, pace.rate(fraction, time.monotonic()))
         tell(stage, fraction)
 
+    write()
     try:
-        yield beat
+        with repeated(BEAT_EVERY, write_again):
+            yield beat
     finally:
         path.unlink(missing_ok=True)

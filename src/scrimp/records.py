@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from scrimp.config import Closed, StudyConfig, Workspace, parse_model
-from scrimp.errors import ScrimpError
-from scrimp.files import read_json, replacing, write_json
+from scrimp.data.digests import check_digest
+from scrimp.errors import ScrimpError, no_damage
+from scrimp.files import json_text, read_json, replacing, sha256_of, write_json, write_text
 
 CURVE_COLUMNS = ["study", "arm", "seed", "scale", "step", "examples", "flops", "seconds", "metric", "value"]
 
@@ -83,17 +86,50 @@ class Summary(Closed):
 
 
 def write_run(folder: Path, curve: pd.DataFrame, summary: Summary, provenance: dict[str, Any]) -> None:
-    """Write a run's three files, the summary last: its presence says the run is whole."""
+    """Write a run's three files, the summary last: its presence says the run is whole.
+
+    The provenance gains `files`, the SHA-256 of the other two.
+    """
     if list(curve.columns) != CURVE_COLUMNS:
         raise ValueError(f"a curve has the columns {CURVE_COLUMNS}, not {list(curve.columns)}")
     with replacing(folder / "curve.parquet") as temporary:
         curve.to_parquet(temporary, index=False)
-    write_json(folder / "provenance.json", provenance)
-    write_json(folder / "summary.json", summary.model_dump(mode="json"))
+        digest = sha256_of(temporary)
+        (folder / "summary.json").unlink(missing_ok=True)  # an earlier run's does not belong to what comes now
+    text = json_text(summary.model_dump(mode="json"))
+    digests = {"curve.parquet": digest, "summary.json": hashlib.sha256(text.encode()).hexdigest()}
+    write_json(folder / "provenance.json", {**provenance, "files": digests})
+    write_text(folder / "summary.json", text)
 
 
 def read_summary(folder: Path) -> Summary:
-    return parse_model(read_json(folder / "summary.json"), Summary, str(folder / "summary.json"))
+    """A run's summary; ScrimpError for one that is torn, or another than was written."""
+    path = folder / "summary.json"
+    content = read_json(path)
+    _check(folder, path.name)
+    return parse_model(content, Summary, str(path))
+
+
+def read_curve(folder: Path) -> pd.DataFrame:
+    """A run's curve; ScrimpError for one that is torn, or another than was written."""
+    _check(folder, "curve.parquet")
+    return read_table(folder / "curve.parquet")
+
+
+def read_provenance(folder: Path) -> dict[str, Any]:
+    """A run's provenance; empty where it left none."""
+    path = folder / "provenance.json"
+    content = read_json(path) if path.exists() else {}
+    if not isinstance(content, dict):
+        raise ScrimpError(f"{path} holds no provenance; delete {folder} and run its stage again")
+    return content
+
+
+def _check(folder: Path, name: str) -> None:
+    """Hold a run's file against the digest that its provenance has of it; earlier versions wrote none."""
+    digests = read_provenance(folder).get("files")
+    if isinstance(digests, dict) and name in digests:
+        check_digest(folder / name, str(digests[name]), f"delete {folder} and run its stage again")
 
 
 def read_table(path: Path) -> pd.DataFrame:
@@ -101,8 +137,21 @@ def read_table(path: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        no_damage(error, path)
         why = str(error).splitlines()[0]
         raise ScrimpError(f"{path} is missing or damaged ({why}); delete it and run its stage again") from error
+
+
+def read_rows(path: Path, remedy: str) -> pd.DataFrame:
+    """A CSV file of results; one that is missing, cut off or no table is an error that ends in `remedy`."""
+    try:
+        content = path.read_bytes()
+        if content and not content.endswith(b"\n"):
+            raise ValueError("its last line is cut off")
+        return pd.read_csv(io.BytesIO(content))
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        no_damage(error, path)
+        raise ScrimpError(f"{path} is not a table ({error}); {remedy}") from error
 
 
 def run_folders(workspace: Workspace, scale: str, study: str) -> list[Path]:
@@ -133,9 +182,7 @@ def current_summaries(workspace: Workspace, config: StudyConfig, scale: str, div
 def read_curves(workspace: Workspace, scale: str, study: str, arms: list[str] | None = None) -> pd.DataFrame:
     """All curves of a study as one long table (columns: CURVE_COLUMNS)."""
     tables = [
-        read_table(folder / "curve.parquet")
-        for folder in run_folders(workspace, scale, study)
-        if arms is None or folder.parent.name in arms
+        read_curve(folder) for folder in run_folders(workspace, scale, study) if arms is None or folder.parent.name in arms
     ]
     frames = [table for table in tables if len(table)]  # without rows: of a run that diverged before its first
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=CURVE_COLUMNS)

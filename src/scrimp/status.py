@@ -1,7 +1,8 @@
 """`scrimp status`: of a scale's runs, what is done, what is at work and how fast, what failed and with which words.
 
 It reads files alone: summaries, the notes that runs leave beside their checkpoints, logs. What a run will cost is known
-from another seed of its arm, or from its horizon and the other arms of its workload; where neither is, it is not told.
+from another seed of its arm, from its horizon and the other arms of its workload, or from a workload whose length is given
+in FLOPs; where none is, it is not told. Of shards, references, probes, claims and figures it tells what failed.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +24,14 @@ from scrimp.config import MAIN_SEPARATOR, StudyConfig, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
 from scrimp.progress import BEAT_EVERY, duration
-from scrimp.records import Meters, Summary, current_summaries
+from scrimp.records import Meters, Summary, read_summary, run_folders
 
-State = Literal["done", "diverged", "running", "stopped", "failed", "waiting"]
-STATES: tuple[State, ...] = ("done", "diverged", "running", "stopped", "failed", "waiting")
+# Outdated: its results are of another configuration than the study's file has now. Damaged: they cannot be read.
+State = Literal["done", "diverged", "running", "stopped", "failed", "outdated", "damaged", "waiting"]
+STATES: tuple[State, ...] = ("done", "diverged", "running", "stopped", "failed", "outdated", "damaged", "waiting")
+ALWAYS_SHOWN = ("done", "running", "failed", "waiting")
 FRESH = 8 * BEAT_EVERY  # seconds after which a run that left no note is taken for killed
-TAIL = 4096  # bytes of a log that its last line is looked for in
+TAIL = 2**16  # bytes of a log that its end is looked for in; a traceback takes thousands
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -48,26 +51,81 @@ class Job:
     words: str = ""  # what it is at, or its last line
 
 
+@dataclass
+class Stage:
+    """What is no run and is at work, was killed or failed: a dataset's shards, a reference, a probe, claims, figures."""
+
+    name: str
+    state: State
+    words: str
+
+
 def survey(workspace: Workspace, scale: str, studies: list[str]) -> list[Job]:
-    """Every planned run of some studies at a scale."""
+    """Every planned run of some studies at a scale, and runs with other seeds that are at work or done."""
     seeds = workspace.settings().seeds
     return [job for study in studies for job in _jobs(workspace, workspace.study(study), scale, seeds)]
 
 
 def _jobs(workspace: Workspace, config: StudyConfig, scale: str, planned: list[int] | None) -> list[Job]:
-    found = {(run.arm, run.seed): run for run in current_summaries(workspace, config, scale, diverged=True)}
-    flops = _expected(config, scale, found, lambda meters: meters.flops)
+    found, states = _found(workspace, config, scale)
+    flops = _planned_flops(config, scale) | _expected(config, scale, found, lambda meters: meters.flops)
     seconds = _expected(config, scale, found, _wall)
-    return [
-        _job(workspace, config.study, scale, arm, seed, found.get((arm, seed)), flops.get(arm), seconds.get(arm))
-        for arm in config.arm_ids(scale)
-        for seed in config.seeds(scale, arm, planned)
-    ]
+    jobs = []
+    for arm in config.arm_ids(scale):
+        for seed in _with_others(workspace, config.study, scale, arm, config.seeds(scale, arm, planned), found):
+            job = Job(config.study, arm, seed, "waiting", flops=flops.get(arm), seconds=seconds.get(arm))
+            job.left = job.seconds
+            _look(workspace, scale, job, found.get((arm, seed)), states.get((arm, seed)))
+            jobs.append(job)
+    return jobs
+
+
+def _found(
+    workspace: Workspace, config: StudyConfig, scale: str
+) -> tuple[dict[tuple[str, int], Summary], dict[tuple[str, int], tuple[State, str]]]:
+    """By arm and seed: the summaries of today's configuration, and of the others what is wrong with them."""
+    specs = {arm: config.run_spec(scale, arm) for arm in config.arm_ids(scale)}
+    current: dict[tuple[str, int], Summary] = {}
+    others: dict[tuple[str, int], tuple[State, str]] = {}
+    for folder in run_folders(workspace, scale, config.study):
+        arm, told = folder.parent.name, folder.name.removeprefix("seed")
+        if arm not in specs or not told.isdecimal():
+            continue
+        try:
+            run = read_summary(folder)
+        except ScrimpError as error:
+            others[arm, int(told)] = ("damaged", str(error).splitlines()[0])
+        else:
+            if run.config == specs[arm]:
+                current[arm, int(told)] = run
+            else:
+                others[arm, int(told)] = ("outdated", f"trained by another configuration than {config.where} has now")
+    return current, others
+
+
+def _with_others(
+    workspace: Workspace, study: str, scale: str, arm: str, planned: list[int], found: dict[tuple[str, int], Summary]
+) -> list[int]:
+    """The planned seeds of an arm, and other seeds (of `snakemake --config 'seeds=[..]'`) that were run or are at work."""
+    notes = workspace.checkpoint(scale, study, arm, 0).parent.glob("seed*.progress.json")
+    told = (path.name.removeprefix("seed").removesuffix(".progress.json") for path in notes)
+    seen = {seed for name, seed in found if name == arm} | {int(seed) for seed in told if seed.isdecimal()}
+    return [*planned, *sorted(seen - set(planned))]
 
 
 def _wall(meters: Meters) -> float:
     """Seconds that a run's own process took: references and constant-LR runs were other processes."""
     return meters.seconds - meters.seconds_reference + meters.seconds_evaluation + meters.seconds_setup
+
+
+def _planned_flops(config: StudyConfig, scale: str) -> dict[str, float]:
+    """By arm, what its horizon comes to, where the length of its workload is given in FLOPs."""
+    resolved = {arm: config.resolve(scale, arm) for arm in config.arm_ids(scale)}
+    return {
+        name: arm.horizon.amount * workload.flops
+        for name, (arm, workload) in resolved.items()
+        if workload.flops is not None and arm.horizon.axis != "seconds"
+    }
 
 
 def _expected(
@@ -91,31 +149,67 @@ def _expected(
     return known
 
 
-def _job(
-    workspace: Workspace,
-    study: str,
-    scale: str,
-    arm: str,
-    seed: int,
-    run: Summary | None,
-    flops: float | None,
-    seconds: float | None,
-) -> Job:
-    job = Job(study, arm, seed, "waiting", flops=flops, seconds=seconds, left=seconds)
+def _look(workspace: Workspace, scale: str, job: Job, run: Summary | None, other: tuple[State, str] | None) -> None:
+    """Put a run into its state: by its summary, else by its note, else by what its last attempt's log says."""
     if run is not None:
         job.state, job.fraction, job.flops, job.left = "done", 1.0, run.meters.flops, 0.0
         if run.diverged is not None:
             job.state, job.words = "diverged", f"at step {run.diverged.step}: {run.diverged.what}"
-        return job
-    note = note_of(workspace, scale, study, arm, seed)
-    last = last_line(workspace.root / "results" / "logs" / scale / study / f"{arm}-seed{seed}.log")
-    if note is not None:
+        return
+    log = logs(workspace, scale, job.study) / f"{job.arm}-seed{job.seed}.log"
+    summary = workspace.run_folder(scale, job.study, job.arm, job.seed) / "summary.json"
+    if (note := note_of(workspace, scale, job.study, job.arm, job.seed)) is not None:
         job.fraction, job.where, job.words = note["fraction"], note["host"], note["stage"]
-        job.left = (1 - job.fraction) / note["rate"] if note["rate"] > 0 else seconds and (1 - job.fraction) * seconds
-        job.state = "running" if time.time() - note["when"] < FRESH else "stopped"
-    elif last:
-        job.state, job.words = "failed", last
-    return job
+        rate, seconds = note["rate"], job.seconds
+        job.left = (1 - job.fraction) / rate if rate > 0 else seconds and (1 - job.fraction) * seconds
+        job.state = _alive(note)
+    elif failure := failure_of(log, summary):
+        job.state, job.words = "failed", failure
+    elif other is not None:
+        job.state, job.words = other
+
+
+def stages(workspace: Workspace, scale: str, studies: list[str]) -> list[Stage]:
+    """What is no run and is at work or failed: what needs it waits for ever."""
+    found: list[Stage] = []
+    for name, log, output in _others_of(workspace, scale, studies):
+        if failure := failure_of(log, output):
+            found.append(Stage(name, "failed", failure))
+    for study in studies:
+        for name, reference in workspace.study(study).scale(scale).references.items():
+            note = note_of(workspace, scale, study, f"reference-{name}", reference.seed)
+            if note is not None:
+                words = f"on {note['host']}: {note['stage']}, {note['fraction']:.1%}"
+                found.append(Stage(f"{study} reference {name}", _alive(note), words))
+    return found
+
+
+def _others_of(workspace: Workspace, scale: str, studies: list[str]) -> Iterator[tuple[str, Path, Path]]:
+    """The name, the log and an output of all that a scale needs beside runs."""
+    known, datasets = workspace.datasets(), dict[str, None]()
+    for study in studies:
+        config, results = workspace.study(study), workspace.results(scale, study)
+        folder, sizes = logs(workspace, scale, study), config.scale(scale)
+        used = [name for workload in sizes.workloads.values() for name in workload.datasets.values()]
+        datasets |= dict.fromkeys(name for one in used if one in known for name in (*known[one].needs, one))
+        for name in sizes.references:
+            summary = workspace.reference_folder(scale, study, name) / "summary.json"
+            yield f"{study} reference {name}", folder / f"reference-{name}.log", summary
+        for name in sizes.probes:
+            yield f"{study} probe {name}", folder / f"probe-{name}.log", results / "probes" / f"{name}.parquet"
+        yield f"{study} claims", folder / "claims.log", results / "claims.json"
+        drawn = [results / "figures" / f"{name}.svg" for name in config.figures]
+        written = [results / "tables" / f"{name}.csv" for name in config.tables]
+        if drawn or written:
+            yield f"{study} figures", folder / "figures.log", [*drawn, *written][-1]
+    for name in datasets:
+        log = workspace.root / "results" / "logs" / "shard" / f"{name}.log"
+        yield f"shard {name}", log, workspace.shards(name) / "manifest.json"
+
+
+def logs(workspace: Workspace, scale: str, study: str) -> Path:
+    """Where a workflow leaves the logs of a study's jobs."""
+    return workspace.root / "results" / "logs" / scale / study
 
 
 def note_of(workspace: Workspace, scale: str, study: str, arm: str, seed: int) -> dict[str, Any] | None:
@@ -124,20 +218,33 @@ def note_of(workspace: Workspace, scale: str, study: str, arm: str, seed: int) -
     try:
         note: dict[str, Any] = read_json(path)
         return note if {"fraction", "rate", "host", "stage", "when"} <= set(note) else None
-    except ScrimpError:
+    except (ScrimpError, TypeError):
         return None
 
 
-def last_line(log: Path) -> str:
-    """The last line of a log that says anything; empty where there is none."""
+def _alive(note: dict[str, Any]) -> State:
+    return "running" if time.time() - note["when"] < FRESH else "stopped"
+
+
+def failure_of(log: Path, output: Path) -> str:
+    """With which words the job of a log failed; empty where it did not, or where its output is newer than the log.
+
+    A verb that fails ends with a line that begins with `error:`, a fault of the program with a traceback.
+    """
     try:
+        status = log.stat()
+        if output.exists() and output.stat().st_mtime > status.st_mtime:
+            return ""
         with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL))
+            file.seek(max(0, status.st_size - TAIL))
             text = file.read().decode("utf-8", "replace")
     except OSError:
         return ""
     lines = [stripped for line in text.splitlines() if (stripped := ESCAPES.sub("", line).strip())]
-    return lines[-1] if lines else ""
+    errors = [line for line in lines if line.startswith("error:")]
+    if errors:
+        return errors[-1]
+    return lines[-1] if any("Traceback (most recent call last)" in line for line in lines) else ""
 
 
 # ----------------------------------------------------------------------------------------------------------- summed up
@@ -164,16 +271,23 @@ def as_json(workspace: Workspace, scale: str, studies: list[str]) -> dict[str, A
     """The same for scripts; the keys are an interface."""
     jobs = survey(workspace, scale, studies)
     by_study = {study: summed([job for job in jobs if job.study == study]) for study in studies}
-    return {"scale": scale, "all": summed(jobs), "studies": by_study, "runs": [asdict(job) for job in jobs]}
+    return {
+        "scale": scale,
+        "all": summed(jobs),
+        "studies": by_study,
+        "runs": [asdict(job) for job in jobs],
+        "stages": [asdict(stage) for stage in stages(workspace, scale, studies)],
+    }
 
 
 def finished(jobs: list[Job]) -> bool:
     return all(job.state in ("done", "diverged") for job in jobs)
 
 
-def view(jobs: list[Job], scale: str) -> Group:
+def view(jobs: list[Job], scale: str, others: Sequence[Stage] = ()) -> Group:
     """The same for people."""
-    table = Table("study", *STATES, "FLOPs", "left", title=f"scale {scale}", title_justify="left")
+    states = [state for state in STATES if state in ALWAYS_SHOWN or any(job.state == state for job in jobs)]
+    table = Table("study", *states, "FLOPs", "left", title=f"scale {scale}", title_justify="left")
     studies = list(dict.fromkeys(job.study for job in jobs))
     for name, part in [(s, [job for job in jobs if job.study == s]) for s in studies] + [("all", jobs)]:
         total = summed(part)
@@ -182,13 +296,13 @@ def view(jobs: list[Job], scale: str) -> Group:
             share = f"{total['flops_spent'] / total['flops_planned']:.1%} of {total['flops_planned']:.2e}"
             share += f" (without {total['unknown']} runs)" if total["unknown"] else ""
         left = "" if finished(part) else "?" if total["seconds_left"] is None else duration(total["seconds_left"])
-        table.add_row(name, *(str(total[state] or "") for state in STATES), share, left)
-    told = []
+        table.add_row(name, *(str(total[state] or "") for state in states), share, left)
+    told = [f"{stage.state}: {stage.name}: {stage.words}" for stage in others]
     for job in jobs:
         name = f"{job.study} {job.arm} seed {job.seed}"
         if job.state in ("running", "stopped"):
             left = f", {duration(job.left)} left" if job.left is not None and job.state == "running" else ""
             told.append(f"{job.state}: {name} on {job.where}: {job.words}, {job.fraction:.1%}{left}")
-        elif job.state in ("failed", "diverged"):
+        elif job.state in ("failed", "diverged", "damaged"):
             told.append(f"{job.state}: {name}: {job.words}")
     return Group(table, Text("\n".join(told)))

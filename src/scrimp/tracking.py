@@ -32,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of, holding, read_json, write_json
-from scrimp.records import Meters, Summary, read_summary, read_table, run_folders
+from scrimp.records import Meters, Summary, read_curve, read_summary, run_folders
 from scrimp.ui_port import DEFAULT, remember
 
 if TYPE_CHECKING:
@@ -266,7 +266,7 @@ def _fill(client: MlflowClient, run: Run, shown: _Shown, summary: Summary) -> No
     params = [Param(key, value[:PARAM_LENGTH]) for key, value in _flat(summary.config).items()]
     last = {f"final/{name}": value for name, value in summary.metrics.items()}
     last |= {f"meters/{name}": value for name, value in summary.meters.model_dump().items() if value is not None}
-    curve = read_table(shown.files["curve.parquet"]).fillna({"seconds": 0.0})
+    curve = read_curve(shown.files["curve.parquet"].parent).fillna({"seconds": 0.0})
     points = [curve[column].tolist() for column in ("metric", "value", "seconds", "step")]
     metrics = [Metric(_name(key), float(value), ended, 0) for key, value in last.items()]
     metrics += [
@@ -337,9 +337,15 @@ def _told(root: Path) -> Iterator[None]:
             raise ScrimpError(
                 f"{path} is in use by another process: wait until it is done, then run the same command"
             ) from error
+        if "disk I/O error" in why:
+            raise ScrimpError(
+                f"cannot write {path} ({why}): the disk is full, a quota or a limit on a file's size (`ulimit -f`) is "
+                "reached, or the disk fails; mend that, then run the same command again"
+            ) from error
         if "readonly" in why or "disk is full" in why or "unable to open" in why:
             raise ScrimpError(
-                f"cannot write {path} ({why}): free some space or mend its permissions, then run the same command again"
+                f"cannot write {path} ({why}): free some space, mend its permissions or raise the limit of open files "
+                "(`ulimit -n`), then run the same command again"
             ) from error
         raise ScrimpError(
             f"{path} cannot be used by the installed MLflow ({why}); "
@@ -366,6 +372,7 @@ def _quieten() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     for name in ("mlflow", "alembic"):  # where somebody else has imported it already
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # tracebacks of what `_told` says in a sentence
 
 
 # ------------------------------------------------------------------------------------------------------- small helpers

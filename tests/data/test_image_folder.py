@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,22 @@ def test_other_formats_are_read(tmp_path: Path, extension: str, kind: str) -> No
     if kind != "WEBP":  # whose saving loses something
         wanted = np.random.default_rng(7).integers(0, 255, (40, 60, 3), dtype=np.uint8)
         assert np.array_equal(pixels[6].numpy(), wanted)  # `other` comes last in the folder
+
+
+def test_names_that_are_not_utf_8_are_spelled_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = cats_and_dogs(tmp_path / "mine")
+    for name in (b"train/dog/gro\xdf.jpg", b"train/v\xf6gel/0.jpg", b"train/dog/h\xf6ren.wav", b"train/dog/half\xdf.jpg"):
+        path = own / os.fsdecode(name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"?" if b"half" in name else encoded())
+    folder = sharded(tmp_path / "shards" / "pets", own)
+    manifest = read_manifest(folder)
+    assert manifest["classes"] == ["cat", "dog", r"v\xf6gel".replace("xf6", "udcf6")]
+    assert manifest["counts"]["train"] == 8
+    assert r"gro\udcdf.jpg" in set(read_samples(folder)["name"])
+    assert manifest["left_out"] == {"damaged": 1, "no picture (.wav)": 1}
+    assert r"train/dog/h\udcf6ren.wav" in capsys.readouterr().err
+    assert len(load_classification(folder)[0]["train"]) == 8
 
 
 # --------------------------------------------------------------------------------------------------------------- damage

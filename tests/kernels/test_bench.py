@@ -1,6 +1,6 @@
 import time
 
-from scrimp.kernels.bench import _in_turn, _on_cpu
+from scrimp.kernels.bench import _in_turn, compared
 
 
 def sleep() -> None:
@@ -26,7 +26,7 @@ def test_ways_are_timed_in_turn_and_the_first_turn_warms_up():
 
 
 def test_cpu_seconds_stand_beside_wall_seconds_and_decide():
-    asleep, at_work = _on_cpu("waiting", _ways, repeats=3)
+    asleep, at_work = compared("waiting", _ways, repeats=3)
     assert min(asleep["seconds"], at_work["seconds"]) >= 0.02
     assert asleep["cpu_seconds"] < 0.01 < at_work["cpu_seconds"]
     assert asleep["times_as_fast"] == 1

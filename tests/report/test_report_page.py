@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -22,6 +23,11 @@ from scrimp.report.page import render, write_reference_report, write_report
 from scrimp.report.views import compare_configs, study_view
 from scrimp.ui_port import remember
 
+CLAIMS = """
+claims:
+- {id: c, number: "1", source: s, statement: t, metric: test_accuracy, published: null, published_unit: "",
+   direction: higher, not_run: never}
+"""
 VOID = {"meta", "link", "br", "img", "input", "wbr"}
 
 
@@ -205,6 +211,42 @@ def test_an_unreadable_table_is_named(workspace: Workspace) -> None:
         page_of(workspace)
 
 
+@pytest.mark.parametrize("content", ["null", "{}", "[]", "[null]"])
+def test_verdicts_that_are_none_are_named(workspace: Workspace, content: str) -> None:
+    (workspace.study_folder(STUDY) / "claims.yaml").write_text(CLAIMS, encoding="utf-8")
+    (workspace.results(SCALE, STUDY) / "claims.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ScrimpError, match=r"claims\.json( holds no verdicts; write it again with `scrimp claims demo|: )"):
+        page_of(workspace)
+
+
+@pytest.mark.parametrize("content", [b"size,parameters\nsmall,10", b"size,parameters\nsm\xe4ll,10\n"])
+def test_a_table_that_is_cut_off_or_no_text_is_named(workspace: Workspace, content: bytes) -> None:
+    (workspace.results(SCALE, STUDY) / "tables" / "sizes.csv").write_bytes(content)
+    with pytest.raises(
+        ScrimpError, match=r"sizes\.csv is not a table .*; make it again with `scrimp figures demo --scale mini`"
+    ):
+        page_of(workspace)
+
+
+def test_a_figure_that_is_cut_off_is_named(workspace: Workspace) -> None:
+    path = next((workspace.results(SCALE, STUDY) / "figures").glob("*.svg"))
+    path.write_bytes(path.read_bytes()[:60])
+    with pytest.raises(ScrimpError, match=r"\.svg is cut off; make it again with `scrimp figures demo --scale mini`"):
+        page_of(workspace)
+
+
+def test_provenance_and_links_of_something_else_are_named(workspace: Workspace) -> None:
+    path = next(workspace.results(SCALE, STUDY).glob("runs/*/*/provenance.json"))
+    before = path.read_text()
+    path.write_text("[1]")
+    with pytest.raises(ScrimpError, match=r"provenance\.json holds no provenance; delete"):
+        page_of(workspace)
+    path.write_text(before)
+    (workspace.results(SCALE) / "tracked.json").write_text("[]")
+    with pytest.raises(ScrimpError, match=r"tracked\.json is not what `scrimp track` writes; delete it"):
+        page_of(workspace)
+
+
 def test_unknown_scales_and_no_studies_are_refused(workspace: Workspace) -> None:
     with pytest.raises(ScrimpError, match=r"unknown scale 'minni'.*did you mean 'mini'"):
         write_report(workspace, "minni", [STUDY])
@@ -270,3 +312,37 @@ def test_reference_results_make_the_same_page_without_their_runs(workspace: Work
     assert "scrimp report --from" in html
     with pytest.raises(ScrimpError, match=r"holds no study's claims\.json"):
         write_reference_report(workspace, workspace.root / "results")
+
+
+@pytest.fixture
+def published(workspace: Workspace) -> Path:
+    """Reference results of `demo`, one row of runs."""
+    source, target = workspace.results(SCALE, STUDY), workspace.root / "results" / "reference" / "mine" / STUDY
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("runs"))
+    rows = [{"arm": "full", "seed": 0, **demo_summary("full", 0).metrics, **demo_summary("full", 0).meters.model_dump()}]
+    pd.DataFrame(rows).to_csv(target / "runs.csv", index=False)
+    write_json(target / "provenance.json", {"scale": SCALE, "runs": 1})
+    return target
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("claims.json", b"null"),
+        ("claims.json", b"[]"),
+        ("provenance.json", b"{}"),
+        ("provenance.json", b"[1]"),
+        ("runs.csv", b"arm,seed\nf\xfcll,0\n"),
+        ("runs.csv", b"arm,seed\nfull,0\n"),
+        ("runs.csv", b""),
+        ("runs.csv", None),
+    ],
+)
+def test_damaged_reference_results_are_named(
+    workspace: Workspace, published: Path, name: str, content: bytes | None
+) -> None:
+    (workspace.study_folder(STUDY) / "claims.yaml").write_text(CLAIMS, encoding="utf-8")
+    path = published / name
+    path.write_bytes(path.read_bytes()[: path.stat().st_size - 9] if content is None else content)
+    with pytest.raises(ScrimpError, match=rf"{name} .*; bring the published file back"):
+        write_reference_report(workspace, published.parent)

@@ -450,7 +450,9 @@ def test_a_flipped_bit_of_a_checkpoint_is_not_gone_on_with(tmp_path: Path) -> No
 def test_what_is_no_checkpoint_is_passed_over(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "run.safetensors"
     path.write_bytes(content)
-    assert load_checkpoint(path, "key") is None
+    told: list[str] = []
+    assert load_checkpoint(path, "key", told.append) is None
+    assert told == ["it is damaged"]
 
 
 def test_a_full_disk_while_saving_a_checkpoint_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -278,7 +278,9 @@ def test_a_killed_run_ends_as_if_it_had_not_been_killed(tiny: Workspace) -> None
     assert not checkpoint.exists()
 
 
-def test_a_checkpoint_of_another_configuration_is_not_resumed(tiny: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_configuration_is_not_resumed(
+    tiny: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from scrimp.training import loop
 
     monkeypatch.setitem(loop.train.__kwdefaults__, "checkpoint_every", 0.0)
@@ -301,8 +303,11 @@ def test_a_checkpoint_of_another_configuration_is_not_resumed(tiny: Workspace, m
     path = tiny.root / "config" / "studies" / "tiny" / "study.yaml"
     path.write_text(path.read_text().replace("learning_rate: 0.1\n", "learning_rate: 0.2\n"))
     fractions.clear()
+    assert "not gone on from" not in capsys.readouterr().err
     changed = moved(run_arm(tiny, "tiny", "full", 0, "smoke", on_progress=lambda _, f: fractions.append(f)), "changed")
     assert fractions[0] == pytest.approx(16 / 288)  # another learning rate: from the start
+    why = "it was left by another configuration, code, data or kind of device"
+    assert f"tiny/full/seed0.safetensors: {why}\n" in capsys.readouterr().err
     assert_same(changed, run_arm(tiny, "tiny", "full", 0, "smoke"))
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from scrimp.claims.judge import ClaimResult, judge_claim
+from scrimp.claims.judge import ClaimResult, judge_claim, verdicts_in
 from scrimp.claims.loading import check_claims
-from scrimp.claims.pilot import ROWS, rows_of
-from scrimp.config import Claim, StudyConfig, Workspace, parse_model
+from scrimp.claims.pilot import RESTORE, ROWS, read_published, rows_of
+from scrimp.config import Claim, StudyConfig, Workspace
 from scrimp.errors import ScrimpError
-from scrimp.files import digest_of, read_json
+from scrimp.files import digest_of
 from scrimp.records import Summary
 from scrimp.runs import by_arm_and_seed
 
@@ -43,8 +43,8 @@ def judge_again(
         if not (folder / name).exists():
             raise ScrimpError(f"{folder} has no {name}: name a folder that `scrimp publish` wrote")
     check_claims(study, claims)
-    scale = str(read_json(folder / "provenance.json")["scale"])
-    before = [parse_model(entry, ClaimResult, str(folder / "claims.json")) for entry in read_json(folder / "claims.json")]
+    scale = str(read_published(folder)["scale"])
+    before = verdicts_in(folder / "claims.json", claims, RESTORE)
     summaries = rows_of(folder, study.study, scale, diverged=True)
     view, runs = Published(workspace, folder.resolve()), by_arm_and_seed(summaries)
     known = {result.claim: result for result in before}

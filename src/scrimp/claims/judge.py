@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 
 from scrimp.claims.evidence import Evidence, Number, Observation
-from scrimp.claims.loading import check_claims
+from scrimp.claims.loading import check_claims, load_claims
 from scrimp.claims.verdicts import VerdictName, check_claim, rule_text
 from scrimp.config import Claim, Closed, Rule, StudyConfig, Workspace, parse_model, unknown
 from scrimp.config.claims import Direction
@@ -158,7 +158,15 @@ def write_claims(workspace: Workspace, study: str, scale: str, results: list[Cla
 def read_claims(workspace: Workspace, study: str, scale: str) -> list[ClaimResult]:
     """What `write_claims` wrote, infinities restored; raises ScrimpError if it was not, or not by this version."""
     path = workspace.results(scale, study) / "claims.json"
-    return [parse_model(entry, ClaimResult, str(path)) for entry in read_json(path)]
+    return verdicts_in(path, load_claims(workspace, study), f"write it again with `scrimp claims {study} --scale {scale}`")
+
+
+def verdicts_in(path: Path, claims: list[Claim], remedy: str) -> list[ClaimResult]:
+    """The verdicts of a `claims.json`; ScrimpError, which ends in `remedy`, where there are none, but `claims`."""
+    entries = read_json(path)
+    if not isinstance(entries, list) or (claims and not entries):
+        raise ScrimpError(f"{path} holds no verdicts; {remedy}")
+    return [parse_model(entry, ClaimResult, str(path)) for entry in entries]
 
 
 def collect_claims(workspace: Workspace, scale: str, studies: list[str]) -> list[ClaimResult]:

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from scrimp.config import StudyConfig, Workspace
 from scrimp.errors import ScrimpError
-from scrimp.records import Diverged, Meters, Summary, read_summary
+from scrimp.files import read_json
+from scrimp.records import Diverged, Meters, Summary, read_rows, read_summary
 from scrimp.runs import by_arm_and_seed
 
 KEYS = ("arm", "seed", "config_digest")
 ROWS = "runs.csv"  # as `scrimp publish` writes it: a row a run
+RESTORE = "bring the published file back (`git checkout`), or write it again with `scrimp publish`"
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,23 @@ def _runs_of(place: Path, study: str, scale: str) -> list[Summary]:
     return rows_of(place, study, scale)
 
 
+def read_published(folder: Path) -> dict[str, Any]:
+    """The provenance that `scrimp publish` wrote for a study; ScrimpError for what is none."""
+    path = folder / "provenance.json"
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("scale"), str):
+        raise ScrimpError(f"{path} holds no provenance of published results: it names no `scale`; {RESTORE}")
+    return content
+
+
 def rows_of(place: Path, study: str, scale: str, diverged: bool = False) -> list[Summary]:
     """The runs of a folder of reference results, without their configuration; those that `diverged` for who asks."""
-    rows = pd.read_csv(place / ROWS).to_dict("records")
-    return [_summary(row, study, scale) for row in rows if diverged or not row.get("diverged_at", 0) > 0]
+    rows = read_rows(place / ROWS, RESTORE).to_dict("records")
+    try:
+        return [_summary(row, study, scale) for row in rows if diverged or not row.get("diverged_at", 0) > 0]
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's are ValueErrors
+        why = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise ScrimpError(f"{place / ROWS} has not a run in every row ({why}); {RESTORE}") from error
 
 
 def _summary(row: dict[Any, Any], study: str, scale: str) -> Summary:

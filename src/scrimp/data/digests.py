@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from scrimp.errors import ScrimpError
+from scrimp.errors import ScrimpError, no_damage
 from scrimp.files import holding, read_json, replacing, sha256_of, sweep, write_json
 
 SMALL = 2**23  # bytes; hashing fewer takes a hundredth of a second, and is done every time
@@ -28,6 +28,7 @@ def check_digest(path: Path, expected: str, remedy: str) -> None:
             return
         actual = sha256_of(path)
     except OSError as error:
+        no_damage(error, path)
         raise ScrimpError(f"{path} is missing or damaged ({error.strerror}); {remedy}") from error
     if actual != expected:
         raise ScrimpError(f"{path} is missing or damaged (its digest is not the one it was written with); {remedy}")

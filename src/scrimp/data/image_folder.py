@@ -1,7 +1,8 @@
 """A user's own image folder, `SPLIT/CLASS/*.jpg`, as a labelled dataset: ImageNet, or data of one's own.
 
 Every picture is decoded once before it is copied. What is not taken is named and counted by reason: hidden files and
-folders, files that are no pictures, pictures in folders below a class's, class folders without any, damaged pictures.
+folders, files that are no pictures, pictures in folders below a class's, class folders without any, damaged pictures. Names
+that are not UTF-8 are spelled out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from rich.progress import track
 
 from scrimp.config import FolderSource
 from scrimp.data.loading import CORRUPT, as_rgb
-from scrimp.data.shards import ShardWriter
+from scrimp.data.shards import ShardWriter, writable
 from scrimp.data.sources import say
 from scrimp.errors import ScrimpError
 
@@ -44,7 +45,7 @@ def files_of(folder: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
     """
 
     def passed(reason: str, path: Path) -> None:
-        left_out[reason].append(path.relative_to(folder.parent).as_posix())
+        left_out[writable(reason)].append(writable(path.relative_to(folder.parent).as_posix()))
 
     files: list[tuple[str, Path]] = []
     for class_folder in sorted(folder.iterdir()):
@@ -68,7 +69,7 @@ def files_of(folder: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
                 for below in deep:
                     passed("in a folder below a class's", below)
             elif path.suffix.lower() in EXTENSIONS and path.is_file():
-                files.append((class_folder.name, path))
+                files.append((writable(class_folder.name), path))
             elif path.suffix.lower() in EXTENSIONS:
                 passed("no regular file", path)
             else:
@@ -102,9 +103,9 @@ def build(folder: Path, source: FolderSource, writer: ShardWriter) -> dict[str, 
         taken = set()
         for (class_name, path), content, damage in track(_read(files), description=f"sharding {split}", total=len(files)):
             if damage:
-                left_out["damaged"].append(f"{path.relative_to(folder).as_posix()} ({damage})")
+                left_out["damaged"].append(writable(f"{path.relative_to(folder).as_posix()} ({damage})"))
                 continue
-            fields = {"label": label_of[class_name], "class_name": class_name, "name": path.name}
+            fields = {"label": label_of[class_name], "class_name": class_name, "name": writable(path.name)}
             writer.write(split, content, EXTENSIONS[path.suffix.lower()], fields)
             taken.add(class_name)
             counts[split] += 1

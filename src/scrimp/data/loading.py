@@ -18,7 +18,7 @@ from torch import Tensor
 from scrimp.config import Augmentation
 from scrimp.data.digests import cached
 from scrimp.data.shards import again, check_shards, home, read_images, read_manifest, read_samples
-from scrimp.errors import ScrimpError
+from scrimp.errors import ScrimpError, no_damage
 from scrimp.seeding import derived_generator
 
 # Whatever a file is called: some of Pillow's readers run other programs.
@@ -153,6 +153,7 @@ def _mapped(cache: Path) -> Tensor:
     try:
         return torch.from_numpy(np.load(cache, mmap_mode="c", allow_pickle=False))  # "c": private, never written back
     except (OSError, ValueError) as error:
+        no_damage(error, cache)
         raise ScrimpError(f"{cache} is damaged ({error}); delete it and run the same command again") from error
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from scrimp.data.digests import check_digest
-from scrimp.errors import ScrimpError
+from scrimp.errors import ScrimpError, no_damage
 
 BLOCK = 2**20  # rows looked at together where a whole file has to be
 
@@ -28,6 +28,7 @@ def mapped(path: Path, digest: str, remedy: str) -> np.ndarray[Any, Any]:
         # "r": a private map that might be written to counts as memory, and the system refuses one larger than it has.
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
+        no_damage(error, path)
         raise ScrimpError(f"{path} is missing or damaged ({error}); {remedy}") from error
     if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_RANDOM"):
         # Rows are asked for in no order: reading ahead would read a hundred kilobytes for each.

@@ -18,7 +18,7 @@ import pandas as pd
 import webdataset
 
 from scrimp.data.digests import check_digest
-from scrimp.errors import ScrimpError
+from scrimp.errors import ScrimpError, no_damage
 from scrimp.files import holding, read_json, sha256_of, sweep, write_json
 
 SAMPLES_PER_SHARD = 10_000
@@ -139,6 +139,7 @@ def read_samples(folder: Path) -> pd.DataFrame:
     try:
         return pd.read_parquet(path)
     except (OSError, ValueError) as error:  # pyarrow's own errors are ValueErrors
+        no_damage(error, path)
         raise ScrimpError(f"{path} cannot be read ({error}); {again(folder)}") from error
 
 
@@ -201,6 +202,11 @@ def _open_shard(path: Path) -> Any:
         return path.open("rb")
     except FileNotFoundError as error:
         raise ScrimpError(f"{path} is missing; run `scrimp shard {path.parent.name}` again") from error
+
+
+def writable(text: str) -> str:
+    """Text as a table can hold it: what is no Unicode (bytes in names of files, halves escaped in JSON) is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _padded(size: int) -> int:

@@ -23,6 +23,7 @@ from pydantic import Field, PositiveInt, model_validator
 from scrimp.config import Closed
 from scrimp.data.archives import iter_places
 from scrimp.data.loading import CORRUPT, as_rgb
+from scrimp.data.shards import writable
 from scrimp.data.sources import expanded
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of
@@ -115,7 +116,7 @@ def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, dict[str, list
     left_out = defaultdict[str, list[str]](list)
     for name, offset, size in iter_places(tar):
         if name.rpartition("/")[2].startswith("."):
-            left_out["a hidden file"].append(_writable(name))
+            left_out["a hidden file"].append(writable(name))
             continue
         parts = KEY.fullmatch(name)
         kind = KINDS.get(parts["extension"].lower()) if parts else None
@@ -130,11 +131,11 @@ def index_tar(tar: Path, options: Options) -> tuple[pd.DataFrame, dict[str, list
             about = _about(file.fileno(), files.get("about", []))
             caption, reason = _caption(file.fileno(), files, about, options)
             if reason:
-                left_out[reason].append(_writable(key))
+                left_out[reason].append(writable(key))
                 continue
             score = _number(about.get(options.score)) if options.score else math.nan
             where = files["picture"][0]
-            rows.append((_writable(key), caption, _host(about.get("url")), score, where.offset, where.size))
+            rows.append((writable(key), caption, _host(about.get("url")), score, where.offset, where.size))
     table = pd.DataFrame(rows, columns=["key", "caption", "set", "score", "offset", "size"])
     return table.astype({"score": float, "offset": np.int64, "size": np.int64}), dict(left_out)  # also where it is empty
 
@@ -167,7 +168,7 @@ def _caption(file: int, files: dict[str, list[Member]], about: dict[str, Any], o
         if members[0].size > LARGEST_PICTURE:
             return "", f"an endless {kind}"
     caption, reason = (told, "") if isinstance(told, str) else _text(file, files["caption"][0])
-    caption = " ".join(_writable(caption).split())
+    caption = " ".join(writable(caption).split())
     if not caption:
         return "", reason or "an empty caption"
     if options.decode:
@@ -209,15 +210,10 @@ def _number(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def _writable(text: str) -> str:
-    """Text as a table can hold it: what is no Unicode (bytes in a tar's names, halves escaped in JSON) is spelled out."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
 def _host(url: object) -> str:
     """The host that a picture came from: the groups in which a run counts what it chooses."""
     try:
-        return _writable((urlsplit(url).hostname if isinstance(url, str) else None) or "unknown")
+        return writable((urlsplit(url).hostname if isinstance(url, str) else None) or "unknown")
     except ValueError:
         return "unknown"
 

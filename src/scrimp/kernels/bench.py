@@ -115,7 +115,7 @@ def cpu_selection(select: Select, shape: tuple[int, int, int, int]) -> list[Row]
     """Seconds and memory of one selection on the CPU, by the published pseudo-code and by ours."""
     count, size, width, chunks = shape
     what = f"selection, B = {count:,}, b = {size:,}, d = {width}, {chunks} chunks"
-    return _on_cpu(what, functools.partial(_selection_ways, select, shape), repeats=5)
+    return compared(what, functools.partial(_selection_ways, select, shape), repeats=5)
 
 
 def _selection_ways(select: Select, shape: tuple[int, int, int, int]) -> Ways:
@@ -156,7 +156,7 @@ def official_pruning(scores: np.ndarray, ratio: float, generator: np.random.Gene
 
 def cpu_pruning(count: int) -> list[Row]:
     """Seconds and memory of one epoch's pruning on the CPU."""
-    return _on_cpu(f"pruning, N = {count:,}", functools.partial(_pruning_ways, count), repeats=7)
+    return compared(f"pruning, N = {count:,}", functools.partial(_pruning_ways, count), repeats=7)
 
 
 def _pruning_ways(count: int) -> Ways:
@@ -171,7 +171,7 @@ def _pruning_ways(count: int) -> Ways:
 # ----------------------------------------------------------------------------------------------------------------- losses
 def cpu_sigmoid(count: int, width: int = 128) -> list[Row]:
     """Seconds and memory of a sigmoid loss and its gradients on the CPU."""
-    return _on_cpu(
+    return compared(
         f"sigmoid loss and gradients, B = {count:,}, d = {width}", functools.partial(_sigmoid_ways, count, width), 15
     )
 
@@ -194,7 +194,7 @@ def _sigmoid_ways(count: int, width: int) -> Ways:
 def cpu_cross_entropy(count: int, vocabulary: int, width: int = 128) -> list[Row]:
     """Seconds and memory of the rows' cross-entropy and its gradients on the CPU."""
     what = f"cross-entropy and gradients, n = {count:,}, V = {vocabulary:,}, d = {width}"
-    return _on_cpu(what, functools.partial(_cross_entropy_ways, count, vocabulary, width), 5)
+    return compared(what, functools.partial(_cross_entropy_ways, count, vocabulary, width), 5)
 
 
 def _cross_entropy_ways(count: int, vocabulary: int, width: int) -> Ways:
@@ -303,7 +303,7 @@ def _timed_on_gpu(
 
 
 # ---------------------------------------------------------------------------------------------------------------- timing
-def _on_cpu(what: str, make: Callable[[], Ways], repeats: int) -> list[Row]:
+def compared(what: str, make: Callable[[], Ways], repeats: int) -> list[Row]:
     """A row for each way that `make` makes: wall and CPU seconds of a run (medians), and memory."""
     ways = make()
     wall, cpu = _in_turn(ways, repeats)

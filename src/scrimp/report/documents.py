@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scrimp.claims.loading import load_claims
+from scrimp.claims.pilot import RESTORE
 from scrimp.config import Workspace
 from scrimp.config.claims import Claim
 from scrimp.errors import ScrimpError
@@ -103,7 +104,11 @@ def _reference(workspace: Workspace, name: str) -> Path:
 
 
 def _results(folder: Path) -> dict[str, dict[str, Any]]:
-    return {result["claim"]: result for result in read_json(folder / "claims.json")}
+    path = folder / "claims.json"
+    entries = read_json(path)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) and "claim" in entry for entry in entries):
+        raise ScrimpError(f"{path} holds no verdicts; {RESTORE}")
+    return {result["claim"]: result for result in entries}
 
 
 def _numbers(claim: Claim, results: dict[str, dict[str, Any]]) -> list[str]:

@@ -10,14 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from scrimp.claims.judge import ClaimResult, read_claims
+from scrimp.claims.judge import ClaimResult, read_claims, verdicts_in
 from scrimp.claims.loading import load_claims
-from scrimp.claims.pilot import rows_of
-from scrimp.config import StudyConfig, Workspace, parse_model
+from scrimp.claims.pilot import RESTORE, read_published, rows_of
+from scrimp.config import StudyConfig, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
-from scrimp.records import Summary, run_folders
+from scrimp.records import Summary, read_provenance, read_rows, read_summary, run_folders
 from scrimp.ui_port import ui_port
+
+PNG_END = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True)
@@ -47,19 +49,20 @@ def read_study(workspace: Workspace, scale: str, study: str) -> StudyInputs:
     config.scale(scale)  # an unknown scale is named here, with the known ones
     folder = workspace.results(scale, study)
     runs = _read_runs(workspace, scale, config)
-    return _inputs(workspace, config, folder, _read_claims(workspace, study, scale), runs)
+    remedy = f"make it again with `scrimp figures {study} --scale {scale}`"
+    return _inputs(workspace, config, folder, _read_claims(workspace, study, scale), runs, remedy)
 
 
 def read_reference(workspace: Workspace, folder: Path) -> tuple[StudyInputs, str]:
     """The same of a study that `scrimp publish` left in a folder called after it, and its scale; of runs it has rows."""
     config = workspace.study(folder.name)
-    provenance = read_json(folder / "provenance.json")
-    path, scale = folder / "claims.json", str(provenance["scale"])
-    claims = [parse_model(entry, ClaimResult, str(path)) for entry in read_json(path)]
+    provenance = read_published(folder)
+    scale = str(provenance["scale"])
+    claims = verdicts_in(folder / "claims.json", load_claims(workspace, config.study), RESTORE)
     # Published provenance lists the different values of all runs, of which the page shows one record.
     told = {key: _one(values) for key, values in provenance.items() if isinstance(values, list) and values}
     runs = [Run(summary, told, None) for summary in rows_of(folder, config.study, scale)]
-    return _inputs(workspace, config, folder, claims, runs), scale
+    return _inputs(workspace, config, folder, claims, runs, RESTORE), scale
 
 
 def _one(values: list[Any]) -> Any:
@@ -71,15 +74,15 @@ def _one(values: list[Any]) -> Any:
 
 
 def _inputs(
-    workspace: Workspace, config: StudyConfig, folder: Path, claims: list[ClaimResult], runs: list[Run]
+    workspace: Workspace, config: StudyConfig, folder: Path, claims: list[ClaimResult], runs: list[Run], remedy: str
 ) -> StudyInputs:
     headlines = {claim.id: claim.headline for claim in load_claims(workspace, config.study) if claim.headline is not None}
     return StudyInputs(
         config=config,
         claims=claims,
         runs=runs,
-        figures={name: _figure(folder / "figures", name) for name in config.figures},
-        tables={name: _table(folder / "tables" / f"{name}.csv") for name in config.tables},
+        figures={name: _figure(folder / "figures", name, remedy) for name in config.figures},
+        tables={name: _table(folder / "tables" / f"{name}.csv", remedy) for name in config.tables},
         headlines=headlines,
     )
 
@@ -95,15 +98,14 @@ def _read_runs(workspace: Workspace, scale: str, config: StudyConfig) -> list[Ru
     """Finished runs of the arms that the scale still has, in the order of the study's file."""
     tracked = workspace.results(scale) / "tracked.json"
     links, port = read_json(tracked) if tracked.exists() else {}, ui_port(workspace)
+    if not isinstance(links, dict):
+        raise ScrimpError(f"{tracked} is not what `scrimp track` writes; delete it and give that command again")
     order = {arm: place for place, arm in enumerate(config.arm_ids(scale))}
     runs = []
     for folder in run_folders(workspace, scale, config.study):
-        path = folder / "summary.json"
-        summary = parse_model(read_json(path), Summary, str(path))
+        summary = read_summary(folder)
         if summary.arm in order:
-            provenance = folder / "provenance.json"
-            link = _link(links.get(summary.key), port)
-            runs.append(Run(summary, read_json(provenance) if provenance.exists() else {}, link))
+            runs.append(Run(summary, read_provenance(folder), _link(links.get(summary.key), port)))
     return sorted(runs, key=lambda run: (order[run.summary.arm], run.summary.seed))
 
 
@@ -113,19 +115,20 @@ def _link(entry: Mapping[str, str] | None, port: int) -> str | None:
     return f"http://127.0.0.1:{port}/#/experiments/{entry['experiment_id']}/runs/{entry['run_id']}"
 
 
-def _figure(folder: Path, name: str) -> str | None:
-    """A figure as a data URI. As an <img> it can neither run scripts nor clash with another figure's ids."""
-    for suffix, media in (("svg", "image/svg+xml"), ("png", "image/png")):
+def _figure(folder: Path, name: str, remedy: str) -> str | None:
+    """A figure as a data URI. As an <img> it can neither run scripts nor clash with another figure's ids.
+
+    Raises ScrimpError for one that is cut off: a browser would show a broken picture, or none.
+    """
+    for suffix, media, end in (("svg", "image/svg+xml", b"</svg>"), ("png", "image/png", PNG_END)):
         path = folder / f"{name}.{suffix}"
         if path.exists():
-            return f"data:{media};base64,{base64.b64encode(path.read_bytes()).decode('ascii')}"
+            content = path.read_bytes()
+            if not content.rstrip(b"\r\n").endswith(end):
+                raise ScrimpError(f"{path} is cut off; {remedy}")
+            return f"data:{media};base64,{base64.b64encode(content).decode('ascii')}"
     return None
 
 
-def _table(path: Path) -> pd.DataFrame | None:
-    if not path.exists():
-        return None
-    try:
-        return pd.read_csv(path)
-    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ScrimpError(f"{path} is not a table ({error}); delete it and run its stage again") from error
+def _table(path: Path, remedy: str) -> pd.DataFrame | None:
+    return read_rows(path, remedy) if path.exists() else None

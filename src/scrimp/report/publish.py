@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
-from scrimp.files import read_json, replacing, write_json
-from scrimp.records import current_summaries, run_folders
+from scrimp.files import replacing, write_json
+from scrimp.records import current_summaries, read_provenance, run_folders
 
 KEPT = ("claims.csv", "claims.json", "tuning.csv", "tables/*.csv", "figures/*.svg", "probes/*.parquet")
 SHARED = (
@@ -44,11 +45,18 @@ def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> 
         ]
         with replacing(target / study / "runs.csv") as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False)
-        provenances = [read_json(folder / "provenance.json") for folder in run_folders(workspace, scale, study)]
+        provenances = [_provenance(folder) for folder in run_folders(workspace, scale, study)]
         distinct = {key: _distinct([provenance.get(key) for provenance in provenances]) for key in SHARED}
         distinct["written"] = sorted(provenance["written"] for provenance in provenances)[:: max(1, len(provenances) - 1)]
         write_json(target / study / "provenance.json", {"scale": scale, "runs": len(provenances), **distinct})
     return target
+
+
+def _provenance(folder: Path) -> dict[str, Any]:
+    content = read_provenance(folder)
+    if "written" not in content:
+        raise ScrimpError(f"{folder / 'provenance.json'} does not say when the run was written; run its stage again")
+    return content
 
 
 def _distinct(values: list[object]) -> list[object]:

@@ -74,9 +74,15 @@ def fit(
     splits = task.held_out if held_out is None else held_out
     if methods is None:
         methods = Methods.of(arm.methods, task.examples, recipe.batch_size, seed)
-    at = ["training"]  # what is told of it, with the metric that was measured last
+    at, done = ["training"], [0.0]  # what is told of it, with the metric that was measured last; and the share done
+
+    def tell(fraction: float) -> None:
+        done[0] = fraction
+        on_progress(at[0], fraction)
 
     def followed(learner: nn.Module) -> dict[str, float]:
+        if done[0]:  # the first step of a run that goes on has not told where it is
+            on_progress("evaluating", done[0])
         found = task.measure(learner, splits[:1])
         at[0] = "training" + "".join(f", {name} {value:.4g}" for name, value in list(found.items())[:1])
         return found
@@ -102,8 +108,9 @@ def fit(
             evaluate_times=task.workload.evaluations,
             checkpoint=checkpoint,
             checkpoint_key=checkpoint_key,
-            on_progress=lambda fraction: on_progress(at[0], fraction),
+            on_progress=tell,
         )
+        on_progress("evaluating", 1.0)
         with clock.span("evaluation"):
             metrics = _measured(task, model, session, splits)
     except DivergedError as error:

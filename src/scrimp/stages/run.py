@@ -6,6 +6,7 @@ one of them, and its meters count what that run spent until then as `_reference`
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -181,6 +182,7 @@ class Cooldowns:
             return
         done = resumed[1]["spent"]["steps"]
         if any(steps <= done and not path.exists() for steps, path in self.starts.items()):
+            print(f"not gone on from {checkpoint}: states for cooldowns are gone, and are made again", file=sys.stderr)
             checkpoint.unlink()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -219,7 +220,7 @@ class Session:
 
     def restore(self, start: State | None) -> None:
         """Go on from the checkpoint, or else from `start`, the state that a constant-LR run left for this cooldown."""
-        state = load_checkpoint(*self.checkpoint) if self.checkpoint is not None else None
+        state = load_checkpoint(*self.checkpoint, say=self._say_anew) if self.checkpoint is not None else None
         resumed = state is not None
         if state is None and start is not None:
             state = load_checkpoint(*start)
@@ -244,6 +245,10 @@ class Session:
             self.trace.inherited = Cost(**progress["inherited"])
         else:
             self.trace.inherited = cost_of(self.spent)
+
+    def _say_anew(self, why: str) -> None:
+        if self.checkpoint is not None and parallel.is_first():
+            print(f"not gone on from {self.checkpoint[0]}: {why}", file=sys.stderr, flush=True)
 
 
 def cost_of(spent: Spent) -> Cost:
