@@ -364,10 +364,10 @@ class InfoBatch(SelectedData[Item]):
         )
         super().__init__(dataset, selector, epochs, seed, process_group, exchange)
         if ratio > 0 and (epochs == 1 or (anneal and 1 / epochs >= delta)):
+            remedy = {1: "train for three epochs or more", 2: "train for three epochs or more, or give delta=1"}
             warnings.warn(
                 f"InfoBatch prunes nothing in {epochs} epoch{'s' * (epochs > 1)} with delta={delta:g}: the first has no "
-                "losses to prune by, and from delta on all data is used. Train for three epochs or more, or give delta=1 "
-                "where there are two",
+                f"losses to prune by, and from delta on all data is used; {remedy.get(epochs, 'give a larger delta')}",
                 stacklevel=2,
             )
 
