@@ -204,3 +204,15 @@ def test_everything_is_drawn_and_tabled(made: Workspace) -> None:
     assert len(runs) == len(config.arm_ids("mini"))
     tasks = pd.read_csv(folder.parent / "tables" / "tasks.csv").set_index(["metric", "set", "arm"])
     assert tasks.loc[("mcc", "shuffled-words", "crammed"), "value"] == pytest.approx(0.57)  # 50, a mean of two, and five
+
+
+def test_rates_are_tuned_at_a_budget_of_their_own() -> None:
+    workspace = Workspace(PROJECT)
+    grids = {(grid.workload, *grid.arms): grid for grid in workspace.study("cramming").tuning["mini"]}
+    grid = grids["bert", "fitted-x1", "fitted-x4"]
+    trial = Trial("cramming", "mini", "bert", "fitted-x4", 0.002, 100, grid.flops)
+    arm, workload = configured(workspace, trial)
+    assert (workload.flops, workload.recipe.learning_rate, arm.horizon.flops) == (5e11, 0.002, 4)
+    in_epochs = next(iter(workspace.study("infobatch").scale("mini").workloads))
+    with pytest.raises(ScrimpError, match="no budget of FLOPs"):
+        configured(workspace, Trial("infobatch", "mini", in_epochs, "full", 0.1, 0, 5e11))
