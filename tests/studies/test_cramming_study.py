@@ -18,9 +18,11 @@ from scrimp.data.shards import building, write_manifest
 from scrimp.data.text_documents import Document
 from scrimp.data.text_packing import SCHEMA as PACKED
 from scrimp.data.text_packing import Options, pack, split_of
+from scrimp.errors import ScrimpError
 from scrimp.measure.code import package_root
 from scrimp.models.language import Language
 from scrimp.records import CURVE_COLUMNS, Meters, Summary, write_run
+from scrimp.stages.tune import Trial, configured
 from scrimp.studies.loading import offered
 from scrimp.studies.outputs import draw_figures
 
