@@ -148,7 +148,7 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
         style = "--" if str(run["workload"]).startswith(SIZE) else "-"
         left.plot(curve["examples"] * each, level, color=color, lw=1.2, ls=style, label=_name(run["workload"], base))
     left.set(xlabel="tokens", ylabel=f"training {LOSS}")
-    log_axis(left)
+    log_axis(left, ticks=(1,))
     left.legend(fontsize=7, ncols=2)
     kinds = ((ARCHITECTURE, "#0072B2", "o"), (SIZE, "#D55E00", "D"))
     rows: list[tuple[str, list[float], str, str]] = []

@@ -33,6 +33,8 @@ from .points import (
 
 ABSOLUTE = ("sinusoidal", "learned")  # variants whose positions are absolute
 LETTERS_AT_A_TIME = 2**22
+# Through two minima a line goes exactly, whatever their noise.
+LEAST_MINIMA = 3
 
 
 @probe("published-averages")
@@ -128,6 +130,11 @@ def isoflop(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Dat
             fit = fit_isoflop(runs[f"parameters_{convention}"], runs["flops"], runs["test_loss"], tokens=runs["tokens"])
         except ValueError as error:
             rows.append({"convention": convention, "a": np.nan, "low": np.nan, "high": np.nan, "note": str(error)})
+            continue
+        inside = sum(not budget.note for budget in fit.budgets)
+        if inside < LEAST_MINIMA:
+            note = f"{inside} of {len(fit.budgets)} budgets have their best size inside: {LEAST_MINIMA} make a slope"
+            rows.append({"convention": convention, "a": np.nan, "low": np.nan, "high": np.nan, "note": note})
             continue
         low, high = fit.interval
         rows.append({"convention": convention, "a": fit.a, "low": low, "high": high, "note": ""})
