@@ -44,7 +44,7 @@ def judge_again(
             raise ScrimpError(f"{folder} has no {name}: name a folder that `scrimp publish` wrote")
     check_claims(study, claims)
     scale = str(read_published(folder)["scale"])
-    before = verdicts_in(folder / "claims.json", claims, RESTORE)
+    before = verdicts_in(folder / "claims.json", lambda: claims, RESTORE)
     summaries = rows_of(folder, study.study, scale, diverged=True)
     view, runs = Published(workspace, folder.resolve()), by_arm_and_seed(summaries)
     known = {result.claim: result for result in before}

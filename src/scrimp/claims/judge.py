@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -158,13 +159,17 @@ def write_claims(workspace: Workspace, study: str, scale: str, results: list[Cla
 def read_claims(workspace: Workspace, study: str, scale: str) -> list[ClaimResult]:
     """What `write_claims` wrote, infinities restored; raises ScrimpError if it was not, or not by this version."""
     path = workspace.results(scale, study) / "claims.json"
-    return verdicts_in(path, load_claims(workspace, study), f"write it again with `scrimp claims {study} --scale {scale}`")
+    remedy = f"write it again with `scrimp claims {study} --scale {scale}`"
+    return verdicts_in(path, lambda: load_claims(workspace, study), remedy)
 
 
-def verdicts_in(path: Path, claims: list[Claim], remedy: str) -> list[ClaimResult]:
-    """The verdicts of a `claims.json`; ScrimpError, which ends in `remedy`, where there are none, but `claims`."""
+def verdicts_in(path: Path, claims: Callable[[], list[Claim]], remedy: str) -> list[ClaimResult]:
+    """The verdicts of a `claims.json`; ScrimpError, which ends in `remedy`, where there are none, but `claims`.
+
+    The study's claims are loaded only where its file is empty: results may outlive a study.
+    """
     entries = read_json(path)
-    if not isinstance(entries, list) or (claims and not entries):
+    if not isinstance(entries, list) or (not entries and claims()):
         raise ScrimpError(f"{path} holds no verdicts; {remedy}")
     return [parse_model(entry, ClaimResult, str(path)) for entry in entries]
 

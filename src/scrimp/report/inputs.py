@@ -58,7 +58,7 @@ def read_reference(workspace: Workspace, folder: Path) -> tuple[StudyInputs, str
     config = workspace.study(folder.name)
     provenance = read_published(folder)
     scale = str(provenance["scale"])
-    claims = verdicts_in(folder / "claims.json", load_claims(workspace, config.study), RESTORE)
+    claims = verdicts_in(folder / "claims.json", lambda: load_claims(workspace, config.study), RESTORE)
     # Published provenance lists the different values of all runs, of which the page shows one record.
     told = {key: _one(values) for key, values in provenance.items() if isinstance(values, list) and values}
     runs = [Run(summary, told, None) for summary in rows_of(folder, config.study, scale)]
