@@ -97,7 +97,7 @@ def bench_all(
             "share_of_products": "{:.0%} of the products",
         }
         words += [form.format(row[key]) for key, form in extra.items() if key in row]
-        print(", ".join(words))
+        print(", ".join(words), flush=True)  # a log shows rows as they come
 
     if not as_json:
         print(cpu_model())
