@@ -85,22 +85,22 @@ def _has_labels(task: Task) -> bool:
     return labels.ndim == 1 and not labels.is_floating_point()
 
 
-@torch.no_grad()
 def _has_features(task: Task, model: nn.Module) -> bool:
+    return _gives(task.features, task, model)
+
+
+def _has_logits(task: Task, model: nn.Module) -> bool:
+    return _gives(task.outputs, task, model) and _has_labels(task)
+
+
+@torch.no_grad()
+def _gives(what: Callable[..., object], task: Task, model: nn.Module) -> bool:
+    """Whether a task has it: those that it leaves to the contract's default raise ScrimpError."""
     try:
-        task.features(model.eval(), task.batch(task.train_split, torch.arange(min(2, task.examples))))
+        what(model.eval(), task.batch(task.train_split, torch.arange(min(2, task.examples))))
     except ScrimpError:
         return False
     return True
-
-
-@torch.no_grad()
-def _has_logits(task: Task, model: nn.Module) -> bool:
-    try:
-        task.outputs(model.eval(), task.batch(task.train_split, torch.arange(min(2, task.examples))))
-    except ScrimpError:
-        return False
-    return _has_labels(task)
 
 
 @torch.no_grad()
