@@ -19,7 +19,7 @@ from scrimp.config import Workspace
 from scrimp.data.digests import check_digest
 from scrimp.data.loading import _mapped
 from scrimp.data.mapped import mapped
-from scrimp.errors import ScrimpError, trouble
+from scrimp.errors import ScrimpError, no_damage, trouble
 from scrimp.files import held, read_json, write_json
 from scrimp.records import read_curves, read_summaries, read_summary, read_table
 from scrimp.stages.run import run_arm
@@ -106,6 +106,15 @@ def test_too_few_file_handles_are_no_damage(tmp_path: Path, read: Callable[[Path
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert re.search(r"file: Too many open files: raise the limit of open files", str(told.value))
     assert "delete" not in str(told.value)
+
+
+def test_a_librarys_error_is_told_in_the_systems_words() -> None:
+    """pyarrow puts file, detail and number into `strerror` where it opens the file itself."""
+    theirs = OSError(errno.EMFILE, "Failed to open local file 'x'. Detail: [errno 24] Too many open files")
+    with pytest.raises(ScrimpError, match="cannot read x: Too many open files: raise the limit"):
+        no_damage(theirs, Path("x"))
+    theirs.filename = "x"
+    assert str(trouble(theirs)).startswith("x: Too many open files: raise the limit")
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"PAR1" + bytes(40) + b"PAR1", b"torn"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 PERMISSIONS, SPACE = "mend the permissions", "free some space"
@@ -33,16 +34,20 @@ def trouble(error: BaseException) -> str | None:
         return "the memory does not suffice: give the process more, run fewer at a time, or give the recipe a `micro_batch`"
     if not isinstance(error, OSError) or error.errno not in MACHINE:
         return None
-    return f"{error.filename or 'a file'}: {error.strerror}: {MACHINE[error.errno]}, then run the same command again"
+    return f"{error.filename or 'a file'}: {_remedy(error.errno)}"
 
 
 def no_damage(error: Exception, path: Path) -> None:
     """Raise ScrimpError where an error in reading a file tells of the machine: then nothing is to be deleted."""
     if isinstance(error, OSError) and error.errno in MACHINE:
-        why = f"{error.strerror or error}: {MACHINE[error.errno]}, then run the same command again"
-        raise ScrimpError(f"cannot read {path}: {why}") from error
+        raise ScrimpError(f"cannot read {path}: {_remedy(error.errno)}") from error
     if _lacks_memory(error):
         raise ScrimpError(f"cannot read {path}: {trouble(error)}") from error
+
+
+def _remedy(number: int) -> str:
+    # The system's own words: an error of a library (pyarrow's, for one) has the file, a detail and the number in its `strerror`.
+    return f"{os.strerror(number)}: {MACHINE[number]}, then run the same command again"
 
 
 def _lacks_memory(error: BaseException) -> bool:
