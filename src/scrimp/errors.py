@@ -46,7 +46,7 @@ def no_damage(error: Exception, path: Path) -> None:
 
 
 def _remedy(number: int) -> str:
-    # The system's own words: an error of a library (pyarrow's, for one) has the file, a detail and the number in its `strerror`.
+    # The system's own words: an error of pyarrow has the file, a detail and the number in its `strerror`.
     return f"{os.strerror(number)}: {MACHINE[number]}, then run the same command again"
 
 

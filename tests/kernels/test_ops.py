@@ -251,6 +251,27 @@ def test_masks_are_those_of_a_stable_sort(values: list[float], data: st.DataObje
         assert torch.equal(topk_mask(torch.stack([numbers, -numbers.flip(0)]), count, rowwise=True)[0], mask)
 
 
+LARGE = 3 * topk.SAMPLED
+UNFAIR = {
+    "drawn": torch.randn(LARGE, generator=torch.Generator().manual_seed(0)),
+    "sorted": torch.linspace(-1, 1, LARGE),
+    "all alike": torch.ones(LARGE),
+    "mostly zeros": torch.randn(LARGE, generator=torch.Generator().manual_seed(1)).relu(),
+    # What a sample of every 64th sees is all at one end.
+    "large where sampled": torch.where(torch.arange(LARGE) % topk.STRIDE == 0, 9.0, 0.0) + torch.rand(LARGE),
+    "small where sampled": torch.where(torch.arange(LARGE) % topk.STRIDE == 0, 0.0, 9.0) + torch.rand(LARGE),
+    "infinite": torch.where(torch.arange(LARGE) % 3 == 0, torch.inf, torch.linspace(-1, 1, LARGE)),
+}
+
+
+@pytest.mark.parametrize("kind", UNFAIR)
+@pytest.mark.parametrize("share", [1e-5, 0.1, 0.5, 0.9, 1.0])
+def test_masks_of_many_numbers_do_not_hang_on_the_sample(kind: str, share: float) -> None:
+    count = max(1, int(share * LARGE))
+    mask = topk_mask(UNFAIR[kind], count)
+    assert torch.equal(mask[None], topk.reference(UNFAIR[kind][None], count))
+
+
 # ------------------------------------------------------------------------------------------------------------ bad input
 @pytest.mark.parametrize(
     ("run", "words"),
@@ -337,6 +358,24 @@ def test_products_in_bf16_layer_by_layer_are_those_of_all_layers_to_the_bit(
     assert torch.equal(one_by_one, learnability.blocked(*inputs))
 
 
+@pytest.mark.parametrize("few", [True, False])
+def test_few_logits_are_kept_for_gradients_and_many_made_again(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "KEPT", 12 if few else 11)
+    monkeypatch.setattr(cross_entropy, "block_rows", lambda *_: 1)
+    hidden, weight = (torch.randn(n, 5, generator=seeded(n)).requires_grad_() for n in (4, 3))
+    again: list[int] = []
+    monkeypatch.setattr(cross_entropy, "rowwise_cross_entropy_backward", _noted(again))
+    loss = rowwise_cross_entropy(hidden, weight, torch.tensor([0, 2, 1, 0]))
+    given = torch.autograd.grad(loss.sum(), (hidden, weight))
+    wanted = torch.autograd.grad(cross_entropy.reference(hidden, weight, torch.tensor([0, 2, 1, 0])).sum(), (hidden, weight))
+    torch.testing.assert_close(given, wanted)
+    assert len(again) == (0 if few else 1)
+    with torch.no_grad():  # nothing is kept where nothing is differentiated
+        monkeypatch.setattr(cross_entropy.F, "cross_entropy", _noted(again, torch.nn.functional.cross_entropy))
+        rowwise_cross_entropy(hidden, weight, torch.tensor([0, 2, 1, 0]))
+    assert len(again) == (4 if few else 5)  # a block is a row
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_cross_entropy_of_one_block_is_the_ops(dtype: torch.dtype) -> None:
     hidden, weight = (torch.randn(n, 9, generator=seeded(n), dtype=dtype).requires_grad_() for n in (40, 70))
@@ -347,3 +386,13 @@ def test_the_cross_entropy_of_one_block_is_the_ops(dtype: torch.dtype) -> None:
     assert torch.equal(*losses)
     for got, known in zip(*(torch.autograd.grad((loss * factors).sum(), (hidden, weight)) for loss in losses), strict=True):
         torch.testing.assert_close(got, known)
+
+
+def _noted(
+    calls: list[int], function: Callable[..., Any] = cross_entropy.rowwise_cross_entropy_backward
+) -> Callable[..., Any]:
+    def noted(*arguments: Any, **options: Any) -> Any:
+        calls.append(1)
+        return function(*arguments, **options)
+
+    return noted

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset, Weighte
 
 from scrimp import InfoBatch, SelectedData
 from scrimp.methods.base import Selection
-from scrimp.methods.plan import chosen
+from scrimp.methods.plan import chosen, restored
 from scrimp.methods.planned_epoch import PlannedEpoch
 from scrimp.methods.processes import Processes
 from scrimp.methods.rs2 import RS2
@@ -259,6 +259,44 @@ def test_batches_dealt_out_once_more_are_an_error_at_the_second() -> None:
     update_all(epoch, *[batches[:1] for batches in mine])
     with pytest.raises(RuntimeError, match=r"scrimp\.integrations"):
         update_all(epoch, *[batches[1:2] for batches in mine])
+
+
+@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_batches_in_step_are_noted_as_any_others(world: int, resumed: bool) -> None:
+    """The short way that most batches go marks what the long one does, and a batch out of step leaves it for good."""
+    plan = chosen(50, lambda: Selection(torch.arange(50), torch.ones(50)), torch.Generator().manual_seed(0))
+    behind = torch.zeros(50, dtype=torch.bool)
+    behind[: 10 * resumed : 3] = True
+    if resumed:
+        plan = restored(plan.order, plan.weight_of, behind)
+    short, long = PlannedEpoch(1, plan, behind.clone()), PlannedEpoch(1, plan, behind.clone())
+    order = short.to_visit[: 40 // world * world]
+    parts = [order[rank::world] for rank in range(world)]
+    steps = [0, 1, 2, 3, 5, 4, 6]  # the last three are not in the plan's order
+    for number, step in enumerate(steps):
+        batch = torch.cat([part[4 // world * step :][: 4 // world] for part in parts])
+        for epoch in (short, long):
+            epoch.note(batch, [4 // world] * world)
+        long._in_step = False
+        assert short._in_step == (number < 4)
+        assert torch.equal(short.seen, long.seen)
+        assert (short.visited, short.updates, short.largest_batch) == (long.visited, long.updates, long.largest_batch)
+        assert short.visited == 4 * (number + 1)
+    with pytest.raises(RuntimeError, match="updated twice"):
+        short.note(order[:4], [4 // world] * world)
+
+
+def test_an_epoch_is_not_over_while_its_last_batch_is_trained_on() -> None:
+    """A smaller last batch is drawn by asking for more than there is."""
+    data = hundred()
+    for number, (_, index) in enumerate(DataLoader(data, batch_size=30, sampler=data.sampler)):
+        if number == 3:
+            assert len(index) == 10
+            assert data.next_epoch == 0
+            assert len(data.sampler) == 100
+        data.update(losses_of(index), index)
+    assert data.next_epoch == 1
 
 
 def test_half_an_epoch_lost_is_an_error_however_it_was_split() -> None:

@@ -124,6 +124,7 @@ def _selection_ways(select: Select, shape: tuple[int, int, int, int]) -> Ways:
     inputs = embeddings(count, width, torch.float32, torch.device("cpu"), 0)
     ways: Ways = {
         "published pseudo-code, float32": functools.partial(published, inputs, size, chunks, generator),
+        "the products alone, float32": functools.partial(selected, inputs, size, chunks, _bare_products, generator),
         "ours, float32": _our_selection(select, inputs, size, chunks, generator),
     }
     if has_fast_bf16(torch.device("cpu")):

@@ -1,12 +1,14 @@
 """The mask of the k numbers of largest magnitude, of a whole tensor or of each row: what sparse training keeps.
 
 SWAT (Raihan and Aamodt 2020, arXiv 2001.01969) keeps the largest weights and activations of every layer. On a CPU numpy's
-partition finds the threshold, which uses vector instructions, and one comparison makes the mask; on a GPU it is a radix
-select over the bits of the magnitudes, which are ordered as the numbers are. Nothing is sorted. Bytes on a GPU: each
-number read three times.
+partition finds the threshold, which uses vector instructions, and of many numbers it gets the few that a sample leaves; one
+comparison makes the mask. On a GPU it is a radix select over the bits of the magnitudes, which are ordered as the numbers
+are. Nothing is sorted. Bytes on a GPU: each number read three times.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +18,7 @@ from scrimp.kernels import cuda
 from scrimp.kernels.define import op
 from scrimp.kernels.dispatch import implementation_for
 
+SAMPLED, STRIDE = 1 << 17, 64  # from so many numbers on, a sample of every 64th narrows the search
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
@@ -58,18 +61,52 @@ def _by_threshold(rows: Tensor, count: int) -> Tensor:
         # numpy partitions and compares with vector instructions; it knows no bfloat16, and is slow with float16. Both are
         # exact as float32.
         wide = (magnitudes if rows.dtype == torch.float64 else magnitudes.float()).numpy()
-        at = rows.shape[1] - count
-        limit = np.partition(wide, at, axis=1)[:, at : at + 1]
-        mask, least = torch.from_numpy(wide >= limit), torch.from_numpy(limit.copy()).to(rows.dtype)
-    else:
-        least = magnitudes.kthvalue(rows.shape[1] - count + 1, dim=1, keepdim=True).values
-        mask = magnitudes >= least
+        return torch.from_numpy(_by_numpy(wide, count))
+    least = magnitudes.kthvalue(rows.shape[1] - count + 1, dim=1, keepdim=True).values
+    mask = magnitudes >= least
     # No row has fewer than it should, so that their sum tells of them all.
     if int(mask.count_nonzero()) == count * len(rows):
         return mask
     above = magnitudes > least
     equal = mask ^ above
     return above | (equal & (equal.cumsum(dim=1) <= count - above.sum(dim=1, keepdim=True)))
+
+
+def _by_numpy(magnitudes: np.ndarray, count: int) -> np.ndarray:
+    """The same of magnitudes [r, n], for a count of 1 to n."""
+    number, size = magnitudes.shape
+    if number == 1 and size >= SAMPLED:
+        limit = np.full((1, 1), _limit(magnitudes[0], count), magnitudes.dtype)
+    else:
+        limit = np.partition(magnitudes, size - count, axis=1)[:, size - count : size - count + 1]
+    mask: np.ndarray = magnitudes >= limit
+    surplus = np.count_nonzero(mask, axis=1) - count
+    if not surplus.any():
+        return mask
+    equal = np.flatnonzero(magnitudes == limit)  # row after row
+    row = equal // size
+    equals = np.bincount(row, minlength=number)
+    rank = np.arange(len(equal)) - (equals.cumsum() - equals)[row]
+    mask.reshape(-1)[equal[rank >= (equals - surplus)[row]]] = False
+    return mask
+
+
+def _limit(magnitudes: np.ndarray, count: int) -> np.floating[Any]:
+    """The `count`-th largest of many numbers [n], exactly: a sample says between which two it should lie."""
+    size = len(magnitudes)
+    sample = np.ascontiguousarray(magnitudes[::STRIDE])
+    share = count / size
+    middle, apart = len(sample) * (1 - share), 5 * (len(sample) * share * (1 - share)) ** 0.5 + 2  # five standard deviations
+    ends = max(0, int(middle - apart)), min(len(sample) - 1, int(middle + apart))
+    sample.partition(ends)
+    low, high = sample[ends[0]], sample[ends[1]]
+    wanted = count - int(np.count_nonzero(magnitudes > high))
+    between = magnitudes[(magnitudes >= low) & (magnitudes <= high)]
+    if not 0 < wanted <= len(between):  # numbers in an order that a stride does not sample fairly
+        between, wanted = magnitudes.copy(), count
+    between.partition(len(between) - wanted)
+    found: np.floating[Any] = between[len(between) - wanted]
+    return found
 
 
 def _on_gpu(rows: Tensor, count: int) -> Tensor:

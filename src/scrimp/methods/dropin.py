@@ -115,7 +115,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             self._keep(mine.cpu(), losses.detach().float())
         epoch = self._epoch
         epoch.weight_of = epoch.weight_of.to(losses.device)  # moves once an epoch, so that no step waits for the host
-        return (losses.float() * epoch.weight_of[mine.to(losses.device)]).mean()
+        return (losses.float() * epoch.weight_of.index_select(0, mine.to(losses.device))).mean()
 
     @property
     def fraction(self) -> float:

@@ -92,7 +92,7 @@ class InfoBatchSelector(EpochSelector):
         return delta if self.params.anneal and fraction < delta else 1.0
 
     def observe(self, indices: Tensor, losses: Tensor) -> None:
-        self.scores[indices.cpu()] = losses.detach().to("cpu", torch.float32)
+        self.scores.scatter_(0, indices.cpu(), losses.detach().to("cpu", torch.float32))
 
     def diagnostics(self) -> dict[str, float]:
         """`below_mean`: P(loss < mean), on which the speedup r * P * delta rests; deciles of the scores."""

@@ -59,6 +59,7 @@ class PlannedEpoch:
         self._last: Tensor | None = None  # the last batch's indices, of all processes
         self._done: list[int] = []  # examples updated by each process
         self._dealt = True  # whether each batch so far lay where one does that was dealt to the processes in turn
+        self._in_step = True  # whether each batch so far was just what the plan had next
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: no loop of theirs holds an iteration; weights travel on the CPU, to open no GPU in a worker."""
@@ -101,6 +102,30 @@ class PlannedEpoch:
         """
         if len(index) == 0:
             return
+        self._in_step = self._in_step and self._comes_next(index, sizes)
+        if self._in_step and (len(sizes) == 1 or self.updates > 1):  # the first batches of several processes tell more
+            begin, end = self.visited, self.visited + len(index)
+            self.seen[self.left[begin:end] if len(self.left) < len(self.order) else slice(begin, end)] = True
+            self.visited = end
+        else:
+            self._mark(self._checked(index, sizes))
+        self._done = [done + size for done, size in zip(self._done or [0] * len(sizes), sizes, strict=True)]
+        self.updates += 1
+        self.largest_batch = max(self.largest_batch, len(index))
+        self._last = index
+
+    def _comes_next(self, index: Tensor, sizes: list[int]) -> bool:
+        """Whether a batch, where all before were in step, is what the plan has next: then no other check can fail."""
+        world, begin, end = len(sizes), self.visited, self.visited + len(index)
+        if end > len(self.left) or (world > 1 and (self.whole or min(sizes) < max(sizes))):
+            return False
+        expected = self.order[begin:end] if len(self.left) == len(self.order) else self.order[self.left[begin:end].long()]
+        if world > 1:
+            expected = expected.view(-1, world).T.reshape(-1)
+        return torch.equal(expected, index)
+
+    def _checked(self, index: Tensor, sizes: list[int]) -> Tensor:
+        """The places of a batch in the order: int64 [b]. Raises RuntimeError as `note` does."""
         if bool(((index < 0) | (index >= len(self.place))).any()):
             raise RuntimeError(f"index {int(index.max())} is none of the dataset's {len(self.place):,} examples")
         place = self.place[index].long()
@@ -113,11 +138,7 @@ class PlannedEpoch:
         at = torch.searchsorted(self.left, place.to(self.left.dtype))  # among what was left
         self._check_repeats(index, place, at)
         self._check_order(at, sizes)
-        self._done = [done + size for done, size in zip(self._done or [0] * len(sizes), sizes, strict=True)]
-        self._mark(place)
-        self.updates += 1
-        self.largest_batch = max(self.largest_batch, len(index))
-        self._last = index
+        return place
 
     def ends_with(self, batch: int, processes: Processes) -> bool:
         """Whether less than a batch is left of this process's part, where each process notes its own alone."""

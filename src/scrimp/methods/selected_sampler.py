@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from scrimp.methods.planned_epoch import PlannedEpoch
 
 if TYPE_CHECKING:
     from scrimp.methods.dropin import SelectedData
+
+CHUNK = 4096  # indices that are Python's numbers at a time, which take five times as many bytes
 
 
 class PlainSampler(Sampler[int]):
@@ -28,7 +31,7 @@ class PlainSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         epoch = self.data._begin(self.whole)
-        return _Iteration(self.data, epoch, self._mine(epoch.to_visit))
+        return _iteration(self.data, epoch, self._mine(epoch.to_visit))
 
     def __len__(self) -> int:
         return len(self._mine(self.data._upcoming()))
@@ -54,34 +57,37 @@ class SelectedSampler(PlainSampler, DistributedSampler[int]):
         """Does nothing: an iteration starts the epoch that is next, by which a restored state goes on too."""
 
 
-class _Iteration(Iterator[int]):
-    """Ends when the loop lets go of it, not with its last index, which is drawn before the last batch is trained on."""
+class _Iteration(itertools.chain[int]):
+    """Ends when the loop lets go of it, not with its last index, which is drawn before the last batch is trained on.
 
-    def __init__(self, data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> None:
-        self._data = data
-        self._epoch = epoch
-        self._order = order
-        self._drawn = 0
-        self._chunk: list[int] = []  # a part of the order as Python's numbers, which take five times as many bytes
-        data._iterations += 1
-        self._number = data._iterations
-        epoch.iterations.add(self._number)
+    A chain of one: its step is C's, where a method called for every index would cost three times as much.
+    """
 
-    def __next__(self) -> int:
-        if self._drawn == len(self._order):
-            self._epoch.drawn = True
-            raise StopIteration
-        if self._epoch is not self._data._epoch and self._epoch is not self._data._next:
-            raise RuntimeError(
-                f"the iteration of epoch {self._epoch.number} goes on, but a later one was trained on meanwhile: let go of "
-                "one iteration of the loader before the other is used"
-            )
-        if self._drawn % 4096 == 0:
-            self._chunk = self._order[self._drawn : self._drawn + 4096].tolist()
-        self._drawn += 1
-        if self._drawn == len(self._order):
-            self._epoch.drawn = True
-        return self._chunk[(self._drawn - 1) % 4096]
+    epoch: PlannedEpoch
+    number: int
 
     def __del__(self) -> None:
-        self._epoch.iterations.discard(self._number)
+        self.epoch.iterations.discard(self.number)
+
+
+def _iteration(data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> Iterator[int]:
+    iteration = _Iteration(_indices(data, epoch, order))
+    data._iterations += 1
+    iteration.epoch, iteration.number = epoch, data._iterations
+    epoch.iterations.add(data._iterations)
+    return iteration
+
+
+def _indices(data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> Iterator[int]:
+    last = len(order) - 1
+    for begin in range(0, len(order), CHUNK):
+        for place, index in enumerate(order[begin : begin + CHUNK].tolist(), begin):
+            if epoch is not data._epoch and epoch is not data._next:
+                raise RuntimeError(
+                    f"the iteration of epoch {epoch.number} goes on, but a later one was trained on meanwhile: let go of "
+                    "one iteration of the loader before the other is used"
+                )
+            if place == last:
+                epoch.drawn = True
+            yield index
+    epoch.drawn = True
