@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,13 @@ def test_the_count_of_an_example_does_not_hang_on_the_batch(batch: int) -> None:
 # ------------------------------------------------------------------------------------------------------------ hardware
 def test_what_a_cpu_cannot_tell_is_null() -> None:
     assert EnergyCounter(CPU).joules() is None
+
+
+def test_peak_memory_is_not_that_of_who_started_the_process() -> None:
+    held = b"x" * (300 * 2**20)
+    code = "import torch; from scrimp.measure.hardware import peak_memory; print(peak_memory(torch.device('cpu')))"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(told.stdout) < peak_memory(CPU) - len(held) // 2
 
 
 def test_peak_memory_is_in_bytes_and_grows() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import gc
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from scrimp.kernels.check import forcing
 from scrimp.kernels.dispatch import Implementation, has_fast_bf16
 from scrimp.kernels.learnability import blocked, softplus
 from scrimp.kernels.sigmoid import sigmoid_loss_of
+from scrimp.measure.hardware import peak_memory
 
 Row = dict[str, Any]
 Select = Callable[..., Tensor]
@@ -337,10 +337,10 @@ def _memory(make: Callable[[], Ways], name: str) -> int:
     """By how many bytes the process grows while it runs one way twice; its inputs were there before."""
     run = make()[name]
     gc.collect()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_memory(torch.device("cpu"))
     for _ in range(2):
         run()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    return peak_memory(torch.device("cpu")) - before
 
 
 def _apart(function: Callable[..., int], *arguments: Any) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import resource
 import sys
 from pathlib import Path
@@ -26,6 +27,11 @@ def peak_memory(device: torch.device) -> int:
     """Bytes: the CUDA allocator's peak, or the process's largest resident set."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    # Linux keeps in `ru_maxrss` what the process was before `exec`: the whole size of who started it.
+    status = Path("/proc/self/status")
+    own = re.search(r"^VmHWM:\s*(\d+) kB", status.read_text(), re.MULTILINE) if status.exists() else None
+    if own:
+        return int(own[1]) * 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
