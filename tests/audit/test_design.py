@@ -33,14 +33,15 @@ def test_traits_are_read_off_a_task(audited: Audited) -> None:
 
 def test_prototypes_are_balanced_by_labels_or_are_as_many_as_the_root_of_the_examples() -> None:
     labelled = candidates(replace(PLAIN_TASK, labels=True), ["prototypes", "semdedup"])
-    assert [one.arm for one in labelled] == ["prototypes-50", "prototypes-20", "semdedup-50"]
-    assert labelled[0].methods == [{"name": "prototypes", "ratio": 0.5, "embedding": "features", "balance": 0.5}]
+    assert [one.arm for one in labelled] == ["prototypes-20", "prototypes-50", "semdedup-50"]
+    assert labelled[1].methods == [{"name": "prototypes", "ratio": 0.5, "embedding": "features", "balance": 0.5}]
     assert labelled[2].methods == [{"name": "semdedup", "ratio": 0.5, "embedding": "features"}]
     (bare,) = candidates(PLAIN_TASK, ["prototypes-20"])
     assert bare.methods == [{"name": "prototypes", "ratio": 0.2, "embedding": "features", "clusters": 32}]
     without = replace(PLAIN_TASK, features=False)
-    assert candidates(without) == candidates(PLAIN_TASK)  # they are no part of the default
-    with pytest.raises(ScrimpError, match="prototypes-50: the task offers no features"):
+    assert [one.arm for one in candidates(PLAIN_TASK)][-1] == "prototypes-20"
+    assert candidates(without) == candidates(PLAIN_TASK)[:-1]
+    with pytest.raises(ScrimpError, match="prototypes-20: the task offers no features"):
         candidates(without, ["prototypes"])
 
 
@@ -99,7 +100,7 @@ def test_unknown_methods_and_files_without_one_are_errors_that_help(tmp_path: Pa
 
 def test_every_arm_has_every_seed() -> None:
     design = Design(CANDIDATES, seeds=3)
-    assert design.runs == 3 * (5 + 6)
+    assert design.runs == 3 * (5 + 7)
     assert design.arms()[sweep_arm(0.25)] == 0.25
     assert list(design.arms())[3] == "plain"
 
@@ -115,7 +116,7 @@ def test_a_short_time_leaves_out_seeds_then_methods_then_lengths_and_says_so() -
     some, left_out = fitted(whole, hours, hours(whole) * 0.5)
     assert some.seeds == 3
     assert left_out[:2] == ["seed 4", "seed 3"]
-    assert left_out[2:] == ["InfoBatch 70 %", "InfoBatch 30 %"]
+    assert left_out[2:] == ["prototypes 20 %", "InfoBatch 70 %"]
     assert hours(some) <= hours(whole) * 0.5
     least, left_out = fitted(whole, hours, 5.2)
     assert (least.seeds, len(least.candidates), least.sweep) == (2, 1, (0.25, 0.5, 1.0))

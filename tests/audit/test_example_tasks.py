@@ -23,6 +23,7 @@ FILES = {
     "diabetes": ("test_rmse", "lower", None),
     "digits": ("test_accuracy", "higher", None),
     "docstrings": ("test_accuracy", "higher", "transformers"),
+    "folder": ("test_accuracy", "higher", None),
     "lightning_module": ("test_loss", "lower", "lightning"),
     "scenes": ("test_f1", "higher", None),
     "silhouettes": ("test_miou", "higher", None),

@@ -124,6 +124,8 @@ CANDIDATES = (
     Candidate("growing", "growing batch", [{"name": "batch-growth", "end": 4, "learning_rate": "sqrt"}]),
     Candidate("infobatch-30", "InfoBatch 30 %", [{"name": "infobatch", "ratio": 0.3}], 0.85),
     Candidate("infobatch-70", "InfoBatch 70 %", [{"name": "infobatch", "ratio": 0.7}], 0.65),
+    # It trains a proxy first. Where a model offers no features it is left out.
+    Candidate("prototypes-20", "prototypes 20 %", [{"name": "prototypes", "ratio": 0.2, "embedding": "features"}], 0.95),
 )
 # A scoring pass is a third of a training pass, and there are five candidates for every pair that is trained on.
 TOWERS = (
@@ -137,10 +139,9 @@ TOWERS = (
         "top-k-80", "top-k 80 %", [{"name": "jest", "ratio": FILTERED, "reference": REFERENCE, "choice": "top-k"}], 2.7
     ),
 )
-# Only where `--methods` picks them: a pruning for good trains a proxy first, and wants a model that offers features.
+# Only where `--methods` picks them: prunings for good train a proxy first, and one of them tells most of what they do.
 PICKED = (
     Candidate("prototypes-50", "prototypes 50 %", [{"name": "prototypes", "ratio": 0.5, "embedding": "features"}], 0.65),
-    Candidate("prototypes-20", "prototypes 20 %", [{"name": "prototypes", "ratio": 0.2, "embedding": "features"}], 0.95),
     Candidate("semdedup-50", "SemDeDup 50 %", [{"name": "semdedup", "ratio": 0.5, "embedding": "features"}], 0.65),
 )
 
@@ -173,7 +174,7 @@ def sweep_arm(share: float) -> str:
 
 
 def candidates(traits: Traits, wanted: Sequence[str] = ()) -> tuple[Candidate, ...]:
-    """The arms for a task: those of CANDIDATES, of two-tower tasks after those of TOWERS; or those `wanted`, in that order.
+    """The arms of CANDIDATES that a task can have, with two towers after those of TOWERS; or those `wanted`, in that order.
 
     An entry of `wanted` is an arm (of PICKED, too), a method's name (all its arms; of one that has none here, with the
     defaults of its keys), or the path of a file with a method of the user's own. Raises ScrimpError for an unknown name, and
@@ -181,7 +182,8 @@ def candidates(traits: Traits, wanted: Sequence[str] = ()) -> tuple[Candidate, .
     """
     if not wanted:
         towers = TOWERS if traits.contrast is not None else ()
-        return tuple(_suited(one, traits) for one in (*towers, *CANDIDATES))
+        offered = (one for one in (*towers, *CANDIDATES) if traits.features or not _by_features(one))
+        return tuple(_suited(one, traits) for one in offered)
     chosen: dict[str, Candidate] = {}
     for name in wanted:
         for one in _named(name, traits):
