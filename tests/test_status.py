@@ -89,6 +89,21 @@ def test_each_run_is_in_its_state(planned: Workspace) -> None:
     assert jobs["full-x0.5", 1].left == pytest.approx(50)  # half of what the other arm of its horizon took
 
 
+def test_a_study_that_was_begun_counts_though_the_config_leaves_it_out(
+    planned: Workspace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = planned.studies()
+    assert status.at_hand(planned, "smoke") == listed
+    (planned.results("smoke", "cascade-text") / "runs").mkdir(parents=True)
+    assert status.at_hand(planned, "smoke") == [*listed, "cascade-text"]
+    assert status.at_hand(planned, "mini") == listed
+    for wanted, told in ([], [*listed, "cascade-text"]), (["--study", listed[0]], [listed[0]]):
+        monkeypatch.setattr(sys, "argv", ["scrimp", "status", "--scale", "smoke", "--json", *wanted])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert list(json.loads(capsys.readouterr().out)["studies"]) == told
+
+
 def test_flops_and_time_are_summed_up(planned: Workspace) -> None:
     total = status.summed(status.survey(filled(planned), "smoke", ["tiny"]))
     assert [total[state] for state in status.STATES] == [1, 1, 1, 1, 1, 0, 0, 3]

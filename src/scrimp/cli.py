@@ -295,7 +295,9 @@ Json = Annotated[bool, typer.Option("--json", help="for scripts")]
 @app.command()
 def status(
     scale: Scale = None,
-    studies: Studies = None,
+    studies: Annotated[
+        list[str] | None, typer.Option("--study", help="may repeat; default: config/config.yaml and what was begun")
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", help="again every ten seconds, until all is done")] = False,
     as_json: Json = False,
 ) -> None:
@@ -303,7 +305,8 @@ def status(
     from scrimp import status as found
 
     workspace = _workspace()
-    chosen, names = _scale(workspace, scale), workspace.studies(studies or None)
+    chosen = _scale(workspace, scale)
+    names = workspace.studies(studies) if studies else found.at_hand(workspace, chosen)
     if as_json:
         print(json.dumps(found.as_json(workspace, chosen, names), indent=1))
         return

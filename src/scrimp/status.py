@@ -60,6 +60,13 @@ class Stage:
     words: str
 
 
+def at_hand(workspace: Workspace, scale: str) -> list[str]:
+    """The studies of config/config.yaml, and others that were begun at a scale, as by `--config studies=NAME`."""
+    planned = workspace.studies()
+    begun = (name for name in workspace.study_names() if (workspace.results(scale, name) / "runs").is_dir())
+    return [*planned, *(name for name in begun if name not in planned)]
+
+
 def survey(workspace: Workspace, scale: str, studies: list[str]) -> list[Job]:
     """Every planned run of some studies at a scale, and runs with other seeds that are at work or done."""
     seeds = workspace.settings().seeds
