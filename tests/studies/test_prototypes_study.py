@@ -12,6 +12,7 @@ from made_up_runs import made_up
 from scrimp.claims.loading import load_claims
 from scrimp.config import Arm, Workspace
 from scrimp.measure.code import package_root
+from scrimp.studies import standard
 from scrimp.studies.loading import offered
 from scrimp.studies.outputs import draw_figures
 
@@ -50,7 +51,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 def test_planted_laws_are_found(made: Workspace) -> None:
     found = PROBES["sizes"](made, "mini", {})
-    assert found["seed"].tolist() == [0, 1, 2]
+    assert found["seed"].tolist() == list(range(8))
     first = found.iloc[0]
     # Random sizes 1, 1/2, ..., 1/16 lie on their law, as does .8.
     assert first["exponent_random"] == pytest.approx(0.25, abs=1e-6)
@@ -67,7 +68,7 @@ def test_everything_is_drawn_and_tabled(made: Workspace) -> None:
     PROBES["sizes"](made, "mini", {}).to_parquet(folder / "sizes.parquet")
     drawn = draw_figures(made, "prototypes", "mini")
     assert {path.stem for path in drawn.glob("*.png")} == set(made.study("prototypes").figures)
-    assert len(pd.read_csv(drawn.parent / "tables" / "sizes.csv")) == 3
+    assert len(pd.read_csv(drawn.parent / "tables" / "sizes.csv")) == 8
 
 
 def test_claims_follow_from_the_published_table() -> None:
@@ -82,3 +83,11 @@ def test_claims_follow_from_the_published_table() -> None:
         clusters = config.arms[arm].leading["clusters"]
         assert known.loc[claim, "least"] <= clusters / 100 <= known.loc[claim, "most"]
     assert config.arms["farthest-50"].leading["balance"] == known.loc["half-of-each-class", "least"]
+
+
+def test_five_methods_are_told_apart_those_of_headlines_first_then_one_of_each_kind(made: Workspace) -> None:
+    of = standard.compared(made, "prototypes", "mini")
+    (legend,) = standard.quality_cost(made, "prototypes", "mini").legends
+    _, others, *told = (text.get_text() for text in legend.get_texts())
+    assert others == f"{len(of.methods) - 5} others"
+    assert told == [of.label(arm) for arm in ("farthest-20", "random-20", "semdedup-50", "el2n-50", "random-50")]

@@ -75,7 +75,7 @@ def _check(study: StudyConfig, claims: list[Claim]) -> None:
         raise ValueError(f"claims: ids must be unique, but {sorted({i for i in ids if ids.count(i) > 1})} repeat")
     probes = {probe for scale in study.scales.values() for probe in scale.probes}
     for claim in claims:
-        for arm in _arms_of(claim.rule):
+        for arm in arms_of(claim.rule):
             must_know(arm.partition(MAIN_SEPARATOR)[0], study.arms, f"claims.{claim.id}.rule", "arm")
         if (probe := getattr(claim.rule, "probe", None)) is not None:
             must_know(probe, probes, f"claims.{claim.id}.rule", "probe")
@@ -88,7 +88,7 @@ def _check(study: StudyConfig, claims: list[Claim]) -> None:
             must_know(claim.figure, study.figures, f"claims.{claim.id}.figure", "figure")
 
 
-def _arms_of(rule: Any) -> list[str]:
+def arms_of(rule: Any) -> list[str]:
     """Every arm a rule names."""
     named: list[str] = []
     for key in ("method", "baseline", "arms"):

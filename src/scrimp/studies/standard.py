@@ -8,14 +8,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from scrimp.claims.loading import arms_of, load_claims
 from scrimp.claims.statistics import mean_interval
 from scrimp.config import Workspace
+from scrimp.config.claims import Claim
 from scrimp.errors import ScrimpError
 from scrimp.runs import Runs
 from scrimp.studies.comparison import Comparison, curves_figure, draw_sweep, speedups_figure
 from scrimp.studies.plotting import canvas, error_bar
 
-MARKERS = "osD^vP*Xh<>8pd"
+MARKERS = "osD^v"  # beside the sweep's line: more than six series at once cannot be told apart
+OTHERS = "#CCCCCC"
 
 
 def compared(workspace: Workspace, study: str, scale: str) -> Comparison:
@@ -42,18 +45,32 @@ def speedups(workspace: Workspace, study: str, scale: str) -> Figure:
 
 
 def quality_cost(workspace: Workspace, study: str, scale: str) -> Figure:
-    """Quality against three costs: the sweep as a line, every method as one point with its interval."""
+    """Quality against three costs: the sweep as a line, methods as points with their intervals.
+
+    Five are told apart, those of headline claims first, then one of each kind of method; others are grey.
+    """
     of = compared(workspace, study, scale)
+    told = _told_apart(of, load_claims(workspace, study))
+    others = [arm for arm in of.methods if arm not in told]
     drawn, axes = canvas(columns=3, width=12, height=5.6)
     for panel, (meter, name) in zip(axes, of.cost_names().items(), strict=True):
         draw_sweep(panel, of, meter, "the plain recipe, each point fully decayed")
-        for number, arm in enumerate(of.methods):
-            cost, marker = float(np.mean(of.costs(arm, meter))), MARKERS[number % len(MARKERS)]
-            error_bar(panel, cost, of.qualities(arm), of.color(arm), of.label(arm), marker)
+        if others:
+            costs = [float(np.mean(of.costs(arm, meter))) for arm in others]
+            qualities = [float(np.mean(of.qualities(arm))) for arm in others]
+            panel.scatter(costs, qualities, s=24, color=OTHERS, linewidths=0, label=f"{len(others)} others")
+        for arm, marker in zip(told, MARKERS, strict=False):
+            error_bar(panel, float(np.mean(of.costs(arm, meter))), of.qualities(arm), of.color(arm), of.label(arm), marker)
         panel.set_xlabel(name)
     axes[0].set_ylabel(of.metric)
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return drawn
+
+
+def _told_apart(of: Comparison, claims: list[Claim]) -> list[str]:
+    headlines = [arm for claim in claims if claim.headline for arm in arms_of(claim.rule)]
+    first = {of.family(arm): arm for arm in reversed(of.methods)}
+    return sorted(of.methods, key=lambda arm: (arm not in headlines, arm not in first.values()))[: len(MARKERS)]
 
 
 def curves(workspace: Workspace, study: str, scale: str) -> Figure:

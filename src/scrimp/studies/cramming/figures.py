@@ -141,15 +141,26 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
     drawn, (left, right) = canvas(columns=2, width=11, height=0.28 * len(first) + 2.6)
     curves = read_curves(workspace, scale, STUDY, list(first["id"]))
     curves = curves[(curves["metric"] == "train_loss") & (curves["seed"] == mine["seed"].min())]
-    for (_, run), color in zip(first.iterrows(), mpl.colormaps["turbo"](np.linspace(0.05, 0.95, len(first))), strict=True):
+    sizes = sorted(
+        (name for name in first["workload"] if str(name).startswith(SIZE)), key=lambda name: int(name.removeprefix(SIZE))
+    )
+    shades = dict(zip(sizes, mpl.colormaps["plasma"](np.linspace(0.2, 0.8, len(sizes))), strict=True))
+    types = "other types of that size"  # one series: the right panel tells them apart
+    for _, run in first.iterrows():
         curve = curves[curves["arm"] == run["id"]].sort_values("step")
-        level = _level(curve["value"])
-        each = run["tokens"] / max(curve["examples"].max(), 1)
-        style = "--" if str(run["workload"]).startswith(SIZE) else "-"
-        left.plot(curve["examples"] * each, level, color=color, lw=1.2, ls=style, label=_name(run["workload"], base))
+        tokens, level = curve["examples"] * run["tokens"] / max(curve["examples"].max(), 1), _level(curve["value"])
+        if run["workload"] in shades:
+            color = shades[run["workload"]]
+            left.plot(tokens, level, color=color, lw=1.4, ls="--")
+            left.annotate(_name(run["workload"], base), (tokens.iloc[-1], level.iloc[-1]), color=color, fontsize=8)
+        elif run["workload"] in base:
+            left.plot(tokens, level, color="black", lw=1.6, label=SAME, zorder=3)
+        else:
+            left.plot(tokens, level, color="#BBBBBB", lw=1, label=types)
+            types = "_"  # a label that no legend shows
     left.set(xlabel="tokens", ylabel=f"training {LOSS}")
     log_axis(left, ticks=(1,))
-    left.legend(fontsize=7, ncols=2)
+    left.legend(fontsize=8)
     kinds = ((ARCHITECTURE, "#0072B2", "o"), (SIZE, "#D55E00", "D"))
     rows: list[tuple[str, list[float], str, str]] = []
     for prefix, color, marker in kinds:
