@@ -61,7 +61,7 @@ class Stage:
 
 
 def at_hand(workspace: Workspace, scale: str) -> list[str]:
-    """The studies of config/config.yaml, and others that were begun at a scale, as by `--config studies=NAME`."""
+    """The studies of config/config.yaml, and built-in ones that were begun at a scale, as by `--config studies=NAME`."""
     planned = workspace.studies()
     begun = (name for name in workspace.study_names() if (workspace.results(scale, name) / "runs").is_dir())
     return [*planned, *(name for name in begun if name not in planned)]

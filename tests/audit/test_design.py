@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch import nn
 
 from scrimp.audit.design import CANDIDATES, TOWERS, Design, Traits, candidates, duration, fitted, hours_of, sweep_arm
@@ -27,8 +28,19 @@ def test_traits_are_read_off_a_task(audited: Audited) -> None:
     assert Traits.of(task) == Traits(16, 128, logits=False, history=False)
     task.model = lambda seed: nn.Sequential(nn.BatchNorm1d(4), nn.Conv1d(4, 1, 1))  # type: ignore[method-assign]
     task.losses = lambda model, batch: model(batch[0][:, :, None])[:, 0, 0]  # type: ignore[method-assign]
-    type(task).labels = property(lambda task: task.data["train"][1].long())  # type: ignore[method-assign, assignment]
+    type(task).labels = property(lambda task: task.data["train"][1].long().abs() % 3)  # type: ignore[method-assign, assignment]
     assert Traits.of(task) == Traits(16, 128, batch_norm=True, labels=True, features=False, logits=False, history=False)
+
+
+def test_labels_that_are_no_classes_and_features_that_are_no_vectors_offer_nothing(audited: Audited) -> None:
+    task = audited.task
+    for labels in (torch.arange(128), torch.full((128,), -100)):
+        type(task).labels = property(lambda task, labels=labels: labels)  # type: ignore[method-assign, assignment]
+        assert not Traits.of(task).labels
+    type(task).labels = property(lambda task: torch.arange(128) % 12)  # type: ignore[method-assign, assignment]
+    assert Traits.of(task).labels
+    task.features = lambda model, batch: torch.zeros(2, 3, 4)  # type: ignore[method-assign]
+    assert not Traits.of(task).features
 
 
 def test_prototypes_are_balanced_by_labels_or_are_as_many_as_the_root_of_the_examples() -> None:

@@ -251,6 +251,20 @@ def test_masks_are_those_of_a_stable_sort(values: list[float], data: st.DataObje
         assert torch.equal(topk_mask(torch.stack([numbers, -numbers.flip(0)]), count, rowwise=True)[0], mask)
 
 
+@pytest.mark.parametrize("dtype", topk.FLOATS)
+def test_rows_that_do_not_lie_one_after_the_other_are_masked_as_others(dtype: torch.dtype) -> None:
+    many_ties = torch.randn(64, 32, generator=seeded(3)).relu().to(dtype)
+    for values in (
+        torch.ones(3, 4, dtype=dtype).t(),
+        many_ties.t(),
+        many_ties,
+        torch.ones(4, 2, 3, dtype=dtype).permute(1, 2, 0),
+    ):
+        count = values.shape[-1] // 2
+        rows = values.reshape(-1, values.shape[-1])
+        assert torch.equal(topk_mask(values, count, rowwise=True), topk.reference(rows, count).view(values.shape))
+
+
 LARGE = 3 * topk.SAMPLED
 UNFAIR = {
     "drawn": torch.randn(LARGE, generator=torch.Generator().manual_seed(0)),
@@ -360,7 +374,7 @@ def test_products_in_bf16_layer_by_layer_are_those_of_all_layers_to_the_bit(
 
 @pytest.mark.parametrize("few", [True, False])
 def test_few_logits_are_kept_for_gradients_and_many_made_again(few: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_entropy, "KEPT", 12 if few else 11)
+    monkeypatch.setattr(cross_entropy, "KEPT", 4 * (12 if few else 11))
     monkeypatch.setattr(cross_entropy, "block_rows", lambda *_: 1)
     hidden, weight = (torch.randn(n, 5, generator=seeded(n)).requires_grad_() for n in (4, 3))
     again: list[int] = []
@@ -386,6 +400,14 @@ def test_the_cross_entropy_of_one_block_is_the_ops(dtype: torch.dtype) -> None:
     assert torch.equal(*losses)
     for got, known in zip(*(torch.autograd.grad((loss * factors).sum(), (hidden, weight)) for loss in losses), strict=True):
         torch.testing.assert_close(got, known)
+
+
+def test_few_logits_are_one_op_to_a_compiler() -> None:
+    """What looks at labels in Python would break its graph."""
+    run = torch.compile(rowwise_cross_entropy, backend="eager", fullgraph=True)
+    hidden, weight = (torch.randn(n, 8, generator=seeded(n)).requires_grad_() for n in (600, 1024))
+    labels = torch.arange(600)
+    torch.testing.assert_close(run(hidden, weight, labels), rowwise_cross_entropy(hidden, weight, labels))
 
 
 def _noted(

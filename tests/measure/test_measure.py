@@ -112,6 +112,18 @@ def test_peak_memory_is_in_bytes_and_grows() -> None:
     assert block.sum() > 0
 
 
+def test_peak_memory_of_a_process_whose_name_is_cut_inside_a_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = b"Name:\t" + "обучение".encode()[:15] + b"\nVmHWM:\t    2048 kB\n"
+    monkeypatch.setattr(Path, "read_bytes", lambda _: told)
+    assert peak_memory(CPU) == 2 * 2**20
+
+    def elsewhere(_: Path) -> bytes:
+        raise FileNotFoundError
+
+    monkeypatch.setattr(Path, "read_bytes", elsewhere)
+    assert peak_memory(CPU) > 50 * 2**20
+
+
 def test_the_processor_has_a_name() -> None:
     assert len(cpu_model()) > 2
 

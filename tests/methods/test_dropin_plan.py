@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import warnings
 from collections.abc import Iterator
@@ -120,6 +121,20 @@ def test_an_iteration_that_goes_on_beside_a_later_one_is_an_error() -> None:
     data.update(losses_of(other), other)
     with pytest.raises(RuntimeError, match="let go of one"):
         next(first)
+
+
+def test_such_an_iteration_ends_in_the_error_however_often_it_is_asked_and_is_not_copied() -> None:
+    data = hundred()
+    first = iter(data.sampler)
+    data.update(torch.rand(10), torch.tensor([next(first) for _ in range(10)]))
+    for index in torch.tensor(list(data.sampler)).split(10):
+        data.update(torch.rand(len(index)), index)
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="a later one was trained on meanwhile"):
+            next(first)
+    for made in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="belongs to its loop"):
+            made(first)
 
 
 def test_a_loop_that_is_left_early_starts_the_next_epoch() -> None:

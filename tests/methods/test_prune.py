@@ -213,3 +213,8 @@ def test_diagnostics_by_hand() -> None:
         "score_p75": 7.0,
         "score_p90": 9.0,
     }
+
+
+def test_more_losses_than_indices_are_an_error() -> None:
+    with pytest.raises(ValueError, match=r"one loss an index, got \(4,\) losses of \(2,\) indices"):
+        InfoBatchSelector(9, 0).observe(torch.tensor([0, 1]), torch.arange(4.0))

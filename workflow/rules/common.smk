@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from scrimp import fork_server
-from scrimp.claims.loading import load_claims
+from scrimp.claims.loading import arms_of, load_claims
 from scrimp.claims.rules import rule_modules
 from scrimp.config import Settings, Workspace, parse_model
 from scrimp.config.base import NAME
@@ -307,6 +307,12 @@ def probe_config(wildcards):
 def study_told(study):
     """All of a study's file, its card left out."""
     return CONFIGS[study].model_dump(mode="json", exclude={"card"})
+
+
+def figures_config(study):
+    """A study's file and its headlines, whose arms are drawn first."""
+    headlines = [c for c in load_claims(WORKSPACE, study) if c.headline]
+    return digest_of([study_told(study), [[c.id, arms_of(c.rule)] for c in headlines]])
 
 
 def claims_config(wildcards):

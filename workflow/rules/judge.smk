@@ -52,7 +52,7 @@ for study in STUDIES:
             mem_mb=lambda wildcards, attempt: attempt * MEMORY[False],
             runtime=lambda wildcards, attempt: attempt * MINUTES[False],
         params:
-            config=digest_of(study_told(study)),
+            config=figures_config(study),
             code=study_code(FOLDERS[study], "figures"),
             study=TOLD[study],
             scale=SCALE,

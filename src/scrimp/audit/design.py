@@ -54,7 +54,7 @@ class Traits:
     batch_size: int
     examples: int
     batch_norm: bool = False
-    labels: bool = False  # one class an example
+    labels: bool = False  # one class an example, of ten examples and more in the mean
     features: bool = True  # what prototypes are made in
     logits: bool = True  # `outputs` and `labels`, which EL2N and CCS score by
     history: bool = True  # and `losses` shows them to `on_outputs`, for forgetting
@@ -67,7 +67,7 @@ class Traits:
             task.workload.recipe.batch_size,
             task.examples,
             batch_norm=any(isinstance(module, BATCH_NORMS) for module in model.modules()),
-            labels=_has_labels(task),
+            labels=_has_labels(task) and int(task.labels.max()) < task.examples // 10,
             features=_has_features(task, model),
             logits=_has_logits(task, model),
             history=_shows_logits(task, model),
@@ -82,11 +82,12 @@ def _has_labels(task: Task) -> bool:
         labels = task.labels
     except ScrimpError:
         return False
-    return labels.ndim == 1 and not labels.is_floating_point()
+    return labels.ndim == 1 and not labels.is_floating_point() and len(labels) > 0 and int(labels.min()) >= 0
 
 
 def _has_features(task: Task, model: nn.Module) -> bool:
-    return _gives(task.features, task, model)
+    found: list[int] = []
+    return _gives(lambda *given: found.append(task.features(*given).ndim), task, model) and found == [2]
 
 
 def _has_logits(task: Task, model: nn.Module) -> bool:

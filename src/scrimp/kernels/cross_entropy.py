@@ -21,21 +21,24 @@ from scrimp.kernels.dispatch import implementation_for
 
 IGNORED = -100  # torch's own mark of a row without a label
 LN_2 = 0.6931471805599453
-KEPT = 1 << 24  # logits: 64 MiB in float32, which cost less than making them a second time for the gradients
+KEPT = 1 << 26  # bytes of logits a call: keeping them costs less than making them a second time for the gradients
 
 
 def rowwise_cross_entropy(hidden: Tensor, weight: Tensor, labels: Tensor, block: int = 0) -> Tensor:
     """The op of this name; where a CPU may hold all logits, torch's own steps, which keep them for the gradients.
 
-    It may where they are one block anyway, and then losses are the op's to the bit; and for gradients where they are few.
+    It may where they are one block anyway, and then losses are the op's to the bit; and for gradients up to 64 MiB of them,
+    which every call keeps until its backward pass.
     """
     differentiated = torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad)
+    kept = KEPT // hidden.element_size() // max(1, len(weight)) if differentiated else 0
     if (
-        hidden.device.type == "cpu"
+        not torch.compiler.is_compiling()  # the op is one node of a graph
+        and hidden.device.type == "cpu"
         and block == 0
         and hidden.ndim == 2
         and hidden.dtype in (torch.float32, torch.float64)
-        and 0 < len(hidden) <= max(block_rows(hidden.device, len(weight)), KEPT // max(1, len(weight)) * differentiated)
+        and 0 < len(hidden) <= max(block_rows(hidden.device, len(weight)), kept)
         and implementation_for("rowwise_cross_entropy", hidden.device) == "cpu"
     ):
         _check(hidden, weight, labels)

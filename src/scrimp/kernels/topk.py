@@ -60,7 +60,7 @@ def _by_threshold(rows: Tensor, count: int) -> Tensor:
     if rows.device.type == "cpu":
         # numpy partitions and compares with vector instructions; it knows no bfloat16, and is slow with float16. Both are
         # exact as float32.
-        wide = (magnitudes if rows.dtype == torch.float64 else magnitudes.float()).numpy()
+        wide = (magnitudes if rows.dtype == torch.float64 else magnitudes.float()).contiguous().numpy()
         return torch.from_numpy(_by_numpy(wide, count))
     least = magnitudes.kthvalue(rows.shape[1] - count + 1, dim=1, keepdim=True).values
     mask = magnitudes >= least
@@ -73,7 +73,7 @@ def _by_threshold(rows: Tensor, count: int) -> Tensor:
 
 
 def _by_numpy(magnitudes: np.ndarray, count: int) -> np.ndarray:
-    """The same of magnitudes [r, n], for a count of 1 to n."""
+    """The same of magnitudes [r, n], row after row in memory, for a count of 1 to n."""
     number, size = magnitudes.shape
     if number == 1 and size >= SAMPLED:
         limit = np.full((1, 1), _limit(magnitudes[0], count), magnitudes.dtype)

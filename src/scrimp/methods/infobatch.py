@@ -92,6 +92,8 @@ class InfoBatchSelector(EpochSelector):
         return delta if self.params.anneal and fraction < delta else 1.0
 
     def observe(self, indices: Tensor, losses: Tensor) -> None:
+        if indices.shape != losses.shape:
+            raise ValueError(f"one loss an index, got {tuple(losses.shape)} losses of {tuple(indices.shape)} indices")
         self.scores.scatter_(0, indices.cpu(), losses.detach().to("cpu", torch.float32))
 
     def diagnostics(self) -> dict[str, float]:

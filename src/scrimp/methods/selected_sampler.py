@@ -66,27 +66,41 @@ class _Iteration(itertools.chain[int]):
     epoch: PlannedEpoch
     number: int
 
+    def __reduce__(self) -> Any:
+        raise TypeError("an iteration of a sampler belongs to its loop, and cannot be copied")
+
     def __del__(self) -> None:
         self.epoch.iterations.discard(self.number)
 
 
+class _End(Iterator[int]):
+    """What follows the indices: nothing, or again and again the error that they ended with."""
+
+    error: RuntimeError | None = None
+
+    def __next__(self) -> int:
+        raise self.error or StopIteration
+
+
 def _iteration(data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> Iterator[int]:
-    iteration = _Iteration(_indices(data, epoch, order))
+    end = _End()
+    iteration = _Iteration(_indices(data, epoch, order, end), end)
     data._iterations += 1
     iteration.epoch, iteration.number = epoch, data._iterations
     epoch.iterations.add(data._iterations)
     return iteration
 
 
-def _indices(data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> Iterator[int]:
+def _indices(data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor, end: _End) -> Iterator[int]:
     last = len(order) - 1
     for begin in range(0, len(order), CHUNK):
         for place, index in enumerate(order[begin : begin + CHUNK].tolist(), begin):
             if epoch is not data._epoch and epoch is not data._next:
-                raise RuntimeError(
+                end.error = RuntimeError(
                     f"the iteration of epoch {epoch.number} goes on, but a later one was trained on meanwhile: let go of "
                     "one iteration of the loader before the other is used"
                 )
+                raise end.error
             if place == last:
                 epoch.drawn = True
             yield index

@@ -68,7 +68,7 @@ def quality_cost(workspace: Workspace, study: str, scale: str) -> Figure:
 
 
 def _told_apart(of: Comparison, claims: list[Claim]) -> list[str]:
-    headlines = [arm for claim in claims if claim.headline for arm in arms_of(claim.rule)]
+    headlines = [arm.partition("@")[0] for claim in claims if claim.headline for arm in arms_of(claim.rule)]
     first = {of.family(arm): arm for arm in reversed(of.methods)}
     return sorted(of.methods, key=lambda arm: (arm not in headlines, arm not in first.values()))[: len(MARKERS)]
 
