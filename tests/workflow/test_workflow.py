@@ -79,6 +79,23 @@ def test_a_second_run_does_nothing(project: Path) -> None:
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("key", "drawn"), [("headline", True), ("statement", False)])
+def test_a_new_headline_draws_the_figures_again_and_another_word_of_a_claim_does_not(
+    project: Path, key: str, drawn: bool
+) -> None:
+    path = project / "config" / "studies" / "tiny" / "claims.yaml"
+    before = path.read_text()
+    claims = yaml.safe_load(before)
+    claims["claims"][0][key] = "Something else."
+    try:
+        path.write_text(yaml.safe_dump(claims))
+        told = run_snakemake(project, "-n").stdout
+    finally:
+        path.write_text(before)
+    assert re.search(r"^(local)?rule claims:", told, re.MULTILINE)
+    assert bool(re.search(r"^(local)?rule figures_tiny:", told, re.MULTILINE)) == drawn
+
+
 def test_editing_a_selector_runs_its_arms_only(project: Path) -> None:
     source = project / "src" / "scrimp" / "methods" / "rs2.py"
     before = source.read_text()
