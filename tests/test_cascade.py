@@ -109,6 +109,22 @@ def test_the_least_certain_share_gets_no_answer() -> None:
     assert (answers.labels == labels)[answers.answered].mean() > whole
 
 
+def test_a_share_gets_no_answer_even_where_the_first_stage_would_answer_all() -> None:
+    """A small model as good as the large one, and far cheaper: what neither is sure of still passes through both."""
+    probabilities, labels = calibrated(1000)
+    rows = np.arange(1000)
+    small: Any = (lambda rows: probabilities[rows], 1.0)
+    cascade = Cascade([small, (lambda rows: probabilities[rows], 50.0)])
+    whole = float((labels == 0).mean())
+    assert (cascade.choose(rows, labels, accuracy=whole)(rows).stage == 0).all()
+    for aim in ({"accuracy": whole}, {"cost": 30.0}, {"price": 1.0}):
+        answers = cascade.choose(rows, labels, **aim, abstain=0.1)(rows)
+        assert (~answers.answered).sum() == 100
+        assert probabilities[~answers.answered, 0].max() < probabilities[answers.answered, 0].min()
+    with pytest.raises(ScrimpError, match="no thresholds cost 2 or less"):
+        cascade.choose(rows, labels, cost=2.0, abstain=0.1)
+
+
 def test_temperature_undoes_what_sharpened() -> None:
     probabilities, labels = calibrated()
     sharp = tempered(probabilities, 1 / 3)

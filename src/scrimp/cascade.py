@@ -100,11 +100,12 @@ def stages_of(confidences: Floats, thresholds: Sequence[float]) -> Integers:
 
 @dataclass(frozen=True)
 class Point:
-    """Thresholds of all stages but the last, and what they gave: accuracy (a share) and mean cost an example."""
+    """Thresholds of all stages but the last, and what they gave: accuracy (a share), mean cost, share of the last stage."""
 
     thresholds: tuple[float, ...]
     accuracy: float
     cost: float
+    last: float
 
 
 def points(confidences: Floats, right: NDArray[np.bool_], costs: Sequence[float]) -> list[Point]:
@@ -130,13 +131,13 @@ def points(confidences: Floats, right: NDArray[np.bool_], costs: Sequence[float]
         spent += costs[stage] * len(left)
         if stage == deciding or not len(left):
             total = won + int(right[stage, left].sum())
-            yield Point(tuple(0.0 for _ in range(deciding - stage)), total / count, spent / count)
+            yield Point(tuple(0.0 for _ in range(deciding - stage)), total / count, spent / count, len(left) / count)
             return
         here, hits = confidences[stage, left], right[stage, left]
         for threshold in grids[stage]:
             sure = here >= threshold
             for rest in walk(stage + 1, left[~sure], won + int(hits[sure].sum()), spent):
-                yield Point((threshold, *rest.thresholds), rest.accuracy, rest.cost)
+                yield Point((threshold, *rest.thresholds), rest.accuracy, rest.cost, rest.last)
 
     return list(walk(0, np.arange(count), 0, 0.0))
 
@@ -228,7 +229,8 @@ class Cascade:
 
         `accuracy` (a share): the cheapest that reach it. `cost`: the most accurate of that mean cost or less. `price`: the
         least mean cost plus `price` times the share of errors. `abstain`: the share of examples, those that the last stage
-        is least sure of, that get no answer. Raises ScrimpError for an aim that no thresholds reach.
+        is least sure of, that get no answer: so many at least are left to it. Raises ScrimpError for an aim that no
+        thresholds reach.
         """
         if sum(aim is not None for aim in (accuracy, cost, price)) != 1:
             raise ScrimpError("choose thresholds by exactly one of accuracy=, cost= and price=")
@@ -238,6 +240,8 @@ class Cascade:
         if not 0 <= abstain < 1:
             raise ScrimpError(f"abstain is a share of the examples, from 0 to below 1, got {abstain}")
         found = points(*self._table(inputs, labels), self.costs)
+        silent = round(abstain * len(labels))
+        found = [point for point in found if point.last * len(labels) > silent - 0.5]  # the last stage may have all
         if accuracy is not None:
             good = [point for point in found if point.accuracy >= accuracy - 1e-12]
             if not good:
@@ -258,7 +262,6 @@ class Cascade:
         if abstain:
             answers = self(inputs)
             last = np.sort(answers.confidence[answers.stage == len(self.stages) - 1])
-            silent = min(round(abstain * len(answers.labels)), len(last))
             self.thresholds[-1] = float(np.nextafter(last[silent - 1], 2)) if silent else 0.0
         return self
 
