@@ -1,8 +1,8 @@
-"""Tables of verdicts in the README and in docs/results, made from the committed reference results: nobody copies a number.
+"""Tables of verdicts in docs, made from the committed reference results: nobody copies a number.
 
 A table stands between two marks, which say what it is made from, and all else in a file is its author's:
 
-    <!-- table: headlines mini-cpu -->        one row a headline claim of every study, for the README
+    <!-- table: headlines mini-cpu -->        one row a headline claim of every study, for docs/headlines.md
     <!-- table: claims mini-cpu/jest -->      every claim of a study
     <!-- table: speedups mini-cpu -->         every method of all studies, ranked by what it saves at equal quality
     <!-- end of table -->
