@@ -106,7 +106,7 @@ class Claim(Closed):
     not_run: str | None = None
     at: dict[str, str | None] = Field({}, description="scale -> workload; null: not run at that scale")
     figure: str | None = None
-    headline: str | None = Field(None, description="what the README's table calls it; null: not a headline")
+    headline: str | None = Field(None, description="what docs/headlines.md calls it; null: not a headline")
     deviations: dict[str, str] = Field({}, description="scale -> what differs from the source")
 
     @classmethod
