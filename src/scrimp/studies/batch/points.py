@@ -11,7 +11,9 @@ from scrimp.runs import Runs
 STUDY = "batch"
 ACCURACY = "test_accuracy"
 # What gives back some of what a large batch loses, in the order in which the papers add it.
-REMEDIES = ["large-linear", "large-warmup", "large-sqrt", "large-ghost", "large-longer", "large-lars", "large-lamb"]
+# By rules from the small batch's rate, then each at the best rate of a grid of its own.
+REMEDIES = ["large-linear", "large-warmup", "large-sqrt", "large-ghost", "large-longer"]
+REMEDIES += ["own", "own-ghost", "own-unclipped", "own-warmup", "large-lars", "large-lamb"]
 
 
 def published(workspace: Workspace, name: str) -> pd.DataFrame:
