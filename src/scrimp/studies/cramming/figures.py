@@ -274,7 +274,7 @@ def _differences(workspace: Workspace, scale: str, pairs: list[tuple[str, str, s
 def data(workspace: Workspace, scale: str) -> Figure:
     """Filtering, selection and order, each apart (claim 6)."""
     pairs = [
-        ("short@data-filtered", "short@loss", "filtered"),
+        ("short@data-filtered", "short@data-plain", "filtered"),
         ("short@data-prevalent", "short@data-ninth", "selected by prevalence"),
         ("short@data-stops", "short@data-ninth", "selected by full stops"),
         ("short-stored@data-ninth", "short@data-ninth", "ordered by prevalence"),
