@@ -206,6 +206,10 @@ def test_everything_is_drawn_and_tabled(made: Workspace) -> None:
     assert len(runs) == len(config.arm_ids("mini"))
     tasks = pd.read_csv(folder.parent / "tables" / "tasks.csv").set_index(["metric", "set", "arm"])
     assert tasks.loc[("mcc", "shuffled-words", "crammed"), "value"] == pytest.approx(0.57)  # 50, a mean of two, and five
+    beside = pd.read_csv(folder.parent / "tables" / "published-glue.csv").set_index("model")
+    assert beside.loc["crammed v2 (A6000)", ["our_arm", "our_average"]].tolist() == ["crammed", pytest.approx(57)]
+    assert beside.loc["crammed v2 (A6000)", "our_share"] == pytest.approx(57 / 51)  # three seeds of BERT's recipe
+    assert beside.loc["RoBERTa-base", ["our_arm", "our_average", "our_share"]].isna().all()
 
 
 def test_rates_are_tuned_at_a_budget_of_their_own() -> None:
