@@ -15,6 +15,7 @@ import pytest
 from scrimp import progress
 from scrimp.config import Workspace
 from scrimp.progress import Pace, beating, line, shown
+from scrimp.records import read_summary
 from scrimp.stages.run import run_arm
 
 
@@ -95,7 +96,10 @@ def test_a_note_is_there_while_the_work_goes_on(tmp_path: Path, clock: Clock, mo
     assert not path.exists()
 
 
-def test_a_run_tells_the_metric_that_it_measured_last_and_sweeps(tiny: Workspace) -> None:
+def test_a_run_tells_its_plan_and_the_metric_that_it_measured_last_and_sweeps(
+    tiny: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "BEAT_EVERY", 0.01)
     stages: list[str] = []
     left = [
         tiny.checkpoint("smoke", "tiny", "full", 0).with_name(".seed0.safetensors.1.tmp"),
@@ -104,9 +108,17 @@ def test_a_run_tells_the_metric_that_it_measured_last_and_sweeps(tiny: Workspace
     for path in left:
         path.parent.mkdir(parents=True)
         path.touch()
-    run_arm(tiny, "tiny", "full", 0, "smoke", on_progress=lambda stage, fraction: stages.append(stage))
+    path, planned = tiny.checkpoint("smoke", "tiny", "full", 0).with_suffix(".progress.json"), []
+
+    def look(stage: str, fraction: float) -> None:
+        stages.append(stage)
+        planned.append(note_with(path, lambda note: "flops" in note)["flops"])
+
+    run_arm(tiny, "tiny", "full", 0, "smoke", on_progress=look)
+    spent = read_summary(tiny.run_folder("smoke", "tiny", "full", 0)).meters.flops
+    assert planned[0] == pytest.approx(spent)
     assert stages[0] == "training"
     assert stages[-2].startswith("training, test_accuracy ")
     assert stages[-1] == "evaluating"
     assert not any(path.exists() for path in left)
-    assert not tiny.checkpoint("smoke", "tiny", "full", 0).with_suffix(".progress.json").exists()
+    assert not path.exists()

@@ -247,3 +247,13 @@ def test_runs_with_other_seeds_than_planned_count(planned: Workspace) -> None:
     note(planned, "full", 8)
     found = [(job.seed, job.state) for job in status.survey(planned, "smoke", ["tiny"]) if job.arm == "full"]
     assert found == [(0, "waiting"), (1, "waiting"), (7, "done"), (8, "running")]
+
+
+def test_flops_of_a_run_in_epochs_are_known_as_soon_as_it_is_at_work(planned: Workspace) -> None:
+    """One run at work has told what it plans: its arm's other seeds cost as much, a half as long one half."""
+    note(planned, "full", 0, flops=8e9)
+    found = {(job.arm, job.seed): job.flops for job in status.survey(planned, "smoke", ["tiny"])}
+    assert found["full", 0] == found["full", 1] == 8e9
+    assert found["full-x0.5", 0] == 4e9
+    finish(planned, "full", 1, 6e9)  # what was measured counts for more
+    assert {job.flops for job in status.survey(planned, "smoke", ["tiny"]) if job.arm == "full"} == {6e9}

@@ -7,9 +7,10 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from scrimp.errors import ScrimpError
 from scrimp.files import write_json
@@ -120,17 +121,18 @@ def _bar(what: str) -> Iterator[Progress]:
 
 
 @contextmanager
-def beating(path: Path, tell: Progress) -> Iterator[Progress]:
+def beating(path: Path, tell: Progress, facts: Mapping[str, Any] | None = None) -> Iterator[Progress]:
     """`tell`, and the file `path`, which is there as long as the work goes on (or was killed).
 
-    It is written at once, and again every BEAT_EVERY seconds as long as the process lives, whether steps advance or not.
+    It is written at once, and again every BEAT_EVERY seconds as long as the process lives, whether steps advance or not,
+    each time with what `facts` holds by then.
     """
     pace, about = Pace(), {"host": socket.gethostname(), "process": os.getpid()}
     last = (SETTING_UP, 0.0, 0.0)
 
     def write() -> None:
         stage, fraction, rate = last
-        write_json(path, {**about, "stage": stage, "fraction": fraction, "rate": rate, "when": time.time()})
+        write_json(path, {**about, **(facts or {}), "stage": stage, "fraction": fraction, "rate": rate, "when": time.time()})
 
     def write_again() -> None:
         with suppress(ScrimpError):  # a full disk: whoever saves a checkpoint says so

@@ -1,8 +1,9 @@
 """`scrimp status`: of a scale's runs, what is done, what is at work and how fast, what failed and with which words.
 
 It reads files alone: summaries, the notes that runs leave beside their checkpoints, logs. What a run will cost is known
-from another seed of its arm, from its horizon and the other arms of its workload, or from a workload whose length is given
-in FLOPs; where none is, it is not told. Of shards, references, probes, claims and figures it tells what failed.
+from another seed of its arm, from its horizon and the other arms of its workload, from a workload whose length is given in
+FLOPs, or from what runs at work have planned; where none is, it is not told. Of shards, references, probes, claims and
+figures it tells what failed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,11 +76,20 @@ def survey(workspace: Workspace, scale: str, studies: list[str]) -> list[Job]:
 
 def _jobs(workspace: Workspace, config: StudyConfig, scale: str, planned: list[int] | None) -> list[Job]:
     found, states = _found(workspace, config, scale)
-    flops = _planned_flops(config, scale) | _expected(config, scale, found, lambda meters: meters.flops)
-    seconds = _expected(config, scale, found, _wall)
+    seeds = {
+        arm: _with_others(workspace, config.study, scale, arm, config.seeds(scale, arm, planned), found)
+        for arm in config.arm_ids(scale)
+    }
+    told: dict[str, float] = {}  # what runs at work have planned
+    for arm, of_arm in seeds.items():
+        for note in (note_of(workspace, scale, config.study, arm, seed) for seed in of_arm):
+            if note is not None and note.get("flops"):
+                told[arm] = note["flops"]
+    flops = _planned_flops(config, scale) | _expected(config, scale, found, lambda meters: meters.flops, told)
+    seconds = _expected(config, scale, found, _wall, {})
     jobs = []
-    for arm in config.arm_ids(scale):
-        for seed in _with_others(workspace, config.study, scale, arm, config.seeds(scale, arm, planned), found):
+    for arm, of_arm in seeds.items():
+        for seed in of_arm:
             job = Job(config.study, arm, seed, "waiting", flops=flops.get(arm), seconds=seconds.get(arm))
             job.left = job.seconds
             _look(workspace, scale, job, found.get((arm, seed)), states.get((arm, seed)))
@@ -136,14 +146,18 @@ def _planned_flops(config: StudyConfig, scale: str) -> dict[str, float]:
 
 
 def _expected(
-    config: StudyConfig, scale: str, found: dict[tuple[str, int], Summary], of: Callable[[Meters], float]
+    config: StudyConfig,
+    scale: str,
+    found: dict[tuple[str, int], Summary],
+    of: Callable[[Meters], float],
+    told: Mapping[str, float],
 ) -> dict[str, float]:
-    """By arm, what a run of it takes, as far as finished ones tell."""
+    """By arm, what a run of it takes, as far as finished ones tell, or where none of it has, what is `told` of it."""
     measured: dict[str, list[float]] = {}
     for (arm, _), run in found.items():
         if run.diverged is None:
             measured.setdefault(arm, []).append(of(run.meters))
-    known = {arm: statistics.median(values) for arm, values in measured.items()}
+    known = {**told, **{arm: statistics.median(values) for arm, values in measured.items()}}
     per_horizon: dict[str, list[float]] = {}  # by workload, what a whole recipe takes
     for arm, value in known.items():
         horizon = config.resolve(scale, arm)[0].horizon

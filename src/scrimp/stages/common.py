@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +31,13 @@ def no_progress(stage: str, fraction: float) -> None:
 
 
 @contextmanager
-def alone(checkpoint: Path, on_progress: Progress, *folders: Path) -> Iterator[Progress]:
+def alone(
+    checkpoint: Path, on_progress: Progress, *folders: Path, facts: Mapping[str, Any] | None = None
+) -> Iterator[Progress]:
     """Keep other commands away from a run: they would take turns at its checkpoint. One torchrun's processes are one.
 
-    What killed ones left half-written, of the checkpoint and in the `folders`, is removed. Yields what to tell progress to.
+    What killed ones left half-written, of the checkpoint and in the `folders`, is removed. Yields what to tell progress to;
+    notes of it hold the `facts` too.
     """
     if not parallel.is_first():
         yield no_progress
@@ -43,7 +46,7 @@ def alone(checkpoint: Path, on_progress: Progress, *folders: Path) -> Iterator[P
         sweep(checkpoint)
         for left in (path for folder in folders for path in folder.glob(".*.tmp")):
             left.unlink(missing_ok=True)
-        with beating(checkpoint.with_suffix(".progress.json"), on_progress) as told:
+        with beating(checkpoint.with_suffix(".progress.json"), on_progress, facts) as told:
             yield told
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from scrimp.config.training import Arm
+from scrimp.config.training import Arm, Horizon
 from scrimp.cost import Cost, RunCost
 from scrimp.measure.clock import Clock
 from scrimp.measure.hardware import EnergyCounter, peak_memory
@@ -41,11 +41,21 @@ class Fit:
 
 def budget_of(task: Task, arm: Arm, methods: Methods) -> Budget:
     """An arm's horizon in absolute terms."""
+    return _budget(task, arm.horizon, methods)
+
+
+def planned_flops(task: Task, arm: Arm, methods: Methods) -> float | None:
+    """What an arm's horizon comes to in FLOPs, before a selector leaves any of them out; None for one in seconds."""
+    horizon = arm.horizon
+    return None if horizon.axis == "seconds" else _budget(task, Horizon(flops=horizon.amount), methods).amount
+
+
+def _budget(task: Task, horizon: Horizon, methods: Methods) -> Budget:
     selector = methods.selector
     by_epochs = isinstance(selector, EpochSelector) or (selector is None and task.by_epochs)
     scoring = task.scoring_flops(selector) if isinstance(selector, BatchSelector) else 0.0
     per_example = task.step_flops(task.workload.recipe.batch_size) / task.workload.recipe.batch_size
-    return Budget.of(arm.horizon, task.workload, task.examples, per_example, by_epochs=by_epochs, scoring=scoring)
+    return Budget.of(horizon, task.workload, task.examples, per_example, by_epochs=by_epochs, scoring=scoring)
 
 
 def fit(

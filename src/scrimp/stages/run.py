@@ -23,7 +23,7 @@ from scrimp.methods.base import EpochSelector
 from scrimp.methods.combined import Methods
 from scrimp.records import Diverged, Meters, read_summary
 from scrimp.stages.common import Progress, RunKey, alone, no_progress, run_key, write_results
-from scrimp.stages.fit import budget_of, fit, meters_of
+from scrimp.stages.fit import budget_of, fit, meters_of, planned_flops
 from scrimp.tasks import load_task
 from scrimp.tasks.base import Task
 from scrimp.training import parallel
@@ -48,7 +48,8 @@ def run_arm(
     torch.set_flush_denormal(True)
     checkpoint = workspace.checkpoint(scale, study, arm_name, seed)
     folders = (workspace.run_folder(scale, study, arm_name, seed), workspace.cooldown_states(scale, study, arm_name, seed))
-    with parallel.joined(), alone(checkpoint, on_progress, *folders) as told:
+    facts: dict[str, Any] = {}  # for `scrimp status`
+    with parallel.joined(), alone(checkpoint, on_progress, *folders, facts=facts) as told:
         on = choose_device(device, config.scale(scale).gpus)
         key = run_key(workspace, study, arm_name, seed, scale)
         energy, clock = EnergyCounter(on), Clock(on)
@@ -56,6 +57,7 @@ def run_arm(
             task = load_task(config.task, workspace, workload, on, config.folder)
             methods = Methods.of(arm.methods, task.examples, workload.recipe.batch_size, seed, config.task)
             _check_processes(workload, methods)
+            facts["flops"] = planned_flops(task, arm, methods)
             reference, reference_cost, digest = reference_of(workspace, config, scale, arm, task)
         checkpoint_key = key.checkpoint_key(digest, on.type)
         cooldowns = Cooldowns(workspace, config, key, task, on.type)

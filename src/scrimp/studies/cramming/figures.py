@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib as mpl
@@ -363,15 +364,15 @@ def published_glue(workspace: Workspace, scale: str) -> pd.DataFrame:
     """
     told = published(workspace, "glue")
     found = told.merge(read_probe(workspace, STUDY, "published-averages", scale), on="model")
-    averages = _judged(points(workspace, scale)).groupby("id")[AVERAGE].apply(lambda of_arm: of_arm.to_numpy(float))
-    means = {arm: mean_interval(values) for arm, values in averages.items()}
-    ours = [COUNTERPARTS.get(model, "") for model in found["model"]]
+    runs = _judged(points(workspace, scale))
+    means = {str(arm): mean_interval(of_arm[AVERAGE].to_numpy(float)) for arm, of_arm in runs.groupby("id")}
     bert = means.get(COUNTERPARTS["BERT-base"])
-    known = [means.get(arm) for arm in ours]
-    return found.assign(
-        our_arm=[arm if mean else None for arm, mean in zip(ours, known, strict=True)],
-        our_average=[mean and mean.mean for mean in known],
-        our_low=[mean and mean.low for mean in known],
-        our_high=[mean and mean.high for mean in known],
-        our_share=[mean and bert and mean.mean / bert.mean for mean in known],
-    )
+    rows = []
+    for model in found["model"]:
+        arm, mean = COUNTERPARTS.get(model, ""), math.nan
+        row: dict[str, Any] = {"our_arm": None}
+        if arm in means:
+            mean = means[arm].mean
+            row = {"our_arm": arm, "our_average": mean, "our_low": means[arm].low, "our_high": means[arm].high}
+        rows.append(row | {"our_share": math.nan if bert is None else mean / bert.mean})
+    return pd.concat([found, pd.DataFrame(rows)], axis=1)
