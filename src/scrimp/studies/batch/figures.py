@@ -39,7 +39,6 @@ STYLES = {
     "large-longer": ("#CC79A7", "*"),
     "own": ("#009E73", "d"),
     "own-ghost": ("#CC79A7", "d"),
-    "own-unclipped": ("#0072B2", "d"),
     "own-warmup": ("#56B4E9", "d"),
     "large-lars": ("#8B5A2B", "h"),
     "large-lamb": ("#6A3D9A", "h"),

@@ -13,7 +13,7 @@ ACCURACY = "test_accuracy"
 # What gives back some of what a large batch loses, in the order in which the papers add it.
 # By rules from the small batch's rate, then each at the best rate of a grid of its own.
 REMEDIES = ["large-linear", "large-warmup", "large-sqrt", "large-ghost", "large-longer"]
-REMEDIES += ["own", "own-ghost", "own-unclipped", "own-warmup", "large-lars", "large-lamb"]
+REMEDIES += ["own", "own-ghost", "own-warmup", "large-lars", "large-lamb"]
 
 
 def published(workspace: Workspace, name: str) -> pd.DataFrame:
