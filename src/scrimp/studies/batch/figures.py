@@ -132,21 +132,33 @@ def speedups(workspace: Workspace, scale: str) -> Figure:
 
 @figure("cost")
 def cost(workspace: Workspace, scale: str) -> Figure:
-    """CPU seconds for a thousand examples against the mean batch, a point an arm."""
+    """CPU seconds for a thousand examples against the mean batch, a point an arm, coloured by what the arm does."""
     of = _load(workspace, scale)
     drawn, (axes,) = canvas(width=7.5, height=4.8)
     for arm in [*of.sweep, *of.methods]:
-        if MAIN_SEPARATOR in arm or arm == "large-longer":
+        if MAIN_SEPARATOR in arm:
             continue
         examples, updates = np.mean(of.costs(arm, "examples")), np.mean(of.costs(arm, "updates"))
         seconds = [1000 * s / e for s, e in zip(of.costs(arm, "cpu_seconds"), of.costs(arm, "examples"), strict=True)]
-        color, marker = _style(arm)
-        error_bar(axes, float(examples / updates), seconds, color, of.label(arm), marker)
+        kind, color, marker = _kind(arm)
+        error_bar(axes, float(examples / updates), seconds, color, kind, marker)
     log_axis(axes)
     axes.set(xlabel="examples an update, on average", ylabel="CPU seconds for 1,000 examples")
     axes.set_ylim(bottom=0)
-    drawn.legend(*axes.get_legend_handles_labels(), loc="outside right upper", fontsize=8)
+    kinds = dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    drawn.legend(kinds.values(), kinds.keys(), loc="outside lower center", ncols=2, fontsize=9)
     return drawn
+
+
+def _kind(arm: str) -> tuple[str, str, str]:
+    """What an arm does to the batch, with a colour and a marker."""
+    if arm.startswith("decay"):
+        return "small batch", "#000000", "o"
+    if arm.startswith(("grow", "hybrid")):
+        return "growing batch", "#D55E00", "D"
+    if arm in ("large-ghost", "large-longer", "own-ghost"):
+        return "large batch, ghost batch norm", "#CC79A7", "P"
+    return "large batch", "#0072B2", "X"
 
 
 def _mark_falls(axes: Axes, rows: pd.DataFrame, column: str) -> None:
