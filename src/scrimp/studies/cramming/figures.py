@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import matplotlib as mpl
@@ -34,6 +35,13 @@ COLORS = {
     "fitted": "#000000",
 }
 RECIPES = ["none", "original", "izsak", "fitted-x1", "crammed-v1", "crammed", "fitted-x16", "crammed-x16"]
+# Which of our arms stands where a published model does; BERT and RoBERTa are finished checkpoints there.
+COUNTERPARTS = {
+    "BERT-base": "fitted-x16@bert",
+    "no pre-training": "none",
+    "crammed v1 (A6000)": "crammed-v1@v1",
+    "crammed v2 (A6000)": "crammed",
+}
 LOSS = "masked loss, nats a token"
 SHAPES = "shape-"
 
@@ -349,6 +357,22 @@ def _guess(workspace: Workspace, dataset: str, metric: str) -> float | None:
 
 @table("published-glue")
 def published_glue(workspace: Workspace, scale: str) -> pd.DataFrame:
-    """The report's tables 3 and 4, with the means of the nine numbers computed again."""
+    """The report's tables 3 and 4, with the means of the nine numbers computed again, beside ours.
+
+    `our_average` is the mean over this scale's labelled sets with its 95 % interval, `our_share` what it is of BERT's recipe
+    with sixteen budgets; a checkpoint that was not trained here has none.
+    """
     told = published(workspace, "glue")
-    return told.merge(read_probe(workspace, STUDY, "published-averages", scale), on="model")
+    found = told.merge(read_probe(workspace, STUDY, "published-averages", scale), on="model")
+    runs = _judged(points(workspace, scale))
+    means = {str(arm): mean_interval(of_arm[AVERAGE].to_numpy(float)) for arm, of_arm in runs.groupby("id")}
+    bert = means.get(COUNTERPARTS["BERT-base"])
+    rows = []
+    for model in found["model"]:
+        arm, mean = COUNTERPARTS.get(model, ""), math.nan
+        row: dict[str, Any] = {"our_arm": None}
+        if arm in means:
+            mean = means[arm].mean
+            row = {"our_arm": arm, "our_average": mean, "our_low": means[arm].low, "our_high": means[arm].high}
+        rows.append(row | {"our_share": math.nan if bert is None else mean / bert.mean})
+    return pd.concat([found, pd.DataFrame(rows)], axis=1)
