@@ -44,6 +44,7 @@ COUNTERPARTS = {
 }
 LOSS = "masked loss, nats a token"
 SHAPES = "shape-"
+NAME_HEIGHT = 0.07  # nats that a name in the figure of architectures takes
 
 
 def _color(arm: str) -> str:
@@ -153,6 +154,7 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
         (name for name in first["workload"] if str(name).startswith(SIZE)), key=lambda name: int(name.removeprefix(SIZE))
     )
     shades = dict(zip(sizes, mpl.colormaps["plasma"](np.linspace(0.2, 0.8, len(sizes))), strict=True))
+    ends: list[tuple[float, float, str, Any]] = []
     types = "other types of that size"  # one series: the right panel tells them apart
     for _, run in first.iterrows():
         curve = curves[curves["arm"] == run["id"]].sort_values("step")
@@ -160,12 +162,16 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
         if run["workload"] in shades:
             color = shades[run["workload"]]
             left.plot(tokens, level, color=color, lw=1.4, ls="--")
-            left.annotate(_name(run["workload"], base), (tokens.iloc[-1], level.iloc[-1]), color=color, fontsize=8)
+            ends.append((level.iloc[-1], tokens.iloc[-1], _name(run["workload"], base), color))
         elif run["workload"] in base:
             left.plot(tokens, level, color="black", lw=1.6, label=SAME, zorder=3)
         else:
             left.plot(tokens, level, color="#BBBBBB", lw=1, label=types)
             types = "_"  # a label that no legend shows
+    below = -math.inf
+    for level, tokens, name, color in sorted(ends):  # a name lies above the one below it
+        below = max(level, below + NAME_HEIGHT)
+        left.annotate(name, (tokens, below), color=color, fontsize=8)
     left.set(xlabel="tokens", ylabel=f"training {LOSS}")
     log_axis(left, ticks=(1,))
     left.legend(fontsize=8)
@@ -173,7 +179,9 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
     rows: list[tuple[str, list[float], str, str]] = []
     for prefix, color, marker in kinds:
         losses = variants(workspace, scale, "short", prefix)
-        others = [name for name in losses.columns if name != SAME]
+        others = sorted(
+            (name for name in losses.columns if name != SAME), key=lambda name: (int(name) if name.isdigit() else 0, name)
+        )
         word = "width " if prefix == SIZE else ""
         rows += [(f"{word}{name}", list(losses[name] - losses[SAME]), color, marker) for name in others]
     _rows(right, rows)
