@@ -162,16 +162,16 @@ def architecture(workspace: Workspace, scale: str) -> Figure:
         if run["workload"] in shades:
             color = shades[run["workload"]]
             left.plot(tokens, level, color=color, lw=1.4, ls="--")
-            ends.append((level.iloc[-1], tokens.iloc[-1], _name(run["workload"], base), color))
+            ends.append((float(level.iloc[-1]), float(tokens.iloc[-1]), _name(run["workload"], base), color))
         elif run["workload"] in base:
             left.plot(tokens, level, color="black", lw=1.6, label=SAME, zorder=3)
         else:
             left.plot(tokens, level, color="#BBBBBB", lw=1, label=types)
             types = "_"  # a label that no legend shows
     below = -math.inf
-    for level, tokens, name, color in sorted(ends):  # a name lies above the one below it
-        below = max(level, below + NAME_HEIGHT)
-        left.annotate(name, (tokens, below), color=color, fontsize=8)
+    for lowest, last, name, color in sorted(ends):  # a name lies above the one below it
+        below = max(lowest, below + NAME_HEIGHT)
+        left.annotate(name, (last, below), color=color, fontsize=8)
     left.set(xlabel="tokens", ylabel=f"training {LOSS}")
     log_axis(left, ticks=(1,))
     left.legend(fontsize=8)
