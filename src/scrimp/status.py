@@ -80,11 +80,8 @@ def _jobs(workspace: Workspace, config: StudyConfig, scale: str, planned: list[i
         arm: _with_others(workspace, config.study, scale, arm, config.seeds(scale, arm, planned), found)
         for arm in config.arm_ids(scale)
     }
-    told: dict[str, float] = {}  # what runs at work have planned
-    for arm, of_arm in seeds.items():
-        for note in (note_of(workspace, scale, config.study, arm, seed) for seed in of_arm):
-            if note is not None and note.get("flops"):
-                told[arm] = note["flops"]
+    notes = {(arm, seed): note_of(workspace, scale, config.study, arm, seed) for arm in seeds for seed in seeds[arm]}
+    told = {arm: note["flops"] for (arm, _), note in notes.items() if note is not None and note.get("flops")}
     flops = _planned_flops(config, scale) | _expected(config, scale, found, lambda meters: meters.flops, told)
     seconds = _expected(config, scale, found, _wall, {})
     jobs = []
@@ -92,7 +89,7 @@ def _jobs(workspace: Workspace, config: StudyConfig, scale: str, planned: list[i
         for seed in of_arm:
             job = Job(config.study, arm, seed, "waiting", flops=flops.get(arm), seconds=seconds.get(arm))
             job.left = job.seconds
-            _look(workspace, scale, job, found.get((arm, seed)), states.get((arm, seed)))
+            _look(workspace, scale, job, notes[arm, seed], found.get((arm, seed)), states.get((arm, seed)))
             jobs.append(job)
     return jobs
 
@@ -170,7 +167,14 @@ def _expected(
     return known
 
 
-def _look(workspace: Workspace, scale: str, job: Job, run: Summary | None, other: tuple[State, str] | None) -> None:
+def _look(
+    workspace: Workspace,
+    scale: str,
+    job: Job,
+    note: dict[str, Any] | None,
+    run: Summary | None,
+    other: tuple[State, str] | None,
+) -> None:
     """Put a run into its state: by its summary, else by its note, else by what its last attempt's log says."""
     if run is not None:
         job.state, job.fraction, job.flops, job.left = "done", 1.0, run.meters.flops, 0.0
@@ -179,7 +183,7 @@ def _look(workspace: Workspace, scale: str, job: Job, run: Summary | None, other
         return
     log = logs(workspace, scale, job.study) / f"{job.arm}-seed{job.seed}.log"
     summary = workspace.run_folder(scale, job.study, job.arm, job.seed) / "summary.json"
-    if (note := note_of(workspace, scale, job.study, job.arm, job.seed)) is not None:
+    if note is not None:
         job.fraction, job.where, job.words = note["fraction"], note["host"], note["stage"]
         rate, seconds = note["rate"], job.seconds
         job.left = (1 - job.fraction) / rate if rate > 0 else seconds and (1 - job.fraction) * seconds

@@ -14,34 +14,18 @@ from scrimp.measure.critical_batch import Hyperbola
 from scrimp.studies import figure, table
 from scrimp.studies.comparison import Comparison, draw_differences, speedups_figure
 from scrimp.studies.outputs import read_probe
-from scrimp.studies.plotting import OTHER, PUBLISHED, canvas, error_bar, log_axis
+from scrimp.studies.plotting import PUBLISHED, canvas, error_bar, log_axis
 
 from .points import ACCURACY, REMEDIES, STUDY, accuracy_curves, published
 
-# Arms here share their first method: they have colours and markers of their own. Okabe & Ito's, as everywhere.
-STYLES = {
+# Arms whose curves are drawn share their first method: they have colours and markers of their own. Okabe & Ito's.
+CURVES = {
     "decay": ("#000000", "o"),
-    "decay-x0.5": ("#000000", "o"),
-    "decay-x2": ("#000000", "o"),
     "hybrid": ("#56B4E9", "s"),
     "grow": ("#D55E00", "D"),
-    "grow-unbounded": ("#E69F00", "D"),
     "grow-initial": ("#009E73", "^"),
     "grow-momentum": ("#CC79A7", "v"),
-    "decay-smooth": ("#777777", "<"),
-    "grow-smooth": ("#D55E00", ">"),
-    "large-4": ("#0072B2", "p"),
     "large": ("#0072B2", "P"),
-    "large-linear": ("#56B4E9", "X"),
-    "large-warmup": ("#56B4E9", "*"),
-    "large-sqrt": ("#009E73", "X"),
-    "large-ghost": ("#CC79A7", "P"),
-    "large-longer": ("#CC79A7", "*"),
-    "own": ("#009E73", "d"),
-    "own-ghost": ("#CC79A7", "d"),
-    "own-warmup": ("#56B4E9", "d"),
-    "large-lars": ("#8B5A2B", "h"),
-    "large-lamb": ("#6A3D9A", "h"),
 }
 # The published steps from a large batch to a small one's accuracy, by remedy; both of one paper's own baseline.
 PUBLISHED_GAP = {
@@ -58,16 +42,11 @@ def _load(workspace: Workspace, scale: str) -> Comparison:
     return Comparison.of(workspace, STUDY, scale, ACCURACY)
 
 
-def _style(arm: str) -> tuple[str, str]:
-    return STYLES.get(arm, (OTHER, "o"))
-
-
 @figure("curves")
 def curves(workspace: Workspace, scale: str) -> Figure:
     """Accuracy over examples and over updates, of decay, hybrid and growth; bands reach over the seeds."""
     of = _load(workspace, scale)
-    wanted: list[str] = ["decay", "hybrid", "grow", "grow-initial", "grow-momentum", "large"]
-    shown = [arm for arm in wanted if arm in of.runs]
+    shown = [arm for arm in CURVES if arm in of.runs]
     rows = accuracy_curves(workspace, scale, shown)
     drawn, axes = canvas(columns=2, width=10, height=4.6)
     for arm in shown:
@@ -75,7 +54,7 @@ def curves(workspace: Workspace, scale: str) -> Figure:
         of_arm["visit"] = of_arm.groupby("seed").cumcount()
         mean = of_arm.groupby("visit")[["examples", "step", "value"]].mean()
         spread = of_arm.groupby("visit")["value"].agg(["min", "max"])
-        color, marker = _style(arm)
+        color, marker = CURVES[arm]
         for panel, column in zip(axes, ("examples", "step"), strict=True):
             panel.plot(mean[column], mean["value"], color=color, marker=marker, ms=4, lw=1.4, label=of.label(arm))
             panel.fill_between(mean[column], spread["min"], spread["max"], color=color, alpha=0.12, linewidth=0)
