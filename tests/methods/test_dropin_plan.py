@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import threading
 import warnings
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from scrimp.methods.plan import chosen, restored
 from scrimp.methods.planned_epoch import PlannedEpoch
 from scrimp.methods.processes import Processes
 from scrimp.methods.rs2 import RS2
+from scrimp.methods.selected_sampler import CHUNK
 
 
 class Two(Processes):
@@ -120,6 +122,35 @@ def test_an_iteration_that_goes_on_beside_a_later_one_is_an_error() -> None:
     assert data._next is not None
     data.update(losses_of(other), other)
     with pytest.raises(RuntimeError, match="let go of one"):
+        next(first)
+
+
+@pytest.mark.parametrize("size", [1, 2, CHUNK, CHUNK + 1, 2 * CHUNK + 2])
+def test_a_long_iteration_gives_the_plan_and_is_drawn_with_its_last_index(size: int) -> None:
+    data = InfoBatch(TensorDataset(torch.arange(size)), epochs=3, seed=1)
+    iteration = iter(data.sampler)
+    epoch = data._epoch
+    assert epoch is not None
+    found = [index for index in itertools.islice(iteration, size - 1) if not epoch.drawn]
+    found.append(next(iteration))
+    assert epoch.drawn
+    assert found == epoch.order.tolist()
+    assert sorted(found) == list(range(size))
+    assert list(iteration) == []
+
+
+@pytest.mark.parametrize("drawn", [10, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1])
+def test_an_iteration_ends_in_the_error_with_its_next_index_wherever_it_was(drawn: int) -> None:
+    data = InfoBatch(TensorDataset(torch.arange(2 * CHUNK)), epochs=3, seed=1)
+    first = iter(data.sampler)
+    held = torch.tensor([next(first) for _ in range(drawn)])
+    data.finish_epoch()
+    data.update(torch.rand(len(held)), held)
+    second = iter(data.sampler)  # the loop of the first was left
+    index = torch.tensor([next(second) for _ in range(10)])
+    data.update(torch.rand(len(index)), index)
+    assert data._epoch is not None and data._epoch.number == 1
+    with pytest.raises(RuntimeError, match="the iteration of epoch 0 goes on"):
         next(first)
 
 

@@ -107,7 +107,9 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         if self._exchange == "update" or self._processes.world == 1:
             at, values, sizes = self._processes.gathered(mine, losses.detach().float())
             at = at.cpu()
-            if not self._epoch.repeats(at):
+            if self._next is None and self._epoch.goes_in_step(at, sizes):
+                self.selector.observe(at, values)
+            elif not self._epoch.repeats(at):
                 self._settle(mine.cpu())
                 self._epoch.note(at, sizes)
                 self.selector.observe(at, values)
@@ -193,7 +195,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
                 "that it was saved with, or start anew"
             )
         self.selector.load_state_dict(state["selector"])
-        self._epoch, self._next, self._begun = None, None, False
+        self._now(None)
+        self._begun = False
         self._waiting.clear()
         self._plans.forget()
         if state["epoch"] >= 0:
@@ -280,7 +283,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         if tried is None:
             return
         if not tried.iterations and not tried.drawn:
-            self._next = None  # a peek
+            self._now(epoch)  # a peek
         elif not epoch.goes_on_with(index, self._processes) and not (epoch.iterations and epoch.waits_for(index)):
             self._advance(tried)
 
@@ -295,8 +298,15 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
                 "epochs",
                 f"epoch {epoch.number} of {self.epochs} begins: what follows `epochs` has ended; say how many are run",
             )
-        self._epoch, self._next = epoch, None
+        self._now(epoch)
         return epoch
+
+    def _now(self, epoch: PlannedEpoch | None) -> None:
+        """Train on this epoch. Iterations of those that were running or tried end here, with an error for who draws on."""
+        for before in (self._epoch, self._next):
+            if before is not None and before is not epoch:
+                before.replace()
+        self._epoch, self._next = epoch, None
 
     def _plan(self, number: int) -> PlannedEpoch:
         self._check_size()
@@ -384,7 +394,7 @@ class InfoBatch(SelectedData[Item]):
 def _check_shapes(losses: Tensor, index: Tensor) -> None:
     if index.is_floating_point():
         raise ValueError("indices are integers: a float above 2^24 no longer names one example")
-    if losses.ndim == 1 and losses.shape == index.shape:
+    if losses.dim() == index.dim() == 1 and losses.numel() == index.numel():
         return
     told = f"update wants one loss per index: losses have shape {tuple(losses.shape)}, indices {tuple(index.shape)}; "
     if losses.ndim == 2 and index.ndim == 1 and len(losses) == len(index):

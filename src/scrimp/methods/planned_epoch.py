@@ -49,10 +49,13 @@ class PlannedEpoch:
     def __init__(self, number: int, plan: Plan, seen: Tensor | None = None) -> None:
         self.number = number
         self.order, self.weight_of, self.left, self.place = plan  # never written to: other processes may map them
-        self.seen = torch.zeros(len(self.order), dtype=torch.bool) if seen is None else seen
+        self._seen = torch.zeros(len(self.order), dtype=torch.bool) if seen is None else seen
+        self._prefix = self._marked = 0  # how many were visited in step one after another, and how many of them `_seen` has
         self.whole = False
         self.iterations: set[int] = set()  # those that are held by a loop
         self.drawn = False  # whether one of them was drawn to its end
+        self.drawn_from: dict[int, list[int]] = {}  # of each iteration, the indices that it is drawing from
+        self.replaced = False  # whether another epoch is trained on in its stead
         self.updates = 0  # batches since the epoch was begun or restored
         self.visited = 0  # examples that they held
         self.largest_batch = 0  # of all processes together
@@ -63,7 +66,22 @@ class PlannedEpoch:
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies: no loop of theirs holds an iteration; weights travel on the CPU, to open no GPU in a worker."""
-        return {**self.__dict__, "iterations": set(), "weight_of": self.weight_of.cpu()}
+        return {**self.__dict__, "iterations": set(), "drawn_from": {}, "weight_of": self.weight_of.cpu()}
+
+    def replace(self) -> None:
+        """Let no iteration go on: what it draws next is an error."""
+        self.replaced = True
+        for indices in self.drawn_from.values():
+            indices.clear()
+
+    @property
+    def seen(self) -> Tensor:
+        """What was updated: bool [n], by place in the order. Batches in step are marked when somebody asks."""
+        if self._marked < self._prefix:
+            new = slice(self._marked, self._prefix)
+            self._seen[new if len(self.left) == len(self.order) else self.left[new].long()] = True
+            self._marked = self._prefix
+        return self._seen
 
     @property
     def to_visit(self) -> Tensor:
@@ -100,26 +118,37 @@ class PlannedEpoch:
 
         Raises RuntimeError where it is not what the plan has next, naming the remedy; nothing is marked then.
         """
-        if len(index) == 0:
+        count = index.numel()
+        if count == 0 or self.goes_in_step(index, sizes):
             return
         self._in_step = self._in_step and self._comes_next(index, sizes)
-        if self._in_step and (len(sizes) == 1 or self.updates > 1):  # the first batches of several processes tell more
-            begin, end = self.visited, self.visited + len(index)
-            self.seen[self.left[begin:end] if len(self.left) < len(self.order) else slice(begin, end)] = True
-            self.visited = end
-        else:
-            self._mark(self._checked(index, sizes))
+        self._mark(self._checked(index, sizes))
+        self._count(index, sizes, count)
+
+    def goes_in_step(self, index: Tensor, sizes: list[int]) -> bool:
+        """Whether a batch, as `note` takes it, is just what the plan has next, as nearly every one is; it is noted then.
+
+        One comparison, after which no check of `note` can fail. The first batches of several processes tell more there.
+        """
+        count = index.numel()
+        if not self._in_step or count == 0 or (len(sizes) > 1 and self.updates < 2) or not self._comes_next(index, sizes):
+            return False
+        self._prefix = self.visited = self.visited + count
+        self._count(index, sizes, count)
+        return True
+
+    def _count(self, index: Tensor, sizes: list[int], count: int) -> None:
         self._done = [done + size for done, size in zip(self._done or [0] * len(sizes), sizes, strict=True)]
         self.updates += 1
-        self.largest_batch = max(self.largest_batch, len(index))
+        self.largest_batch = max(self.largest_batch, count)
         self._last = index
 
     def _comes_next(self, index: Tensor, sizes: list[int]) -> bool:
-        """Whether a batch, where all before were in step, is what the plan has next: then no other check can fail."""
-        world, begin, end = len(sizes), self.visited, self.visited + len(index)
-        if end > len(self.left) or (world > 1 and (self.whole or min(sizes) < max(sizes))):
+        """Whether a batch, where all before were in step, is what the plan has next."""
+        world, begin, end, planned = len(sizes), self.visited, self.visited + index.numel(), self.left.numel()
+        if end > planned or (world > 1 and (self.whole or min(sizes) < max(sizes))):
             return False
-        expected = self.order[begin:end] if len(self.left) == len(self.order) else self.order[self.left[begin:end].long()]
+        expected = self.order[begin:end] if planned == self.order.numel() else self.order[self.left[begin:end].long()]
         if world > 1:
             expected = expected.view(-1, world).T.reshape(-1)
         return torch.equal(expected, index)

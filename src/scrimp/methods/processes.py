@@ -39,7 +39,7 @@ class Processes:
     def gathered(self, index: Tensor, losses: Tensor) -> tuple[Tensor, Tensor, list[int]]:
         """All processes' indices and losses, one process after the other, alike everywhere, and how many each gave."""
         if self.world == 1:
-            return index, losses, [len(index)]
+            return index, losses, [index.numel()]
         index = index.to(losses.device)
         counts = [torch.zeros(1, dtype=torch.int64, device=losses.device) for _ in range(self.world)]
         dist.all_gather(counts, torch.tensor([len(index)], device=losses.device), group=self.group)
