@@ -14,6 +14,7 @@ from scrimp.data.digests import check_digest
 from scrimp.errors import ScrimpError, no_damage
 from scrimp.files import json_text, read_json, replacing, sha256_of, write_json, write_text
 
+CURVES = "curves.parquet"  # as `scrimp publish` writes it: the curves of all runs of a study
 CURVE_COLUMNS = ["study", "arm", "seed", "scale", "step", "examples", "flops", "seconds", "metric", "value"]
 
 
@@ -180,7 +181,13 @@ def current_summaries(workspace: Workspace, config: StudyConfig, scale: str, div
 
 
 def read_curves(workspace: Workspace, scale: str, study: str, arms: list[str] | None = None) -> pd.DataFrame:
-    """All curves of a study as one long table (columns: CURVE_COLUMNS)."""
+    """All curves of a study as one long table (columns: CURVE_COLUMNS).
+
+    A folder of published results has no runs; its curves are one table already.
+    """
+    if (published := workspace.results(scale, study) / CURVES).exists():
+        table = read_table(published)
+        return table if arms is None else table[table["arm"].isin(arms)].reset_index(drop=True)
     tables = [
         read_curve(folder) for folder in run_folders(workspace, scale, study) if arms is None or folder.parent.name in arms
     ]

@@ -149,7 +149,8 @@ def test_an_iteration_ends_in_the_error_with_its_next_index_wherever_it_was(draw
     second = iter(data.sampler)  # the loop of the first was left
     index = torch.tensor([next(second) for _ in range(10)])
     data.update(torch.rand(len(index)), index)
-    assert data._epoch is not None and data._epoch.number == 1
+    assert data._epoch is not None
+    assert data._epoch.number == 1
     with pytest.raises(RuntimeError, match="the iteration of epoch 0 goes on"):
         next(first)
 

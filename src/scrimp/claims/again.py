@@ -13,12 +13,12 @@ from scrimp.claims.pilot import RESTORE, ROWS, read_published, rows_of
 from scrimp.config import Claim, StudyConfig, Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import digest_of
-from scrimp.records import Summary
+from scrimp.records import CURVES, Summary
 from scrimp.runs import by_arm_and_seed
 
 
 class Published(Workspace):
-    """A workspace whose results of one study lie in `folder`, without run folders and thus without curves."""
+    """A workspace whose results of one study lie in `folder`, without run folders."""
 
     def __init__(self, workspace: Workspace, folder: Path) -> None:
         super().__init__(workspace.root)
@@ -34,7 +34,7 @@ def judge_again(
     """The claims of today judged from a study's published results, the verdicts published there, and a count of stale runs.
 
     Rows count whatever configuration they were trained by; stale are those whose arm the study has no longer or
-    trains otherwise now. A claim that reads learning curves keeps what was published of it: curves are not.
+    trains otherwise now. A claim that reads learning curves keeps what was published of it where they were not published.
     Raises ScrimpError where `folder` holds no such results, or those of another study.
     """
     if folder.resolve().name != study.study:
@@ -49,7 +49,9 @@ def judge_again(
     view, runs = Published(workspace, folder.resolve()), by_arm_and_seed(summaries)
     known = {result.claim: result for result in before}
     results = [
-        known[claim.id] if _reads_curves(claim) and claim.id in known else judge_claim(claim, view, study, scale, runs)
+        known[claim.id]
+        if _wants_curves(claim, folder) and claim.id in known
+        else judge_claim(claim, view, study, scale, runs)
         for claim in claims
     ]
     return results, before, _stale(study, scale, summaries)
@@ -81,14 +83,15 @@ def print_again(workspace: Workspace, study: StudyConfig, claims: list[Claim], f
     published = {result.claim: result.verdict for result in before}
     moved = sum(published.get(result.claim, result.verdict) != result.verdict for result in results)
     print(f"{len(results)} claims, {moved} judged otherwise than published")
-    if kept := [claim.id for claim in claims if _reads_curves(claim)]:
+    if kept := [claim.id for claim in claims if _wants_curves(claim, folder)]:
         print(f"as published, since curves are not: {', '.join(kept)}")
     if stale:
         print(f"{stale} runs were trained by another configuration than {study.where} has now")
 
 
-def _reads_curves(claim: Claim) -> bool:
-    return getattr(claim.rule, "way", None) == "curves"
+def _wants_curves(claim: Claim, folder: Path) -> bool:
+    """Whether a claim is judged from learning curves and the folder has none."""
+    return getattr(claim.rule, "way", None) == "curves" and not (folder / CURVES).exists()
 
 
 def _stale(study: StudyConfig, scale: str, summaries: list[Summary]) -> int:

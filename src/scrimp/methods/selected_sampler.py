@@ -98,7 +98,7 @@ def _iteration(data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> I
 
 
 def _chunks(epoch: PlannedEpoch, order: Tensor, chunk: list[int]) -> Iterator[Iterable[int]]:
-    """The order in pieces, all in one list: where the epoch is replaced it empties the list, and what is asked next is this."""
+    """The order in pieces, all in one list: `epoch.replace` empties it, and then the next index is asked for here."""
     last = len(order) - 1
     for begin in range(0, last, CHUNK):
         if not epoch.replaced:

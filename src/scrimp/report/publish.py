@@ -11,7 +11,7 @@ import pandas as pd
 from scrimp.config import Workspace
 from scrimp.errors import ScrimpError
 from scrimp.files import replacing, write_json
-from scrimp.records import current_summaries, read_provenance, run_folders
+from scrimp.records import CURVES, current_summaries, read_curves, read_provenance, run_folders
 
 KEPT = ("claims.csv", "claims.json", "tuning.csv", "tables/*.csv", "figures/*.svg", "probes/*.parquet")
 SHARED = (
@@ -21,7 +21,9 @@ SHARED = (
 
 
 def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> Path:
-    """Copy a scale's claims, tables, figures and probes to `results/reference/NAME`, with a row a run and the provenance.
+    """Copy a scale's claims, tables, figures and probes to `results/reference/NAME`, with a row a run, curves, provenance.
+
+    Rows and curves are what the claims are judged from: whoever has them can judge again.
 
     Raises ScrimpError where a run of the study is missing: half a study is no reference.
     """
@@ -45,6 +47,11 @@ def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> 
         ]
         with replacing(target / study / "runs.csv") as temporary:
             pd.DataFrame(rows).to_csv(temporary, index=False)
+        curves = read_curves(workspace, scale, study, config.arm_ids(scale)).merge(pd.DataFrame(rows)[["arm", "seed"]])
+        # A metric's values of a run lie side by side: half the bytes of a run's own order, in which metrics take turns.
+        curves = curves.sort_values(["arm", "seed", "metric"], kind="stable")
+        with replacing(target / study / CURVES) as temporary:
+            curves.to_parquet(temporary, index=False, compression="zstd")
         provenances = [_provenance(folder) for folder in run_folders(workspace, scale, study)]
         distinct = {key: _distinct([provenance.get(key) for provenance in provenances]) for key in SHARED}
         distinct["written"] = sorted(provenance["written"] for provenance in provenances)[:: max(1, len(provenances) - 1)]
