@@ -64,6 +64,14 @@ def test_a_row_says_what_the_results_file_says(tiny: Workspace) -> None:
     assert made[5] == "| `two` | Two. | Table 2 | none given | not run | | not run: no such task |".replace("| |", "|  |")
     headlines = with_tables(tiny, "<!-- table: headlines here -->\n<!-- end of table -->", "x.md").splitlines()
     assert headlines[3:] == ["| It \\| saves | 1.67× | > 0.94× (> 0.85) | inconclusive |", "<!-- end of table -->"]
+    again = folder.parent.parent / "there" / "tiny"
+    again.mkdir(parents=True)
+    results[0] |= {"measured": 1.5, "low": 1.25, "high": 1.75, "censored": "", "verdict": "supported"}
+    (again / "claims.json").write_text(json.dumps(results))
+    twice = with_tables(tiny, "<!-- table: twice here,there -->\n<!-- end of table -->", "x.md").splitlines()
+    assert twice[1] == "| claim | published | `here` | `there` |"
+    sides = "> 0.94× (> 0.85), inconclusive | 1.50× (1.25 to 1.75), supported"
+    assert twice[3:] == [f"| It \\| saves | 1.67× | {sides} |", "<!-- end of table -->"]
 
 
 @pytest.mark.parametrize(
@@ -71,8 +79,10 @@ def test_a_row_says_what_the_results_file_says(tiny: Workspace) -> None:
     [
         (
             "claim mini-cpu/jest",
-            "x.md: a table is made of `headlines HARDWARE`, `claims HARDWARE/STUDY` or `speedups HARDWARE`, not of 'claim'",
+            "x.md: a table is made of `headlines HARDWARE`, `claims HARDWARE/STUDY`, `speedups HARDWARE` or "
+            "`twice HARDWARE,HARDWARE`, not of 'claim'",
         ),
+        ("twice mini-cpu", "not of 'twice'"),
         ("claims mini/jest", "results/reference/mini/jest does not exist; `scrimp publish` writes it"),
     ],
 )

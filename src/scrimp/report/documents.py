@@ -5,6 +5,7 @@ A table stands between two marks, which say what it is made from, and all else i
     <!-- table: headlines mini-cpu -->        one row a headline claim of every study, for docs/headlines.md
     <!-- table: claims mini-cpu/jest -->      every claim of a study
     <!-- table: speedups mini-cpu -->         every method of all studies, ranked by what it saves at equal quality
+    <!-- table: twice mini-cpu,another -->    the headline claims that two folders of results have, side by side
     <!-- end of table -->
 """
 
@@ -61,8 +62,10 @@ def with_tables(workspace: Workspace, text: str, where: str) -> str:
             table = every_claim(workspace, source)
         elif kind == "speedups":
             table = _table(speedups.COLUMNS, speedups.ranked(_reference(workspace, source), workspace.studies(None)))
+        elif kind == "twice" and source.count(",") == 1:
+            table = measured_twice(workspace, *source.split(","))
         else:
-            known = "`headlines HARDWARE`, `claims HARDWARE/STUDY` or `speedups HARDWARE`"
+            known = "`headlines HARDWARE`, `claims HARDWARE/STUDY`, `speedups HARDWARE` or `twice HARDWARE,HARDWARE`"
             raise ScrimpError(f"{where}: a table is made of {known}, not of {kind!r}")
         return f"<!-- table: {kind} {source} -->\n{table}\n{END}"
 
@@ -81,6 +84,21 @@ def headlines(workspace: Workspace, hardware: str) -> str:
             if claim.headline is not None
         ]
     return _table(["claim", "published", "measured (95 % interval)", "verdict"], rows)
+
+
+def measured_twice(workspace: Workspace, one: str, other: str) -> str:
+    """A row a headline claim of the studies that both folders have: what each measured, with its verdict."""
+    folders = [_reference(workspace, name) for name in (one, other)]
+    rows = []
+    for study in workspace.studies(None):
+        if not all((folder / study / "claims.json").exists() for folder in folders):
+            continue
+        found = [_results(folder / study) for folder in folders]
+        for claim in load_claims(workspace, study):
+            if claim.headline is not None:
+                sides = [", ".join((_numbers(claim, results)[1], _verdict(claim, results))) for results in found]
+                rows.append([claim.headline, _numbers(claim, found[0])[0], *sides])
+    return _table(["claim", "published", f"`{one}`", f"`{other}`"], rows)
 
 
 def every_claim(workspace: Workspace, source: str) -> str:
