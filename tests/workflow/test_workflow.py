@@ -30,9 +30,25 @@ def speedups(workspace, scale):
 pytestmark = pytest.mark.slow
 
 
-def run_snakemake(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`snakemake` in a copied project; its own source tree, not the installed one, is what the rules import."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+# A `scrimp` that does no work, each of its runs for another time: what it is called for shows the order of the jobs.
+IDLE = """#!/bin/sh
+case "$1" in
+    shard) mkdir -p "resources/shards/$2"; touch "resources/shards/$2/manifest.json";;
+    run)
+        sleep "0.$(($5 + 1))"; folder="results/smoke/$2/runs/$3/seed$5"; mkdir -p "$folder"
+        for name in summary.json curve.parquet provenance.json; do touch "$folder/$name"; done;;
+esac
+echo "$*" >> order.txt
+"""
+
+
+def run_snakemake(root: Path, *arguments: str, first: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """`snakemake` in a copied project; its own source tree, not the installed one, is what the rules import.
+
+    Commands in the folder `first` go before all others.
+    """
+    folders = [*([] if first is None else [str(first)]), str(Path(sys.executable).parent), os.environ["PATH"]]
+    path = os.pathsep.join(folders)
     environment = {**os.environ, "PYTHONPATH": str(root / "src"), "PATH": path}
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
@@ -231,3 +247,23 @@ def test_a_run_waits_for_the_reference_that_it_is_scored_against_and_for_no_othe
     reference, run = "results/smoke/jest/references/curated++", "results/smoke/jest/runs/jest-80-plus/seed0"
     assert sorted(found) == [reference, run, "results/smoke/jest/runs/uniform/seed0"]
     assert found.index(reference) < found.index(run)
+
+
+def test_data_come_before_runs_whose_own_data_are_there(tmp_path: Path) -> None:
+    """A dataset asks for all cores, which runs of one core, ending one by one, would never leave free together."""
+    for name in ("src", "workflow", "profiles", "envs", "config"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
+    shutil.copy(PROJECT / "Snakefile", tmp_path)
+    commands = tmp_path / "commands"
+    commands.mkdir()
+    (commands / "scrimp").write_text(IDLE)
+    (commands / "scrimp").chmod(0o755)
+    wanted = [f"results/smoke/{run}/summary.json" for run in ("jest/runs/uniform/seed0", "scaling/runs/cosine-x1/seed0")]
+    wanted += [f"results/smoke/sparse/runs/dense/seed{seed}/summary.json" for seed in range(5)]
+    done = run_snakemake(tmp_path, "--config", "scale=smoke", "seeds=[0,1,2,3,4]", "--", *wanted, first=commands)
+    assert done.returncode == 0, done.stdout + done.stderr
+    order = [line.split()[0] for line in (tmp_path / "order.txt").read_text().splitlines()]
+    assert order.count("run") == 7
+    shards = order.count("shard")
+    assert shards > 3
+    assert order[:shards] == ["shard"] * shards
