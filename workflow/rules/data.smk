@@ -10,12 +10,12 @@ rule shard:
         "resources/shards/{dataset}/manifest.json",
     log:
         "results/logs/shard/{dataset}.log",
-    conda:
-        "../../envs/scrimp.yaml"
-    threads: all_cores()
     # Before all else that is ready: among jobs of one core, which end one by one, the cores are never free together, and
     # what asks for all of them would wait for the last.
     priority: 1
+    conda:
+        "../../envs/scrimp.yaml"
+    threads: all_cores()
     resources:
         mem_mb=lambda wildcards, attempt: attempt * 8000,
         runtime=lambda wildcards, attempt: attempt * 1440,
