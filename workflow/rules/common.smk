@@ -293,11 +293,6 @@ def all_cores():
     return workflow.resource_settings.cores or 8
 
 
-def probe_threads(wildcards):
-    """A probe that measures time has the machine to itself; one that reads files takes a core."""
-    return all_cores() if reads_of_probe(wildcards) == "data" else 1
-
-
 def probe_config(wildcards):
     sizes = CONFIGS[wildcards.study].scale(wildcards.scale)
     workload = sizes.workloads[sizes.main].spec()

@@ -11,8 +11,8 @@ rule shard:
     log:
         "results/logs/shard/{dataset}.log",
     # Before all else that is ready: among jobs of one core, which end one by one, the cores are never free together, and
-    # what asks for all of them would wait for the last.
-    priority: 1
+    # what asks for all of them would wait for the last. Priorities of jobs side by side add up.
+    priority: 1000
     conda:
         "../../envs/scrimp.yaml"
     threads: all_cores()

@@ -19,6 +19,7 @@ rule claims:
         ),
     log:
         "results/logs/{scale}/{study}/claims.log",
+    priority: 1
     conda:
         "../../envs/scrimp.yaml"
     resources:
@@ -46,6 +47,7 @@ for study in STUDIES:
             table_outputs(study),
         log:
             f"results/logs/{SCALE}/{study}/figures.log",
+        priority: 1
         conda:
             "../../envs/scrimp.yaml"
         resources:

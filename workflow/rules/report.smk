@@ -16,6 +16,7 @@ for study in STUDIES if len(STUDIES) > 1 else []:
             touch(shown(study)),
         log:
             f"results/logs/{SCALE}/{study}/show.log",
+        priority: 1
         localrule: True
         conda:
             "../../envs/scrimp.yaml"

@@ -1,7 +1,8 @@
 # INPUTS:  shards
 # OUTPUTS: a reference's model and embeddings; a run's curve, summary and provenance, and what cooldowns start from;
 #          a probe's table
-# STEPS:   one process a run, or torchrun's; killed, it goes on from results/checkpoints when it is started again
+# STEPS:   one process a run, or torchrun's; killed, it goes on from results/checkpoints when it is started again;
+#          what others wait for has priority 1, so that a study is judged when its last run ends
 
 
 rule reference:
@@ -15,6 +16,7 @@ rule reference:
         "results/{scale}/{study}/references/{reference}/provenance.json",
     log:
         "results/logs/{scale}/{study}/reference-{reference}.log",
+    priority: 1
     conda:
         "../../envs/scrimp.yaml"
     threads: run_threads
@@ -104,9 +106,10 @@ rule probe:
         "results/{scale}/{study}/probes/{probe}.json",
     log:
         "results/logs/{scale}/{study}/probe-{probe}.log",
+    priority: 1
     conda:
         "../../envs/scrimp.yaml"
-    threads: probe_threads
+    threads: run_threads
     resources:
         mem_mb=run_memory,
         runtime=run_minutes,

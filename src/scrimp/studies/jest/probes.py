@@ -199,7 +199,7 @@ def ratios(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Data
 
 @probe("scoring-cost")
 def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
-    """FLOPs and seconds of the learner's scoring forward pass, by patch side; `saved` is against the finest.
+    """FLOPs and CPU seconds of the learner's scoring forward pass, by patch side; `saved` is against the finest.
 
     Options: `patches`, `super_batch`, `repeats`. The first call at each side is not timed.
     """
@@ -214,9 +214,9 @@ def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
     for repeat in range(options["repeats"] + 1):
         first: dict[str, float] = {}
         for patch in options["patches"]:
-            start = time.perf_counter()
+            start = time.thread_time()
             embed(model, pool, at, patch, task.place)
-            spent = {"seconds": time.perf_counter() - start, "flops": task.towers.scoring(len(at), patch)}
+            spent = {"seconds": time.thread_time() - start, "flops": task.towers.scoring(len(at), patch)}
             first = first or spent
             if repeat > 0:
                 saved = {f"saved_{name}": 1 - value / first[name] for name, value in spent.items()}
