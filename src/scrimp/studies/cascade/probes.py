@@ -236,8 +236,9 @@ class Seed:
     def latency(self, count: int) -> dict[str, Any]:
         """CPU seconds of single answers by the large model and by the cascade that matches it, on `count` test pictures.
 
-        Each is the least of three tries, of the thread that asks, so that what else the machine does weighs less. `worst` sets the mean of the
-        answers that went through all stages (or the slowest) against the large model's mean.
+        Each is the least of three tries, in the time of the thread that asks, so that what else the machine does weighs
+        less. `worst` sets the mean of the answers that went through all stages (or the slowest) against the large model's
+        mean.
         """
         of = self._chosen(self.names, "validation")
         live = Cascade([(self.callables[name], self.costs[name]) for name in self.names], thresholds=of.thresholds)
