@@ -107,7 +107,7 @@ def counts(pairs: list[Pair]) -> dict[str, int]:
 def view(one: Path, other: Path) -> Group:
     """The same for people: what did not stay the same, and the counts."""
     pairs = compare(one, other)
-    table = Table("study", "claim", "A", "B", "what", title=f"A {one}, B {other}", title_justify="left")
+    table = Table("study", "claim", "A", "B", "what")
     for pair in pairs:
         if pair.outcome != "same":
             table.add_row(pair.study, pair.claim, _told(pair.one), _told(pair.other), pair.outcome)
@@ -116,7 +116,8 @@ def view(one: Path, other: Path) -> Group:
     words = f"{found['same']} of {judged} verdicts are the same, {found['moved']} moved"
     for outcome in ("other rule", "only in A", "only in B"):
         words += f"; {outcome}: {found[outcome]}" if found[outcome] else ""
-    return Group(table, Text(f"{words}; {found['overlapping']} of {found['intervals']} pairs of intervals overlap"))
+    told = Text(f"{words}; {found['overlapping']} of {found['intervals']} pairs of intervals overlap")
+    return Group(Text(f"A {one}, B {other}"), *([table] if table.row_count else []), told)
 
 
 def _told(side: dict[str, Any] | None) -> str:
