@@ -34,6 +34,7 @@ pytestmark = pytest.mark.slow
 IDLE = """#!/bin/sh
 case "$1" in
     shard) mkdir -p "resources/shards/$2"; touch "resources/shards/$2/manifest.json";;
+    probe) mkdir -p "results/smoke/$2/probes"; touch "results/smoke/$2/probes/$3.parquet" "results/smoke/$2/probes/$3.json";;
     run)
         sleep "0.$(($5 + 1))"; folder="results/smoke/$2/runs/$3/seed$5"; mkdir -p "$folder"
         for name in summary.json curve.parquet provenance.json; do touch "$folder/$name"; done;;
@@ -249,7 +250,7 @@ def test_a_run_waits_for_the_reference_that_it_is_scored_against_and_for_no_othe
     assert found.index(reference) < found.index(run)
 
 
-def test_data_come_before_runs_whose_own_data_are_there(tmp_path: Path) -> None:
+def test_data_come_before_all_else_and_what_others_wait_for_before_runs(tmp_path: Path) -> None:
     """A dataset asks for all cores, which runs of one core, ending one by one, would never leave free together."""
     for name in ("src", "workflow", "profiles", "envs", "config"):
         shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
@@ -260,10 +261,11 @@ def test_data_come_before_runs_whose_own_data_are_there(tmp_path: Path) -> None:
     (commands / "scrimp").chmod(0o755)
     wanted = [f"results/smoke/{run}/summary.json" for run in ("jest/runs/uniform/seed0", "scaling/runs/cosine-x1/seed0")]
     wanted += [f"results/smoke/sparse/runs/dense/seed{seed}/summary.json" for seed in range(5)]
-    done = run_snakemake(tmp_path, "--config", "scale=smoke", "seeds=[0,1,2,3,4]", "--", *wanted, first=commands)
+    probes = [f"results/smoke/{probe}.parquet" for probe in ("infobatch/probes/overhead", "batch/probes/serving")]
+    done = run_snakemake(tmp_path, "--config", "scale=smoke", "seeds=[0,1,2,3,4]", "--", *wanted, *probes, first=commands)
     assert done.returncode == 0, done.stdout + done.stderr
     order = [line.split()[0] for line in (tmp_path / "order.txt").read_text().splitlines()]
     assert order.count("run") == 7
     shards = order.count("shard")
     assert shards > 3
-    assert order[:shards] == ["shard"] * shards
+    assert order == ["shard"] * shards + ["probe"] * 2 + ["run"] * 7
