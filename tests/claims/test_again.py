@@ -19,13 +19,13 @@ from scrimp.report.publish import publish
 
 ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT / "results/reference/mini-cpu"
-STUDIES = sorted(path.parent.name for path in PUBLISHED.glob("*/claims.json"))
+STUDIES = sorted(path.parent for path in PUBLISHED.parent.glob("*/*/claims.json"))
 
 
-@pytest.mark.parametrize("name", STUDIES)
-def test_todays_rules_give_the_published_verdicts(name: str) -> None:
-    workspace = Workspace(ROOT)
-    results, before, _ = judge_again(workspace, workspace.study(name), load_claims(workspace, name), PUBLISHED / name)
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: f"{folder.parent.name}-{folder.name}")
+def test_todays_rules_give_the_published_verdicts(folder: Path) -> None:
+    workspace, name = Workspace(ROOT), folder.name
+    results, before, _ = judge_again(workspace, workspace.study(name), load_claims(workspace, name), folder)
     table = again_table(results, before)
     moved = table[table["verdict"] != table["published as"]]
     assert moved.empty, moved.to_string()
