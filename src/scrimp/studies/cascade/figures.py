@@ -62,7 +62,7 @@ def latency(workspace: Workspace, scale: str) -> Figure:
     """Milliseconds of single answers."""
     drawn, (axes,) = canvas(width=6.5, height=4)
     routing.draw_latency(axes, _rows(workspace, scale))
-    axes.set_ylabel("milliseconds of one answer")
+    axes.set_ylabel("CPU milliseconds of one answer")
     return drawn
 
 

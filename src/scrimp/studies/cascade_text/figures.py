@@ -79,7 +79,7 @@ def latency(workspace: Workspace, scale: str) -> Figure:
     for panel, (name, rows) in zip(axes, sets.items(), strict=True):
         routing.draw_latency(panel, rows)
         panel.set_title(name)
-    axes[0].set_ylabel("milliseconds of one answer")
+    axes[0].set_ylabel("CPU milliseconds of one answer")
     return drawn
 
 

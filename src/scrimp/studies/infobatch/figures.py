@@ -214,7 +214,7 @@ def overhead(workspace: Workspace, scale: str) -> Figure:
         name = "total" if part == "seconds" else part
         axes.plot(mean.index, mean[part], color=color, marker="o", ms=4, lw=2 if name == "total" else 1, label=name)
     axes.scatter([1_281_167], [10 / 90], **PUBLISHED, s=60, label="published: 10 s for 90 epochs", zorder=4)
-    axes.set(xscale="log", yscale="log", xlabel="examples N", ylabel="seconds an epoch")
+    axes.set(xscale="log", yscale="log", xlabel="examples N", ylabel="CPU seconds an epoch")
     axes.legend(fontsize=9)
     return drawn
 
