@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 from torch.utils.data import DistributedSampler, Sampler
@@ -89,7 +89,7 @@ class _GoesOn(Iterator[int]):
 
 def _iteration(data: SelectedData[Any], epoch: PlannedEpoch, order: Tensor) -> Iterator[int]:
     chunk: list[int] = []
-    iteration = _Iteration.from_iterable(_chunks(epoch, order, chunk))
+    iteration = cast(_Iteration, _Iteration.from_iterable(_chunks(epoch, order, chunk)))
     data._iterations += 1
     iteration.epoch, iteration.number = epoch, data._iterations
     epoch.iterations.add(data._iterations)
