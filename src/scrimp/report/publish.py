@@ -49,7 +49,7 @@ def publish(workspace: Workspace, scale: str, studies: list[str], name: str) -> 
             pd.DataFrame(rows).to_csv(temporary, index=False)
         counted = {(summary.arm, summary.seed) for summary in summaries}
         curves = read_curves(workspace, scale, study, config.arm_ids(scale))
-        curves = curves[[run in counted for run in zip(curves["arm"], curves["seed"], strict=True)]]
+        curves = curves.loc[[run in counted for run in zip(curves["arm"], curves["seed"], strict=True)]]
         # A metric's values of a run lie side by side: half the bytes of a run's own order, in which metrics take turns.
         curves = curves.sort_values(["arm", "seed", "metric"], kind="stable")
         with replacing(target / study / CURVES) as temporary:
