@@ -155,6 +155,20 @@ def test_an_iteration_ends_in_the_error_with_its_next_index_wherever_it_was(draw
         next(first)
 
 
+@pytest.mark.parametrize("size", [10, CHUNK, CHUNK + 1])
+def test_an_iteration_that_was_drawn_to_its_end_just_ends_whatever_was_trained_on_since(size: int) -> None:
+    data = InfoBatch(TensorDataset(torch.arange(size)), epochs=3, seed=1)
+    first = iter(data.sampler)
+    index = torch.tensor([next(first) for _ in range(size)])
+    data.update(torch.rand(size), index)
+    second = iter(data.sampler)
+    index = torch.tensor([next(second)])
+    data.update(torch.rand(1), index)
+    assert data._epoch is not None
+    assert data._epoch.number == 1
+    assert list(first) == []
+
+
 def test_such_an_iteration_ends_in_the_error_however_often_it_is_asked_and_is_not_copied() -> None:
     data = hundred()
     first = iter(data.sampler)

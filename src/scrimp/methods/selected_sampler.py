@@ -104,9 +104,9 @@ def _chunks(epoch: PlannedEpoch, order: Tensor, chunk: list[int]) -> Iterator[It
         if not epoch.replaced:
             chunk[:] = order[begin : min(begin + CHUNK, last)].tolist()
             yield chunk
-    if not epoch.replaced:
-        epoch.drawn = True  # with its last index, which is a piece of its own
-        chunk[:] = order[max(last, 0) :].tolist()
-        yield chunk
     if epoch.replaced:
         yield _GoesOn(epoch)
+    epoch.drawn = True  # with its last index, which is a piece of its own: what asks for more has had all, and ends
+    chunk[:] = order[max(last, 0) :].tolist()
+    yield chunk
+    epoch.drawn = True  # still, where another iteration of the epoch has begun since
