@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import pickle
 import threading
 import warnings
 from collections.abc import Iterator
@@ -153,6 +154,26 @@ def test_an_iteration_ends_in_the_error_with_its_next_index_wherever_it_was(draw
     assert data._epoch.number == 1
     with pytest.raises(RuntimeError, match="the iteration of epoch 0 goes on"):
         next(first)
+
+
+@pytest.mark.parametrize("first", [[0, 1], [1, 0]])  # in the plan's order, and not
+def test_a_tensor_that_the_loop_fills_anew_for_every_batch_is_no_second_pass(first: list[int]) -> None:
+    data = hundred()
+    batches = torch.tensor(list(data.sampler)).split(10)
+    index = torch.empty(10, dtype=torch.int64)
+    for at in [*first, *range(2, 10)]:
+        index.copy_(batches[at])
+        data.update(losses_of(index), index)
+    assert data.next_epoch == 1
+    assert bool(data.selector.state_dict()["scores"].isfinite().all())
+
+
+def test_a_copy_carries_its_last_batch_and_not_the_order_again() -> None:
+    data = InfoBatch(TensorDataset(torch.arange(100_000)), epochs=3)
+    index = torch.tensor(list(itertools.islice(data.sampler, 10)))
+    before = len(pickle.dumps(data))
+    data.update(torch.rand(10), index)
+    assert len(pickle.dumps(data)) < before + 10_000
 
 
 @pytest.mark.parametrize("size", [10, CHUNK, CHUNK + 1])

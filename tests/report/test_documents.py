@@ -83,6 +83,8 @@ def test_a_row_says_what_the_results_file_says(tiny: Workspace) -> None:
             "`twice HARDWARE,HARDWARE`, not of 'claim'",
         ),
         ("twice mini-cpu", "not of 'twice'"),
+        ("twice mini-cpu,", "have no study in common; name two folders of results/reference"),
+        ("twice mini-cpu,mini-cpu/jest", "have no study in common; name two folders of results/reference"),
         ("claims mini/jest", "results/reference/mini/jest does not exist; `scrimp publish` writes it"),
     ],
 )

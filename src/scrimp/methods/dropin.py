@@ -259,7 +259,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         assert epoch is not None
         epoch.note(index, [len(index)])
         epoch.largest_batch = max(epoch.largest_batch, len(index) * self._processes.world)
-        self._waiting.append((index, losses))
+        self._waiting.append((index.clone(), losses.clone()))  # the caller may fill its tensors with the next batch
         if epoch.ends_with(len(index), self._processes):
             self._tell()
 

@@ -71,7 +71,7 @@ class PlannedEpoch:
     def replace(self) -> None:
         """Let no iteration go on: what it draws next is an error."""
         self.replaced = True
-        for indices in self.drawn_from.values():
+        for indices in list(self.drawn_from.values()):  # an iteration that is let go of meanwhile takes itself out
             indices.clear()
 
     @property
@@ -141,7 +141,7 @@ class PlannedEpoch:
         self._done = [done + size for done, size in zip(self._done or [0] * len(sizes), sizes, strict=True)]
         self.updates += 1
         self.largest_batch = max(self.largest_batch, count)
-        self._last = index
+        self._last = index.clone()  # the caller may fill its tensor with the next batch
 
     def _comes_next(self, index: Tensor, sizes: list[int]) -> bool:
         """Whether a batch, where all before were in step, is what the plan has next."""

@@ -101,9 +101,10 @@ def _chunks(epoch: PlannedEpoch, order: Tensor, chunk: list[int]) -> Iterator[It
     """The order in pieces, all in one list: `epoch.replace` empties it, and then the next index is asked for here."""
     last = len(order) - 1
     for begin in range(0, last, CHUNK):
-        if not epoch.replaced:
-            chunk[:] = order[begin : min(begin + CHUNK, last)].tolist()
-            yield chunk
+        if epoch.replaced:
+            break
+        chunk[:] = order[begin : min(begin + CHUNK, last)].tolist()
+        yield chunk
     if epoch.replaced:
         yield _GoesOn(epoch)
     epoch.drawn = True  # with its last index, which is a piece of its own: what asks for more has had all, and ends

@@ -89,10 +89,11 @@ def headlines(workspace: Workspace, hardware: str) -> str:
 def measured_twice(workspace: Workspace, one: str, other: str) -> str:
     """A row a headline claim of the studies that both folders have: what each measured, with its verdict."""
     folders = [_reference(workspace, name) for name in (one, other)]
+    both = [name for name in workspace.studies(None) if all((folder / name / "claims.json").exists() for folder in folders)]
+    if not both:
+        raise ScrimpError(f"{folders[0]} and {folders[1]} have no study in common; name two folders of results/reference")
     rows = []
-    for study in workspace.studies(None):
-        if not all((folder / study / "claims.json").exists() for folder in folders):
-            continue
+    for study in both:
         found = [_results(folder / study) for folder in folders]
         for claim in load_claims(workspace, study):
             if claim.headline is not None:

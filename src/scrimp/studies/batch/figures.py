@@ -76,8 +76,7 @@ def optimizers(workspace: Workspace, scale: str) -> Figure:
         if f"grow{suffix}" in of.runs and f"decay{suffix}" in of.runs:
             recipe = workload.recipe
             momentum = {True: "Nesterov", False: "momentum"}[recipe.nesterov] if recipe.momentum else "plain"
-            others = {"adamw": "AdamW"}
-            about = f"SGD, {momentum}" if recipe.optimizer == "sgd" else others.get(recipe.optimizer, recipe.optimizer)
+            about = f"SGD, {momentum}" if recipe.optimizer == "sgd" else recipe.optimizer.replace("adamw", "AdamW")
             pairs.append((f"grow{suffix}", f"decay{suffix}", about))
     runs = published(workspace, "runs").set_index("run")["accuracy"]
     drawn, (axes,) = canvas(width=7, height=0.55 * len(pairs) + 1.6)

@@ -236,9 +236,8 @@ class Seed:
     def latency(self, count: int) -> dict[str, Any]:
         """CPU seconds of single answers by the large model and by the cascade that matches it, on `count` test pictures.
 
-        Each is the least of three tries, in the time of the thread that asks, so that what else the machine does weighs
-        less. `worst` sets the mean of the answers that went through all stages (or the slowest) against the large model's
-        mean.
+        Each is the least of three tries, so that what else the machine does weighs less. `worst` sets the mean of the
+        answers that went through all stages (or the slowest) against the large model's mean.
         """
         of = self._chosen(self.names, "validation")
         live = Cascade([(self.callables[name], self.costs[name]) for name in self.names], thresholds=of.thresholds)
@@ -265,7 +264,7 @@ class Seed:
 def _fastest(ask: Any, picture: Tensor) -> float:
     seconds = []
     for _ in range(3):
-        start = time.thread_time()
+        start = time.process_time()
         ask(picture)
-        seconds.append(time.thread_time() - start)
+        seconds.append(time.process_time() - start)
     return min(seconds)

@@ -32,8 +32,8 @@ def overhead(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Da
     """CPU seconds that InfoBatch itself takes per epoch, by data-set size: score upkeep, pruning, shuffling.
 
     Options: `sizes`, `batch_size`, `repeats`. A row per (size, repeat); `seconds_90_epochs` is set against the published
-    10 s. Losses are drawn log-normal: the cost depends on the share below their mean alone. CPU seconds are those of the
-    thread that asks: on a machine of its own they are its time, and beside other work they still are.
+    10 s. Losses are drawn log-normal: the cost depends on the share below their mean alone. On one thread CPU
+    seconds are the time on a machine of its own, and beside other work they still are.
     """
     rows = []
     for size in options["sizes"]:
@@ -43,14 +43,14 @@ def overhead(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.Da
         selector.observe(torch.arange(size), losses)
         selector.select(1, 0.0)  # the first call pays for the allocator's growth
         for repeat in range(options["repeats"]):
-            start = time.thread_time()
+            start = time.process_time()
             selection = selector.select(repeat + 2, 0.0)
-            pruned = time.thread_time()
+            pruned = time.process_time()
             order = selection.indices[epoch_order(len(selection.indices), 0, repeat)]
-            shuffled = time.thread_time()
+            shuffled = time.process_time()
             for batch in order.split(options["batch_size"]):
                 selector.observe(batch, losses[batch])
-            ended = time.thread_time()
+            ended = time.process_time()
             parts = {"prune": pruned - start, "shuffle": shuffled - pruned, "upkeep": ended - shuffled}
             total = ended - start
             rows.append(

@@ -214,9 +214,9 @@ def scoring_cost(workspace: Workspace, scale: str, options: dict[str, Any]) -> p
     for repeat in range(options["repeats"] + 1):
         first: dict[str, float] = {}
         for patch in options["patches"]:
-            start = time.thread_time()
+            start = time.process_time()
             embed(model, pool, at, patch, task.place)
-            spent = {"seconds": time.thread_time() - start, "flops": task.towers.scoring(len(at), patch)}
+            spent = {"seconds": time.process_time() - start, "flops": task.towers.scoring(len(at), patch)}
             first = first or spent
             if repeat > 0:
                 saved = {f"saved_{name}": 1 - value / first[name] for name, value in spent.items()}
