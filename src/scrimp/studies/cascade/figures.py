@@ -72,6 +72,6 @@ def savings(workspace: Workspace, scale: str) -> Figure:
     drawn, (axes,) = canvas(width=7, height=4)
     known, claims = routing.published(workspace, STUDY), {"two": "two-models", "three": "committees", "filtered": "frugal"}
     routing.draw_savings(axes, _rows(workspace, scale), known, claims)
-    axes.set_ylabel("cost of the large model over the cascade's")
+    axes.set_ylabel("large model's cost / cascade's")
     drawn.legend(*axes.get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     return drawn

@@ -91,6 +91,6 @@ def savings(workspace: Workspace, scale: str) -> Figure:
     for panel, (name, rows) in zip(axes, sets.items(), strict=True):
         routing.draw_savings(panel, rows, known, {"two": "two-models", "filtered": "frugal"})
         panel.set_title(name)
-    axes[0].set_ylabel("cost of the large model over the cascade's")
+    axes[0].set_ylabel("large model's cost / cascade's")
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", fontsize=9)
     return drawn

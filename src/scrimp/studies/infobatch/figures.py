@@ -200,7 +200,7 @@ def transfer(workspace: Workspace, scale: str) -> Figure:
             pairs.append((f"infobatch-50{suffix}", f"full{suffix}", about))
     drawn, (axes,) = canvas(width=7, height=0.5 * len(pairs) + 1.4)
     draw_differences(axes, of, pairs)
-    axes.set_xlabel("InfoBatch 50 % minus full data, accuracy points")
+    axes.set_xlabel("InfoBatch 50 % minus full data,\naccuracy points")
     return drawn
 
 
