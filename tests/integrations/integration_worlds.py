@@ -77,7 +77,11 @@ def _begin(rank: int, work: Callable[..., None], folder: Path, port: int, args: 
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(WORLD), "NODE_RANK": "0"}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "CUDA_VISIBLE_DEVICES": ""}
     os.chdir(folder)
-    work(folder, rank, *args)
+    try:
+        work(folder, rank, *args)
+    finally:
+        if torch.distributed.is_initialized():  # gloo's threads outlive an interpreter that ends without this, and abort it
+            torch.distributed.destroy_process_group()
 
 
 def check_whole(ranks: list[dict[str, Any]]) -> None:
