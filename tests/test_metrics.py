@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scrimp.errors import ScrimpError
-from scrimp.metrics import Metric, better_side, metric_of, metrics, register
+from scrimp.metrics import Metric, axis_label, better_side, metric_of, metrics, register
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,20 @@ from scrimp.metrics import Metric, better_side, metric_of, metrics, register
 )
 def test_the_better_side_is_the_metrics_own(name: str, better: str) -> None:
     assert better_side(name) == better
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("test_accuracy", "test top-1 accuracy, %"),
+        ("test_emoji_i2t_r1", "test emoji i2t recall at 1, %"),
+        ("test_bits_per_byte", "test bits a byte"),
+        ("validation_mse", "validation mean squared error"),
+        ("nll", "negative log-likelihood, nats"),
+    ],
+)
+def test_an_axis_names_split_metric_and_unit(name: str, label: str) -> None:
+    assert axis_label(name) == label
 
 
 def test_an_unknown_name_is_an_error_that_lists_the_known() -> None:

@@ -60,6 +60,14 @@ def metric_of(name: str) -> Metric:
     return _METRICS[base]
 
 
+def axis_label(name: str) -> str:
+    """What a figure writes at the axis of a run's metric: `test_accuracy` is "test top-1 accuracy, %"."""
+    metric = metric_of(name)
+    split = name.partition(":")[0].removesuffix(metric.name).strip("_").replace("_", " ")
+    label = f"{split} {metric.label}" if split else metric.label
+    return f"{label}, {metric.unit}" if metric.unit and metric.unit not in label else label
+
+
 def better_side(name: str) -> Better:
     """Which side of a metric is good; one that is never compared is an error, too."""
     better = metric_of(name).better

@@ -13,6 +13,7 @@ from scrimp.claims.statistics import mean_interval
 from scrimp.config import Workspace
 from scrimp.config.claims import Claim
 from scrimp.errors import ScrimpError
+from scrimp.metrics import axis_label
 from scrimp.runs import Runs
 from scrimp.studies.comparison import Comparison, curves_figure, draw_sweep, speedups_figure
 from scrimp.studies.plotting import canvas, error_bar
@@ -62,7 +63,7 @@ def quality_cost(workspace: Workspace, study: str, scale: str) -> Figure:
         for arm, marker in zip(told, MARKERS, strict=False):
             error_bar(panel, float(np.mean(of.costs(arm, meter))), of.qualities(arm), of.color(arm), of.label(arm), marker)
         panel.set_xlabel(name)
-    axes[0].set_ylabel(of.metric)
+    axes[0].set_ylabel(axis_label(of.metric))
     drawn.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=9)
     return drawn
 
@@ -77,7 +78,7 @@ def curves(workspace: Workspace, study: str, scale: str) -> Figure:
     """The metric while training, of the full recipe and of every method."""
     of = compared(workspace, study, scale)
     shown = list(dict.fromkeys([baseline_of(of), *of.methods]))
-    return curves_figure(of, shown, of.metric, {}, fontsize=9)
+    return curves_figure(of, shown, axis_label(of.metric), {}, fontsize=9)
 
 
 def arms(workspace: Workspace, study: str, scale: str) -> pd.DataFrame:
