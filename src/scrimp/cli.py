@@ -165,8 +165,11 @@ def claims(
         Path | None,
         typer.Option("--from", help="judge a study's published results again, such as results/reference/mini-cpu/jest"),
     ] = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="with --from: put today's verdicts in the published ones' place")
+    ] = False,
 ) -> None:
-    """Judge a study's claims from its run files, or again from published results (which stay as they are)."""
+    """Judge a study's claims from its run files, or again from published results (--write replaces those)."""
     from scrimp.claims.judge import judge, write_claims
     from scrimp.claims.loading import load_claims
 
@@ -174,8 +177,10 @@ def claims(
     if source is not None:
         from scrimp.claims.again import print_again
 
-        print_again(workspace, workspace.study(study), load_claims(workspace, study), source)
+        print_again(workspace, workspace.study(study), load_claims(workspace, study), source, write)
         return
+    if write:
+        raise ScrimpError("--write goes with --from: verdicts of run files are always written")
     chosen = _scale(workspace, scale)
     results = judge(workspace, workspace.study(study), chosen, load_claims(workspace, study))
     write_claims(workspace, study, chosen, results)

@@ -46,6 +46,23 @@ def test_a_row_that_says_otherwise_moves_its_verdict(tmp_path: Path) -> None:
     assert stale == 0
 
 
+def test_todays_verdicts_replace_the_published_ones_only_when_told_to(tmp_path: Path) -> None:
+    folder = tmp_path / "sparse"
+    shutil.copytree(PUBLISHED / "sparse", folder)
+    rows = pd.read_csv(folder / "runs.csv")
+    rows.loc[rows["arm"] == "swat-uniform-80", "test_accuracy"] += 4
+    rows.to_csv(folder / "runs.csv", index=False)
+    workspace, before = Workspace(ROOT), (folder / "claims.json").read_bytes()
+    study, claims = workspace.study("sparse"), load_claims(workspace, "sparse")
+    print_again(workspace, study, claims, folder)
+    assert (folder / "claims.json").read_bytes() == before
+    print_again(workspace, study, claims, folder, write=True)
+    written = {result.claim: result.verdict for result in judge_again(workspace, study, claims, folder)[1]}
+    assert written["accuracy-lost"] != "contradicted"
+    table = pd.read_csv(folder / "claims.csv").set_index("claim")["verdict"]
+    assert table["accuracy-lost"] == written["accuracy-lost"]
+
+
 def test_folders_that_hold_no_such_results_are_named(tmp_path: Path) -> None:
     workspace = Workspace(ROOT)
     study, claims = workspace.study("jest"), load_claims(workspace, "jest")

@@ -12,7 +12,17 @@ from hypothesis import strategies as st
 from scrimp.claims.rules.exact import exact_verdict, tolerated
 from scrimp.claims.rules.non_inferiority import non_inferiority_verdict
 from scrimp.claims.statistics import Interval
-from scrimp.claims.verdicts import NO_SPREAD, ONE_SEED, Size, Verdict, check_claim, rule_text, verdict
+from scrimp.claims.verdicts import (
+    NO_SPREAD,
+    ONE_SEED,
+    Size,
+    Verdict,
+    VerdictName,
+    beside_published,
+    check_claim,
+    rule_text,
+    verdict,
+)
 from scrimp.config.claims import Direction
 from scrimp.errors import ScrimpError
 
@@ -108,6 +118,42 @@ def test_no_interval_says_why() -> None:
 def test_inconclusive_says_whether_the_published_size_is_excluded(found: Verdict, words: str) -> None:
     assert found.name == "inconclusive"
     assert found.reason.endswith(words)
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high", "direction", "effect", "words"),
+    [
+        ("inconclusive", 0.9, 1.1, "higher", True, "short of the published number"),
+        ("inconclusive", 0.9, 1.8, "higher", True, ""),
+        ("inconclusive", 0.9, math.inf, "higher", True, ""),
+        ("supported", 1.2, 1.6, "higher", True, "short of the published number"),
+        ("supported", 1.8, 2.6, "higher", True, "beyond the published number"),
+        ("supported", 1.2, 1.6, "higher", False, ""),  # "lossless" says all that there is to say
+        ("inconclusive", 1.2, 1.6, "higher", False, "short of the published number"),
+        ("partly supported", 1.2, 1.6, "lower", True, "beyond the published number"),
+        ("contradicted", 0.1, 0.2, "higher", True, ""),
+        ("not supported", 1.0, 1.0, "higher", True, ""),
+    ],
+)
+def test_tables_say_where_an_interval_excludes_the_published_number(
+    name: VerdictName, low: float, high: float, direction: Direction, effect: bool, words: str
+) -> None:
+    assert beside_published(name, low, high, 1.67, direction, effect) == words
+
+
+def test_a_number_that_is_only_remembered_sets_no_threshold() -> None:
+    rule = {"kind": "difference", "method": "a", "baseline": "b", "no_effect": 0.5}
+    found = Interval(2.0, 1.5, 2.5, 3)
+    verdicts = {}
+    for origin in ("report", "remembered"):
+        claim = make_claim(rule, published=6.0, origin=origin)
+        assert claim.rule is not None
+        verdicts[origin] = claim.rule.decide(found, claim).name
+    assert verdicts == {"report": "partly supported", "remembered": "supported"}
+    assert "6" not in rule_text(make_claim(rule, published=6.0, origin="remembered"))
+    exact = make_claim({"kind": "exact", "probe": "overhead", "column": "seconds"}, published=6.0, origin="remembered")
+    with pytest.raises(ScrimpError, match="not a remembered one"):
+        check_claim(exact, "claims.yaml")
 
 
 def test_without_a_published_size_beyond_is_enough() -> None:

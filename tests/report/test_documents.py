@@ -28,7 +28,7 @@ def test_every_study_with_results_has_its_table_and_headlines_have_a_page() -> N
     page = (ROOT / "docs" / "headlines.md").read_text()
     assert re.findall(r"<!-- table: (.+) -->", page) == ["headlines mini-cpu"]
     table = page.partition("<!-- table: headlines")[2].partition("<!-- end of table")[0]
-    assert 5 <= table.count("\n|") - 2 <= 38
+    assert 5 <= table.count("\n|") - 2 <= 42
 
 
 def test_a_row_says_what_the_results_file_says(tiny: Workspace) -> None:
@@ -64,6 +64,11 @@ def test_a_row_says_what_the_results_file_says(tiny: Workspace) -> None:
     assert made[5] == "| `two` | Two. | Table 2 | none given | not run | | not run: no such task |".replace("| |", "|  |")
     headlines = with_tables(tiny, "<!-- table: headlines here -->\n<!-- end of table -->", "x.md").splitlines()
     assert headlines[3:] == ["| It \\| saves | 1.67× | > 0.94× (> 0.85) | inconclusive |", "<!-- end of table -->"]
+    (tiny.study_folder("tiny") / "claims.yaml").write_text(
+        claims.replace("published: 1.67,", "published: 1.67, origin: derived,")
+    )
+    assert "| 1.67× (derived) |" in with_tables(tiny, text, "x.md")
+    (tiny.study_folder("tiny") / "claims.yaml").write_text(claims)
     again = folder.parent.parent / "there" / "tiny"
     again.mkdir(parents=True)
     results[0] |= {"measured": 1.5, "low": 1.25, "high": 1.75, "censored": "", "verdict": "supported"}
@@ -72,6 +77,10 @@ def test_a_row_says_what_the_results_file_says(tiny: Workspace) -> None:
     assert twice[1] == "| claim | published | `here` | `there` |"
     sides = "> 0.94× (> 0.85), inconclusive | 1.50× (1.25 to 1.75), supported"
     assert twice[3:] == [f"| It \\| saves | 1.67× | {sides} |", "<!-- end of table -->"]
+    results[0] |= {"high": 1.6}
+    (again / "claims.json").write_text(json.dumps(results))
+    twice = with_tables(tiny, "<!-- table: twice here,there -->\n<!-- end of table -->", "x.md").splitlines()
+    assert twice[3].endswith("supported; short of the published number |")
 
 
 @pytest.mark.parametrize(

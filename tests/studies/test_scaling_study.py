@@ -119,6 +119,9 @@ def test_a_schedule_alone_makes_smaller_models_overtake_again_in_raw_curves_and_
             table.loc[("raw", seed), "share"]
             == table.loc[("raw", seed), "reovertakings"] / table.loc[("raw", seed), "pairs"]
         )
+        assert table.loc[("raw", seed), "share_led"] == (
+            table.loc[("raw", seed), "reovertakings"] / table.loc[("raw", seed), "larger_led"]
+        )
         assert table.loc[("raw", seed), "schedule_bias"] > 0.05
         assert table.loc[("annealed", seed), "share"] == 0
         assert table.loc[("constant", seed), "share"] == 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scrimp.claims.judge import ClaimResult, judge_claim, verdicts_in
+from scrimp.claims.judge import ClaimResult, judge_claim, verdicts_in, write_verdicts
 from scrimp.claims.loading import check_claims
 from scrimp.claims.pilot import RESTORE, ROWS, read_published, rows_of
 from scrimp.config import Claim, StudyConfig, Workspace
@@ -76,8 +76,8 @@ def again_table(results: list[ClaimResult], before: list[ClaimResult]) -> pd.Dat
     )
 
 
-def print_again(workspace: Workspace, study: StudyConfig, claims: list[Claim], folder: Path) -> None:
-    """Print the table of `again_table`, and what a reader has to know to trust it."""
+def print_again(workspace: Workspace, study: StudyConfig, claims: list[Claim], folder: Path, write: bool = False) -> None:
+    """Print the table of `again_table`, and what a reader has to know to trust it; `write` keeps today's verdicts."""
     results, before, stale = judge_again(workspace, study, claims, folder)
     print(again_table(results, before).to_string(index=False))
     published = {result.claim: result.verdict for result in before}
@@ -85,6 +85,8 @@ def print_again(workspace: Workspace, study: StudyConfig, claims: list[Claim], f
     print(f"{len(results)} claims, {moved} judged otherwise than published")
     if kept := [claim.id for claim in claims if _wants_curves(claim, folder)]:
         print(f"as published, since curves are not: {', '.join(kept)}")
+    if write:
+        write_verdicts(folder, results)
     if stale:
         print(f"{stale} runs were trained by another configuration than {study.where} has now")
 

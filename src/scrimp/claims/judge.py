@@ -15,7 +15,7 @@ from scrimp.claims.evidence import Evidence, Number, Observation
 from scrimp.claims.loading import check_claims, load_claims
 from scrimp.claims.verdicts import VerdictName, check_claim, rule_text
 from scrimp.config import Claim, Closed, Rule, StudyConfig, Workspace, parse_model, unknown
-from scrimp.config.claims import Direction
+from scrimp.config.claims import Direction, Origin
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, write_json, write_text
 from scrimp.records import Summary, current_summaries
@@ -45,6 +45,7 @@ class ClaimResult(Closed):
     metric: str
     published: Number | None
     published_unit: str
+    origin: Origin = "report"
     direction: Direction
     measured: Number | None
     low: Number | None
@@ -105,6 +106,7 @@ def judge_claim(
         metric=claim.metric,
         published=claim.published,
         published_unit=claim.published_unit,
+        origin=claim.origin,
         direction=claim.direction,
         scale=scale,
         deviations=claim.deviations.get(scale, ""),
@@ -151,7 +153,11 @@ def _not_run(missing: NotRunError) -> dict[str, Any]:
 # -------------------------------------------------------------------------------------------------------------- tables
 def write_claims(workspace: Workspace, study: str, scale: str, results: list[ClaimResult]) -> None:
     """Write `claims.json` (every field; infinities as the strings "inf" and "-inf") and `claims.csv` of a study."""
-    folder = workspace.results(scale, study)
+    write_verdicts(workspace.results(scale, study), results)
+
+
+def write_verdicts(folder: Path, results: list[ClaimResult]) -> None:
+    """The same, in a folder."""
     write_json(folder / "claims.json", [result.model_dump(mode="json") for result in results])
     _write_csv(folder / "claims.csv", results)
 

@@ -133,6 +133,22 @@ def exclusion(interval: Interval, published: float | None) -> str:
     return f"; the published {number_words(published)} is {'not excluded' if inside else 'excluded'}"
 
 
+def beside_published(
+    name: VerdictName, low: float, high: float, published: float, direction: Direction, effect: bool
+) -> str:
+    """Where the interval excludes the published number and the verdict's name does not say so; "" elsewhere.
+
+    `effect`: the rule asks for a side of no effect, which a number far from the published one may lie on, too.
+    """
+    if name != "inconclusive" and not (effect and name in ("supported", "partly supported")):
+        return ""
+    sign = side(direction)[0]
+    worse, better = sorted((sign * low, sign * high))
+    if better < sign * published:
+        return "short of the published number"
+    return "beyond the published number" if worse > sign * published else ""
+
+
 def percent(share: float) -> str:
     return f"{100 * share:g} %"
 

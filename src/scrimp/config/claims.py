@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scrimp.runs import Runs
 
 Direction = Literal["higher", "lower"]
+Origin = Literal["report", "derived", "ours", "remembered"]
 
 COSTS = ("updates", "examples", "flops", "seconds", "cpu_seconds")  # meters of a run that runs are compared on
 AMORTISED = "-amortised"  # leaves out what went into reference models, as reports do that hold them to be there already
@@ -101,6 +102,11 @@ class Claim(Closed):
     metric: str
     published: float | None
     published_unit: str
+    origin: Origin = Field(
+        "report",
+        description="what `published` is: the report's own number; derived from its numbers or words; ours, where nobody "
+        "has published one; remembered, from a table that was not read again: it is shown and sets no threshold",
+    )
     direction: Direction
     rule: SerializeAsAny[Rule] | None = None
     not_run: str | None = None
@@ -108,6 +114,11 @@ class Claim(Closed):
     figure: str | None = None
     headline: str | None = Field(None, description="what docs/headlines.md calls it; null: not a headline")
     deviations: dict[str, str] = Field({}, description="scale -> what differs from the source")
+
+    @property
+    def size(self) -> float | None:
+        """The published number where a verdict may rest on it: not one that is only remembered."""
+        return None if self.origin == "remembered" else self.published
 
     @classmethod
     def prepared(cls, value: Any, where: str) -> Any:

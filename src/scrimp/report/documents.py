@@ -17,12 +17,13 @@ from typing import Any
 
 from scrimp.claims.loading import load_claims
 from scrimp.claims.pilot import RESTORE
+from scrimp.claims.verdicts import beside_published
 from scrimp.config import Workspace
 from scrimp.config.claims import Claim
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json, replacing
 from scrimp.report import speedups
-from scrimp.report.tables import format_value, format_with_interval
+from scrimp.report.tables import format_published, format_with_interval
 
 MARKED = re.compile(r"<!-- table: (\S+) (\S+) -->\n.*?<!-- end of table -->", re.DOTALL)
 END = "<!-- end of table -->"
@@ -132,12 +133,12 @@ def _results(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _numbers(claim: Claim, results: dict[str, dict[str, Any]]) -> list[str]:
     """What was published and what was measured, with its interval."""
-    published = "none given" if claim.published is None else format_value(claim.published, _unit(claim.published_unit))
+    unit = _unit(claim.published_unit)
+    published = "none given" if claim.published is None else format_published(claim.published, unit, claim.origin)
     result = results.get(claim.id)
     if result is None or result["measured"] is None:
         return [published, "not run"]
-    # Infinite ends are written as words in the file.
-    measured, low, high = (None if result[key] is None else float(result[key]) for key in ("measured", "low", "high"))
+    measured, low, high = (_number(result, key) for key in ("measured", "low", "high"))
     unit = _unit(result["published_unit"])
     return [published, format_with_interval(measured, low, high, unit, result["censored"])]
 
@@ -150,7 +151,19 @@ def _unit(unit: str) -> str:
 def _verdict(claim: Claim, results: dict[str, dict[str, Any]]) -> str:
     if claim.not_run is not None:
         return f"not run: {claim.not_run}"
-    return str(results[claim.id]["verdict"]) if claim.id in results else "not run"
+    if claim.id not in results:
+        return "not run"
+    result, rule = results[claim.id], claim.rule
+    name, low, high = result["verdict"], _number(result, "low"), _number(result, "high")
+    if rule is None or claim.size is None or low is None or high is None:
+        return str(name)
+    beside = beside_published(name, low, high, claim.size, claim.direction, rule.of_effect)
+    return f"{name}; {beside}" if beside else str(name)
+
+
+def _number(result: dict[str, Any], key: str) -> float | None:
+    """A number of a verdict; infinities are written as words in the file."""
+    return None if result[key] is None else float(result[key])
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> str:

@@ -66,6 +66,12 @@ def format_value(value: float | None, unit: str = "", decimals: int | None = Non
     return attach_unit(format_number(value, decimals), unit)
 
 
+def format_published(value: float | None, unit: str = "", origin: str = "report") -> str:
+    """A published number; one that no report states as it is says what it is instead: `5× (derived)`."""
+    told = {"report": "", "derived": " (derived)", "ours": " (ours)", "remembered": " (as remembered)"}[origin]
+    return format_value(value, unit) + (told if value is not None else "")
+
+
 def format_interval(low: float | None, high: float | None, unit: str = "", decimals: int | None = None) -> str:
     """`1.2 to 1.5×`; an infinite end is censored: `> 1.2×`, `< 1.5×`; both: `unbounded`; null: `n/a`."""
     if low is None or high is None or math.isnan(low) or math.isnan(high):

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from scrimp.claims.judge import ClaimResult
 from scrimp.claims.rules import rule_class
+from scrimp.claims.verdicts import beside_published
 from scrimp.config import Rule
 from scrimp.report.inputs import StudyInputs
 from scrimp.report.plot import Plot, Point, interval_plot, sparkline
@@ -23,7 +24,7 @@ from scrimp.report.tables import (
     format_estimate,
     format_interval,
     format_number,
-    format_value,
+    format_published,
     plain_text,
     scaled_column,
     shared_decimals,
@@ -88,6 +89,7 @@ class ClaimView:
     slug: str
     rank: int
     published: str
+    beside: str
     measured: str
     interval: str
     spark: Markup
@@ -182,7 +184,8 @@ def claim_view(result: ClaimResult, inputs: StudyInputs, figures: Mapping[str, F
         anchor=f"claim-{result.study}-{result.claim}",
         slug=verdict_slug(result.verdict),
         rank=verdict_rank(result.verdict),
-        published=format_value(result.published, unit),
+        published=format_published(result.published, unit, result.origin),
+        beside=_beside(result),
         measured=format_estimate(drawn.measured, result.censored, unit, places),
         interval=format_interval(drawn.low, drawn.high, unit, places),
         spark=sparkline(drawn),
@@ -212,6 +215,14 @@ def claim_plot(result: ClaimResult) -> Plot:
         logarithmic=logarithmic,
         decimals=shared_decimals(result.measured, low, result.high),
     )
+
+
+def _beside(result: ClaimResult) -> str:
+    if result.published is None or result.low is None or result.high is None or result.origin == "remembered":
+        return ""
+    rule = rule_of(result)
+    effect = rule is not None and rule.of_effect
+    return beside_published(result.verdict, result.low, result.high, result.published, result.direction, effect)
 
 
 def rule_of(result: ClaimResult) -> Rule | None:

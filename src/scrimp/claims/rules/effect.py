@@ -35,7 +35,7 @@ class Effect(Rule):
 
     def size(self, claim: Claim) -> Size | None:
         """What was published, counted from no effect."""
-        return None if claim.published is None else Size(claim.published, self.nothing(), self.logarithmic)
+        return None if claim.size is None else Size(claim.size, self.nothing(), self.logarithmic)
 
     def check(self, claim: Claim, at: str) -> None:
         sign, beyond, _ = side(claim.direction)

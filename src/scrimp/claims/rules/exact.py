@@ -43,8 +43,8 @@ class Exact(Rule):
     bound: bool = Field(False, description="the published value is a bound: anything on its good side also agrees")
 
     def check(self, claim: Claim, at: str) -> None:
-        if claim.published is None:
-            raise ScrimpError(f"{at}.published: an exact rule needs the number it is held against")
+        if claim.size is None:
+            raise ScrimpError(f"{at}.published: an exact rule needs the number it is held against, and not a remembered one")
 
     def tolerated(self, published: float) -> tuple[float, float]:
         """The numbers that agree with the published one."""

@@ -20,7 +20,7 @@ class NonInferiority(Paired):
     margin: PositiveFloat
 
     def decide(self, interval: Interval, claim: Claim) -> Verdict:
-        return non_inferiority_verdict(interval, claim.published, self.margin, claim.direction)
+        return non_inferiority_verdict(interval, claim.size, self.margin, claim.direction)
 
     def sentence(self, claim: Claim) -> str:
         sign, beyond, short = side(claim.direction)

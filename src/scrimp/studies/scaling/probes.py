@@ -141,9 +141,10 @@ def _reading(changes: list[tuple[float, bool]], lead: float, small_end: float, l
 def replication_reovertaking(workspace: Workspace, scale: str, options: dict[str, Any]) -> pd.DataFrame:
     """Claim 1 as one number a reading and seed: the share of pairs in which the larger takes the lead, then the smaller.
 
-    `note` gives the schedule fractions of all re-overtakings, the smaller's and the larger's: the confound. Its size is
-    `schedule_bias`: the smaller's lead in training loss where its run ends, less that in test loss between annealed points,
-    mean over the pairs that every seed has, in nats.
+    `share` is of all pairs, `share_led` of those in which the larger leads somewhere: nothing can be overtaken again in the
+    others. `note` gives the schedule fractions of all re-overtakings, the smaller's and the larger's: the confound. Its
+    size is `schedule_bias`: the smaller's lead in training loss where its run ends, less that in test loss between annealed
+    points, mean over the pairs that every seed has, in nats.
     """
     found = replication_crossings(workspace, scale, options)
     # Paired by seed: some short runs have one seed, and pairs that need them are left out.
@@ -157,6 +158,12 @@ def replication_reovertaking(workspace: Workspace, scale: str, options: dict[str
             for row in turned.to_dict("records")
             if np.isfinite(row["smaller_fraction"])
         )
+        if led.empty:
+            note = (
+                f"seed {seed}: the larger leads nowhere in any of {len(pairs)} pairs, which leaves nothing to overtake again"
+            )
+        elif note:
+            note = f"seed {seed}, fractions of their schedules: {note}"
         rows.append(
             {
                 "reading": reading,
@@ -165,9 +172,10 @@ def replication_reovertaking(workspace: Workspace, scale: str, options: dict[str
                 "larger_led": len(led),
                 "reovertakings": len(turned),
                 "share": len(turned) / len(pairs),
+                "share_led": len(turned) / len(led) if len(led) else np.nan,
                 "late_lead": pairs["late_lead"].mean(),
                 "schedule_bias": (pairs["late_lead"] - pairs["annealed_lead"]).mean(),
-                "note": f"seed {seed}, fractions of their schedules: {note}" if note else "",
+                "note": note,
             }
         )
     return pd.DataFrame(rows)
