@@ -190,3 +190,48 @@ def test_what_cannot_be_is_told(make: Any, words: str) -> None:
     with pytest.raises(ScrimpError) as told:
         make()
     assert words in str(told.value)
+
+
+class Labelled:
+    """What a pandas object does: [] looks up by label, iloc by position."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, label: int) -> Any:
+        raise KeyError(label)
+
+    @property
+    def iloc(self) -> np.ndarray:
+        return self.values
+
+
+def test_a_shuffled_series_is_taken_by_position() -> None:
+    probabilities, _ = calibrated(200)
+    order = np.random.default_rng(0).permutation(200)
+
+    def stage(given: Any) -> np.ndarray:
+        return probabilities[np.asarray(given.values if isinstance(given, Labelled) else given)]
+
+    cascade = Cascade([(stage, 1.0), (stage, 10.0)], thresholds=[0.9, 0.0])
+    assert (cascade(Labelled(order)).labels == cascade(order).labels).all()
+
+
+def test_thresholds_of_other_temperatures_are_forgotten() -> None:
+    probabilities, labels = calibrated(200)
+    cascade = Cascade([(lambda at: probabilities[at], 1.0), (lambda at: probabilities[at], 10.0)], thresholds=[0.9, 0.0])
+    cascade.calibrate(np.arange(200), labels)
+    with pytest.raises(ScrimpError, match="the cascade has no thresholds"):
+        cascade(np.arange(200))
+
+
+def test_a_stage_in_training_mode_is_told() -> None:
+    stage = torch.nn.Sequential(torch.nn.Linear(3, 2), torch.nn.Dropout(), torch.nn.Softmax(dim=1))
+    cascade = Cascade([(stage, 1.0), (stage, 2.0)], thresholds=[0.0, 0.0])
+    with pytest.raises(ScrimpError, match="stage 0 is in training mode"):
+        cascade(torch.randn(4, 3))
+    stage.eval()
+    assert len(cascade(torch.randn(4, 3)).labels) == 4

@@ -369,3 +369,14 @@ def test_unusable_curves_are_refused() -> None:
         crossings((x - 1, x), (x, x))
     with pytest.raises(ValueError, match="4 points"):
         smooth([1.0, 2.0], [1.0, 2.0], [1.5])
+
+
+def test_a_law_whose_loss_does_not_fall_with_size_has_no_optimum_and_says_so() -> None:
+    rising = Law(E=1.7, A=406.0, B=410.0, alpha=-0.1, beta=0.28)
+    with pytest.raises(ValueError, match=r"no optimal allocation: .* alpha = -0\.1, beta = 0\.28"):
+        optimal_allocation(rising, 1e21)
+    n = np.tile(np.geomspace(1e7, 1e9, 6), 6)
+    d = np.repeat(np.geomspace(1e9, 1e11, 6), 6)
+    fit = fit_parametric(n, d, 1.69 + 410.7 / d**0.28 + 0.05 * n**0.1, bootstrap=0)
+    assert any("does not fall with parameters (alpha)" in note for note in fit.notes)
+    assert not any("does not fall" in note for note in fit_parametric(n, d, CHINCHILLA.predict(n, d), bootstrap=0).notes)

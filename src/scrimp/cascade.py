@@ -209,9 +209,9 @@ class Cascade:
         return sum(self.costs)
 
     def calibrate(self, inputs: Any, labels: Any) -> Cascade:
-        """Fit each stage's temperature on held-out examples; returns itself."""
+        """Fit each stage's temperature on held-out examples, and forget thresholds of before; returns itself."""
         right = _labels(labels, _count(inputs))
-        self.temperatures = [1.0] * len(self.stages)
+        self.temperatures, self.thresholds = [1.0] * len(self.stages), None  # those were chosen at other temperatures
         self.temperatures = [fit_temperature(given, right) for given in self._all(inputs, right)]
         return self
 
@@ -311,8 +311,13 @@ class Cascade:
         return [float(value) for value in values]
 
     def _ask(self, number: int, inputs: Any, count: int) -> Floats:
+        stage = self.stages[number][0]
+        if isinstance(stage, torch.nn.Module) and stage.training:
+            raise ScrimpError(
+                f"stage {number} is in training mode, where dropout and batch norm give other answers: call eval()"
+            )
         with torch.no_grad():
-            given = self.stages[number][0](inputs)
+            given = stage(inputs)
         found = np.asarray(given.detach().cpu().double() if isinstance(given, torch.Tensor) else given, dtype=np.float64)
         if found.ndim != 2 or len(found) != count:
             raise ScrimpError(f"stage {number} gave an array of shape {found.shape} for {count} examples, not [{count}, C]")
@@ -365,4 +370,6 @@ def _taken(inputs: Any, indices: Integers) -> Any:
         return inputs[torch.from_numpy(indices).to(inputs.device)]
     if isinstance(inputs, np.ndarray):
         return inputs[indices]
+    if hasattr(inputs, "iloc"):  # pandas looks up by label otherwise
+        return inputs.iloc[indices]
     return [inputs[index] for index in indices.tolist()]

@@ -273,3 +273,10 @@ def test_features_that_are_not_finite_are_an_error(blobs: Blobs) -> None:
     spec = {"name": "prototypes", "ratio": 0.5, "clusters": 2, "embedding": "features"}
     with pytest.raises(ScrimpError, match=r"Blobs\.features gave numbers that are not finite"):
         fit(blobs, Arm(label="a", methods=[spec]), 0, Clock(torch.device("cpu")))
+
+
+@pytest.mark.parametrize("method", [Prototypes, SemDeDup])
+def test_embeddings_that_are_no_unit_vectors_are_told(method: type[Prototypes] | type[SemDeDup]) -> None:
+    selector = method(50, 0, ratio=0.2, clusters=3)
+    with pytest.raises(ValueError, match="the embeddings are not of length 1"):
+        selector.scores_of(3 * torch.randn(50, 4), None, 0)

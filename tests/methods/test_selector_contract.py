@@ -202,3 +202,40 @@ def test_derived_generators_differ_in_every_argument() -> None:
     seeds = {derived_generator(*given).initial_seed() for given in arguments}
     assert len(seeds) == len(arguments)
     assert derived_generator(0, 0, "a").initial_seed() in seeds
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SPECS if selector_of({"name": name, **SPECS[name]}, 0).scoring()))
+def test_scores_that_cannot_be_of_this_data_are_told(name: str) -> None:
+    selector = selector_of({"name": name, **SPECS[name]}, 0)
+    scores, labels = torch.rand(SIZE), torch.zeros(SIZE, dtype=torch.int64)
+    with pytest.raises(ScrimpError, match=r"wants one score an example, \[97\], got \[20\]"):
+        selector.accept_scores(scores[:20], labels)
+    with pytest.raises(ScrimpError, match=r"one score an example, \[97\], got \[97, 1\]"):
+        selector.accept_scores(scores[:, None], labels)
+    with pytest.raises(ScrimpError, match=r"wants one label an example, \[97\], got \[98\]"):
+        selector.accept_scores(scores, torch.zeros(98))
+    unscored = scores.clone()
+    unscored[:30] = torch.nan
+    if name in ("prototypes", "semdedup"):  # what has no score is not in their pool
+        selector.accept_scores(unscored, labels)
+        assert selector.select(0, 0.0).indices.min() >= 30
+        unscored[:] = torch.nan
+    with pytest.raises(ScrimpError, match="of 97 scores are not numbers"):
+        selector.accept_scores(unscored, labels)
+
+
+@pytest.mark.parametrize("name", ["rs2", "random-static", "epsilon-greedy", "ucb", "el2n", "forgetting", "ccs"])
+def test_a_ratio_that_keeps_nothing_is_told_at_once(name: str) -> None:
+    with pytest.raises(ScrimpError, match=r"with ratio=0\.995 keeps none of 97 examples"):
+        selector_of({"name": name, **SPECS[name], "ratio": 0.995}, 0)
+
+
+def test_one_loss_that_is_not_finite_does_not_keep_its_example_for_ever() -> None:
+    selector = selector_of({"name": "ucb", "ratio": 0.5, "period": 1}, 0)
+    everyone = torch.arange(SIZE)
+    losses = torch.rand(SIZE) + 1
+    losses[3] = torch.inf
+    selector.observe(everyone, losses)
+    for _ in range(8):
+        selector.observe(everyone, torch.where(everyone == 3, 0.0, torch.rand(SIZE) + 1))
+    assert 3 not in selector.select(1, 0.1).indices

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from scrimp.config.base import Closed
+from scrimp.errors import ScrimpError
 from scrimp.seeding import derived_generator
 
 if TYPE_CHECKING:
@@ -121,10 +122,21 @@ class EpochSelector(Method):
     """
 
     needs_losses = False
+    keeps_a_share = False  # whether `ratio` is the share of all examples that an epoch leaves out
 
     def __init__(self, size: int, seed: int, **params: Any) -> None:
         super().__init__(seed, **params)
         self.size = size
+        if self.keeps_a_share and size > 0 and self.kept_count == 0:
+            ratio = self.params.ratio
+            raise ScrimpError(
+                f"{type(self).__name__} with ratio={ratio:g} keeps none of {size:,} examples: give a smaller ratio"
+            )
+
+    @property
+    def kept_count(self) -> int:
+        """How many examples an epoch keeps, for a selector that keeps the share 1 - ratio of all."""
+        return share_of(self.size, 1 - self.params.ratio)
 
     def select(self, epoch: int, fraction: float) -> Selection:
         """The examples of epoch `epoch`, which starts when `fraction` in [0, 1) of the budget is spent."""

@@ -55,14 +55,14 @@ class CCS(EL2N):
             return Scoring(self.params.models, self.params.horizon, of_history=forgetting_events)
         return Scoring(self.params.models, self.params.horizon, of_logits=error_norm)
 
-    def accept_scores(self, scores: Tensor, labels: Tensor) -> None:
+    def kept_by(self, scores: Tensor, labels: Tensor) -> Tensor:
         never = scores.isinf()  # never learned: one above the hardest of the others, if there are others
         finite = scores.masked_fill(never, float(scores[~never].max()) + 1 if not never.all() else 0.0)
-        count = share_of(self.size, 1 - self.params.ratio)
+        count = self.kept_count
         cut = min(share_of(self.size, self.params.cutoff), self.size - count)
         remaining = hardest(finite, self.size)[cut:]
         generator = derived_generator(self.seed, 0, "ccs")
-        self.kept = remaining[stratified(finite[remaining], count, self.params.strata, generator)]
+        return remaining[stratified(finite[remaining], count, self.params.strata, generator)]
 
 
 METHOD = CCS

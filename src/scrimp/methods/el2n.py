@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scrimp.config.base import Closed
-from scrimp.methods.base import Scoring, share_of
+from scrimp.methods.base import Scoring
 from scrimp.methods.kept_by_scores import KeptByScores
 
 
@@ -39,12 +39,13 @@ class EL2N(KeptByScores):
     """Keeps the hardest share 1 - ratio of the examples, the same in every epoch."""
 
     Params: type[Closed] = Params
+    keeps_a_share = True
 
     def scoring(self) -> Scoring:
         return Scoring(self.params.models, self.params.horizon, of_logits=error_norm)
 
-    def accept_scores(self, scores: Tensor, labels: Tensor) -> None:
-        self.kept = hardest(scores, share_of(self.size, 1 - self.params.ratio))
+    def kept_by(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return hardest(scores, self.kept_count)
 
 
 METHOD = EL2N

@@ -35,6 +35,7 @@ class EpsilonGreedy(EpochSelector):
     """Keeps a share 1 - ratio of the examples, chosen anew every `period` epochs."""
 
     Params = Params
+    keeps_a_share = True
     needs_losses = True
 
     def __init__(self, size: int, seed: int, **params: object) -> None:
@@ -44,7 +45,7 @@ class EpsilonGreedy(EpochSelector):
 
     def select(self, epoch: int, fraction: float) -> Selection:
         if epoch > 0 and (epoch - 1) % self.params.period == 0:
-            count = share_of(self.size, 1 - self.params.ratio)
+            count = self.kept_count
             generator = derived_generator(self.seed, epoch, "epsilon-greedy")
             self.kept = epsilon_greedy(self.scores, count, self.params.epsilon, generator)
         return Selection(self.kept, torch.ones(len(self.kept)))

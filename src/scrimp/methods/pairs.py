@@ -87,14 +87,17 @@ def no_bias(name: str) -> float:
 def require_unit(name: str, image: Tensor, text: Tensor) -> None:
     """ValueError for embeddings [B, d] whose lengths are not 1, within the rounding of half precision."""
     for part, rows in (("image", image), ("text", text)):
-        off = (torch.linalg.vector_norm(rows.detach(), dim=-1, dtype=exact_type(rows)) - 1).abs()
-        if not bool((off < UNIT_TOLERANCE).all()):
-            worst = int(off.argmax())
-            length = float(rows[worst].double().norm())
-            raise ValueError(
-                f"the {name}'s {part} embeddings are not of length 1 (row {worst} has {length:.3g}): "
-                "normalise them, F.normalize(z, dim=-1), or say unit=False if the model means other lengths"
-            )
+        require_unit_rows(f"{name}'s {part} embeddings", rows, ", or say unit=False if the model means other lengths")
+
+
+def require_unit_rows(what: str, rows: Tensor, otherwise: str = "") -> None:
+    """The same of one matrix [n, d]; `otherwise` ends the advice."""
+    off = (torch.linalg.vector_norm(rows.detach(), dim=-1, dtype=exact_type(rows)) - 1).abs()
+    if not bool((off < UNIT_TOLERANCE).all()):
+        worst = int(off.argmax())
+        length = float(rows[worst].double().norm())
+        advice = f"normalise them, F.normalize(z, dim=-1){otherwise}"
+        raise ValueError(f"the {what} are not of length 1 (row {worst} has {length:.3g}): {advice}")
 
 
 # --------------------------------------------------------------------------------------------------------------- losses

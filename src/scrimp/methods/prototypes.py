@@ -29,6 +29,7 @@ from scrimp.kernels.prototypes import nearest_prototype
 from scrimp.methods.base import Scoring, derived_generator, share_of, uniform_subset
 from scrimp.methods.embeddings import Embedding, embedded
 from scrimp.methods.kept_by_scores import KeptByScores
+from scrimp.methods.pairs import require_unit_rows
 
 if TYPE_CHECKING:
     from scrimp.tasks.base import Task
@@ -99,6 +100,7 @@ class PrunedByEmbedding(KeptByScores, ABC):
     """A static selector whose scores come from an embedding: of the examples `pool` alone, the others have none (NaN)."""
 
     tasks = ("classification", "image-text")
+    pooled = True
 
     @property
     def pool(self) -> Tensor:
@@ -145,6 +147,7 @@ class Prototypes(PrunedByEmbedding):
         return self.params.clusters is None or self.params.balance > 0 or self.params.prototypes == "classes"
 
     def scores_of(self, points: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, float]:
+        require_unit_rows("embeddings", points)
         count, width = points.shape
         if self.params.prototypes == "classes":
             labels = _known(labels)
@@ -155,11 +158,10 @@ class Prototypes(PrunedByEmbedding):
         nearest, _ = nearest_prototype(points, means)
         return (1 - nearest).float(), 2.0 * (iterations + 1) * count * clusters * width
 
-    def accept_scores(self, scores: Tensor, labels: Tensor) -> None:
+    def kept_by(self, scores: Tensor, labels: Tensor) -> Tensor:
         pool = (~scores.isnan()).nonzero().flatten()
         count = max(1, share_of(len(pool), 1 - self.params.ratio))
-        chosen = kept_by_distance(scores[pool], count, self.params.keep, labels[pool], self.params.balance)
-        self.kept = pool[chosen]
+        return pool[kept_by_distance(scores[pool], count, self.params.keep, labels[pool], self.params.balance)]
 
 
 def _known(labels: Tensor | None) -> Tensor:

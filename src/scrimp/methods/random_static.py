@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 
 from scrimp.config.base import Closed
-from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of, uniform_subset
+from scrimp.methods.base import EpochSelector, Selection, derived_generator, uniform_subset
 
 
 class Params(Closed):
@@ -20,9 +20,10 @@ class RandomStatic(EpochSelector):
     """The same uniform share 1 - ratio of the examples in every epoch."""
 
     Params = Params
+    keeps_a_share = True
 
     def select(self, epoch: int, fraction: float) -> Selection:
-        count = share_of(self.size, 1 - self.params.ratio)
+        count = self.kept_count
         kept = uniform_subset(self.size, count, derived_generator(self.seed, 0, "random-static"))
         return Selection(kept, torch.ones(count))
 

@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scrimp.config.base import Closed
-from scrimp.methods.base import EpochSelector, Selection, derived_generator, share_of
+from scrimp.methods.base import EpochSelector, Selection, derived_generator
 
 
 class Params(Closed):
@@ -39,6 +39,7 @@ class RS2(EpochSelector):
     """A uniform share 1 - ratio of the examples, another one every epoch."""
 
     Params = Params
+    keeps_a_share = True
 
     def __init__(self, size: int, seed: int, **params: object) -> None:
         super().__init__(size, seed, **params)
@@ -46,7 +47,7 @@ class RS2(EpochSelector):
         self._passes = {0: torch.randperm(size, generator=derived_generator(seed, 0, "rs2"))}
 
     def select(self, epoch: int, fraction: float) -> Selection:
-        count = share_of(self.size, 1 - self.params.ratio)
+        count = self.kept_count
         number, offset = divmod(epoch * count, self.size)
         taken = self._pass(number, count)[offset : offset + count]
         if len(taken) < count:

@@ -20,6 +20,7 @@ from scrimp.config.base import Closed
 from scrimp.kernels.prototypes import nearest_prototype
 from scrimp.methods.base import share_of
 from scrimp.methods.embeddings import Embedding
+from scrimp.methods.pairs import require_unit_rows
 from scrimp.methods.prototypes import PrunedByEmbedding, centroids
 
 
@@ -53,6 +54,7 @@ class SemDeDup(PrunedByEmbedding):
     Params: type[Closed] = Params
 
     def scores_of(self, points: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, float]:
+        require_unit_rows("embeddings", points)
         count, width = points.shape
         clusters = self.clusters_of(labels)
         means, iterations = centroids(points, clusters, seed)
@@ -60,10 +62,10 @@ class SemDeDup(PrunedByEmbedding):
         scores, flops = copy_scores(F.normalize(points, dim=1), nearest, cluster)
         return scores, flops + 2.0 * (iterations + 1) * count * clusters * width
 
-    def accept_scores(self, scores: Tensor, labels: Tensor) -> None:
+    def kept_by(self, scores: Tensor, labels: Tensor) -> Tensor:
         pool = (~scores.isnan()).nonzero().flatten()
         count = max(1, share_of(len(pool), 1 - self.params.ratio))
-        self.kept = pool[scores[pool].argsort(stable=True)[:count]]
+        return pool[scores[pool].argsort(stable=True)[:count]]
 
 
 METHOD = SemDeDup

@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from scrimp.config.base import Closed
-from scrimp.methods.base import EpochSelector, Selection, share_of
+from scrimp.methods.base import EpochSelector, Selection
 
 
 class Params(Closed):
@@ -36,6 +36,7 @@ class UCB(EpochSelector):
     """Keeps the share 1 - ratio of the examples with the highest bound, chosen anew every `period` epochs."""
 
     Params = Params
+    keeps_a_share = True
     needs_losses = True
 
     def __init__(self, size: int, seed: int, **params: object) -> None:
@@ -48,11 +49,13 @@ class UCB(EpochSelector):
         if epoch > 0 and (epoch - 1) % self.params.period == 0:
             bound = (self.mean + self.params.confidence * self.variance).nan_to_num(nan=torch.inf)
             order = bound.argsort(descending=True, stable=True)
-            self.kept = order[: share_of(self.size, 1 - self.params.ratio)]
+            self.kept = order[: self.kept_count]
         return Selection(self.kept, torch.ones(len(self.kept)))
 
     def observe(self, indices: Tensor, losses: Tensor) -> None:
         at, values = indices.cpu(), losses.detach().to("cpu", torch.float32)
+        finite = values.isfinite()  # one loss that is not would make its example's mean and variance so for ever
+        at, values = at[finite], values[finite]
         self.mean[at], self.variance[at] = updated_moments(self.mean[at], self.variance[at], values, self.params.momentum)
 
     def state_dict(self) -> dict[str, Tensor]:

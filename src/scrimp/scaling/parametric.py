@@ -19,6 +19,7 @@ FEWEST_FOR_INTERVALS = 8  # runs; of fewer, most resamplings leave too few diffe
 REDRAWN = 0.25  # the largest share of resamplings that may leave fewer different runs than unknowns
 TIED = 0.15  # spread of a log; with less, size and tokens are taken to move together
 MISFIT = 0.01  # of the loss; seeds of one run differ by less
+FLAT = 1e-3  # an exponent at or below: at ten times the size its term is the same to .2 %
 OUTLIER = 10.0  # typical misfits
 
 
@@ -138,7 +139,7 @@ def fit_parametric(
         errors={name: float(column.std(ddof=1)) for name, column in columns.items()} if several else {},
         covariance=np.cov(replicates, rowvar=False) if several else np.empty((0, 0)),
         replicates=replicates,
-        notes=(*notes, *_design_notes(n, d), *_misfit_notes(law, n, d, observed)),
+        notes=(*notes, *_flat_notes(law), *_design_notes(n, d), *_misfit_notes(law, n, d, observed)),
     )
 
 
@@ -173,6 +174,16 @@ def _design_notes(n: Array, d: Array) -> list[str]:
             "a and b, is not in these runs"
         )
     return notes
+
+
+def _flat_notes(law: Law) -> list[str]:
+    """By which of both the loss does not fall: then exponents of an optimum mean nothing."""
+    flat = {"parameters (alpha)": law.alpha, "tokens (beta)": law.beta}
+    return [
+        f"the loss does not fall with {name} = {value:.3g}: the law has no optimal allocation, and a and b mean nothing"
+        for name, value in flat.items()
+        if not value > FLAT
+    ]
 
 
 def _misfit_notes(law: Law, n: Array, d: Array, observed: Array) -> list[str]:
@@ -267,7 +278,14 @@ def _starts() -> Array:
 
 
 def optimal_allocation(law: Law, flops: ArrayLike) -> tuple[Array, Array]:
-    """Parameters and tokens with the lowest predicted loss at C = 6 N D FLOPs, in closed form (equation 4)."""
+    """Parameters and tokens with the lowest predicted loss at C = 6 N D FLOPs, in closed form (equation 4).
+
+    Raises ValueError for a law by which more parameters or more tokens do not lower the loss: it has no optimum.
+    """
+    falls = {"A": law.A, "B": law.B, "alpha": law.alpha, "beta": law.beta}
+    if any(not value > 0 for value in falls.values()):
+        told = ", ".join(f"{name} = {value:.4g}" for name, value in falls.items())
+        raise ValueError(f"the law has no optimal allocation: its loss must fall with parameters and tokens, but {told}")
     (budget,) = positive(flops=np.atleast_1d(np.asarray(flops, dtype=np.float64)))
     ratio = (law.alpha * law.A / (law.beta * law.B)) ** (1 / (law.alpha + law.beta))
     per_factor = np.reshape(budget, np.shape(flops)) / FLOPS_FACTOR
