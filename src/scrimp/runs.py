@@ -167,6 +167,11 @@ class Runs:
     def run_commands(self, arms: list[str], seeds: list[int]) -> list[str]:
         return [self.run_command(arm, seed) for arm in arms for seed in seeds]
 
+    def main_metric(self) -> str:
+        """What the study's file says that its quality is, or the first that runs record of the test split, or of any."""
+        recorded = [name for by_seed in self.runs.values() for run in by_seed.values() for name in run.metrics]
+        return self.study.metric or next((name for name in recorded if name.startswith("test_")), recorded[0])
+
     # --- what is derived ---
     def line(self, arms: Sequence[str], seed: int, metric: str, axis: Axis) -> tuple[list[float], list[float]]:
         """Costs and qualities of some arms' runs of one seed, those that diverged left out: a sweep, if the arms are its."""

@@ -100,20 +100,3 @@ def test_a_row_says_what_the_results_file_says(tiny: Workspace) -> None:
 def test_a_mark_that_names_nothing_is_an_error(mark: str, message: str) -> None:
     with pytest.raises(ScrimpError, match=re.escape(message)):
         with_tables(Workspace(ROOT), f"<!-- table: {mark} -->\n<!-- end of table -->", "x.md")
-
-
-def test_methods_are_ranked_by_the_lower_end_in_flops(tiny: Workspace) -> None:
-    header = "label,seeds,speedup_flops,speedup_flops_low,speedup_flops_high,speedup_cpu_seconds,speedup_cpu_seconds_low,"
-    rows = [
-        "full,3,,,,,,",  # the plain recipe has no speedup against itself
-        "wide,3,3.0,0.0,9.0,1.5,1.2,1.8",
-        "narrow,10,1.5,1.2,1.8,0.5,0.25,inf",
-    ]
-    folder = tiny.root / "results/reference/here/tiny/tables"
-    folder.mkdir(parents=True)
-    (folder / "arms.csv").write_text("\n".join([f"{header}speedup_cpu_seconds_high", *rows]) + "\n")
-    made = with_tables(tiny, "<!-- table: speedups here -->\n<!-- end of table -->", "x.md").splitlines()
-    assert made[3:-1] == [
-        "| narrow | tiny | 10 | 1.5× (1.2 to 1.8) | 0.50× (> 0.25) |",
-        "| wide | tiny | 3 | 3× (0 to 9) | 1.5× (1.2 to 1.8) |",
-    ]

@@ -86,7 +86,7 @@ def _summary(row: dict[Any, Any], study: str, scale: str) -> Summary:
         config_digest=str(told.get("config_digest", "")),
         command="",
         meters=Meters.model_validate(meters),
-        # At which rate it diverged was not published.
-        diverged=None if step is None else Diverged(step=int(step), learning_rate=math.nan, what="loss"),
+        # At which rate it diverged was not published: no number, which a run's own file may not hold.
+        diverged=None if step is None else Diverged.model_construct(step=int(step), learning_rate=math.nan, what="loss"),
         metrics={key: float(value) for key, value in told.items() if key not in (*KEYS, *Meters.model_fields)},
     )

@@ -62,7 +62,8 @@ def with_tables(workspace: Workspace, text: str, where: str) -> str:
         elif kind == "claims":
             table = every_claim(workspace, source)
         elif kind == "speedups":
-            table = _table(speedups.COLUMNS, speedups.ranked(_reference(workspace, source), workspace.studies(None)))
+            rows = speedups.ranked(workspace, _reference(workspace, source), workspace.studies(None))
+            table = _table(speedups.COLUMNS, rows)
         elif kind == "twice" and source.count(",") == 1:
             table = measured_twice(workspace, *source.split(","))
         else:

@@ -25,12 +25,10 @@ OTHERS = "#CCCCCC"
 def compared(workspace: Workspace, study: str, scale: str) -> Comparison:
     """The study's finished runs, by the metric that its file names, or by the first that is taken on the test split."""
     config = workspace.study(study)
-    runs = Runs.of(workspace, config, scale).runs
-    if not runs:
+    runs = Runs.of(workspace, config, scale)
+    if not runs.runs:
         raise ScrimpError(f"no finished run of {study} at scale {scale}: `snakemake --cores all {study}` makes them")
-    recorded = [name for by_seed in runs.values() for run in by_seed.values() for name in run.metrics]
-    metric = config.metric or next((name for name in recorded if name.startswith("test_")), recorded[0])
-    return Comparison.of(workspace, study, scale, metric)
+    return Comparison.of(workspace, study, scale, runs.main_metric())
 
 
 def baseline_of(of: Comparison) -> str:
