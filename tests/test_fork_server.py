@@ -51,8 +51,15 @@ def environment(address: Path, **others: str) -> dict[str, str]:
 
 
 def server_of(address: Path) -> psutil.Process:
-    processes = psutil.Process().children()
+    processes = [process for process in psutil.Process().children() if not gone(process.pid)]
     return next(process for process in processes if str(address) in process.cmdline())
+
+
+def gone(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
 
 
 def forks(address: Path) -> list[psutil.Process]:
@@ -122,7 +129,7 @@ def test_a_server_that_is_killed_takes_its_forks_along(tiny: Workspace, monkeypa
     soon(lambda: fork.cpu_times().user > 0.5)  # it is at work
     server.kill()
     assert command.wait() == 1
-    soon(lambda: not fork.is_running() or fork.status() == psutil.STATUS_ZOMBIE)
+    soon(lambda: gone(fork.pid))
     server.wait()
     shutil.rmtree(address.parent)
 
@@ -178,5 +185,5 @@ def test_a_server_ends_with_the_process_that_started_it(tmp_path: Path) -> None:
     told = "import os; from scrimp import fork_server; print(fork_server.start(1).pid, os.environ[fork_server.ADDRESS])"
     words = subprocess.run([sys.executable, "-c", told], capture_output=True, text=True, check=True).stdout.split()
     process, address = int(words[0]), Path(words[1])
-    soon(lambda: not psutil.pid_exists(process) or psutil.Process(process).status() == psutil.STATUS_ZOMBIE)
+    soon(lambda: gone(process))
     assert not address.parent.exists()

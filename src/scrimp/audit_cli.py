@@ -38,10 +38,13 @@ def audit(
     from scrimp.audit.folder import study_name
     from scrimp.audit.work import Machine, conduct
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends, too
     folder = to or Path(f"audit-{study_name(task)}")
     wanted = [name.strip() for name in (methods or "").split(",") if name.strip()]
-    conduct(task, folder, Machine.of(cores, threads, device, gpus), seeds, wanted, budget, plan, context.args)
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started ends, too
+    try:
+        conduct(task, folder, Machine.of(cores, threads, device, gpus), seeds, wanted, budget, plan, context.args)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _and_those_of(other: Callable[..., None]) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -135,8 +135,10 @@ def serve(address: Path, owner: int, modules: Sequence[str] = HELD, package: Pat
         gc.collect()
         gc.freeze()  # what is here stays: collecting in a fork would copy its pages
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(str(address))
+            unready = address.with_name("new")
+            listener.bind(str(unready))
             listener.listen(64)
+            unready.rename(address)  # who sees it is listened to
             Server(listener, owned, package, stamps).loop()
     finally:
         shutil.rmtree(address.parent, ignore_errors=True)

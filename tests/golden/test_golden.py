@@ -32,7 +32,7 @@ BLIND = (
     "uniform",
     "softmax",
 )
-FIRST_STEPS, CLOSE = 20, 1e-4
+FIRST_STEPS, CLOSE = 20, 2e-3  # a test loss is off by 3e-4 by step 18 where MKL adds up in AVX2
 
 
 @pytest.fixture(scope="module")
@@ -56,16 +56,17 @@ def test_a_run_gives_the_numbers_it_always_gave(trained: dict[str, Any], name: s
         for part, value in expected.items():
             assert covered(found[part], value), f"{name}: {part}"
         return
-    if name.rpartition("/")[2] in BLIND or name.startswith("words/"):
-        assert found["chosen"] == expected["chosen"]
-        assert found["meters"] == expected["meters"]
-        for metric, rows in expected["curve"].items():
-            early = [row for row in rows if row[0] <= FIRST_STEPS]
-            for row, other in zip(early, found["curve"][metric], strict=False):
+    if name.rpartition("/")[2] not in BLIND and not name.startswith("words/"):
+        pytest.skip("it chooses by losses, which another processor adds up otherwise")
+    assert found["chosen"] == expected["chosen"]
+    assert found["meters"] == expected["meters"]
+    for metric, rows in expected["curve"].items():
+        assert len(found["curve"][metric]) == len(rows)
+        for row, other in zip(rows, found["curve"][metric], strict=True):
+            if row[0] <= FIRST_STEPS:
                 assert row[:3] == other[:3]
-                assert math.isclose(row[3], other[3], rel_tol=CLOSE, abs_tol=CLOSE) or metric.endswith(
-                    ("accuracy", "r1", "r5")
-                )
+                close = math.isclose(row[3], other[3], rel_tol=CLOSE, abs_tol=CLOSE)
+                assert close or metric.endswith(("accuracy", "r1", "r5"))
 
 
 def covered(found: Any, expected: Any) -> bool:

@@ -27,7 +27,8 @@ def test_ways_are_timed_in_turn_and_the_first_turn_warms_up():
 
 def test_cpu_seconds_stand_beside_wall_seconds_and_decide():
     asleep, at_work = compared("waiting", _ways, repeats=3)
-    assert min(asleep["seconds"], at_work["seconds"]) >= 0.02
+    assert asleep["seconds"] >= 0.02
+    assert at_work["seconds"] > 0.015  # it ends by CPU time, another clock
     assert asleep["cpu_seconds"] < 0.01 < at_work["cpu_seconds"]
     assert asleep["times_as_fast"] == 1
     assert at_work["times_as_fast"] == asleep["cpu_seconds"] / at_work["cpu_seconds"]

@@ -130,10 +130,13 @@ def work(rank: int, path: str, job: Callable[[InfoBatch[Any], Record, Path], Non
     InfoBatchSelector.select = counted  # type: ignore[method-assign]
     meeting = Path(path, f"meeting-{job.__name__}")
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=2)
-    record: Record = {}
-    job(data_of(), record, files)
-    torch.save(record | {"selections": selections}, Path(path, f"{job.__name__}-{rank}.pt"))
-    dist.destroy_process_group()
+    try:
+        dist.barrier()  # both are connected, whatever becomes of one
+        record: Record = {}
+        job(data_of(), record, files)
+        torch.save(record | {"selections": selections}, Path(path, f"{job.__name__}-{rank}.pt"))
+    finally:
+        dist.destroy_process_group()
 
 
 # ---------------------------------------------------------------------------------------------------------- from outside

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -336,9 +337,16 @@ def test_losses_of_pairs_come_in_the_order_of_the_batch_whatever_the_patches() -
 
 
 # ------------------------------------------------------------------------------------------------------- two processes
-def together(rank: int, world: int, path: str) -> None:
+def begin(rank: int, world: int, path: str, work: Callable[[int, str], None]) -> None:
     dist.init_process_group("gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=world)
     torch.set_num_threads(1)
+    try:
+        work(rank, path)
+    finally:
+        dist.destroy_process_group()
+
+
+def choose(rank: int, path: str) -> None:
     seen: list[list[int]] = []
 
     def keep(chosen: Tensor, _: float) -> dict[str, float]:
@@ -349,12 +357,11 @@ def together(rank: int, world: int, path: str) -> None:
     model, trace = trained(joint(), recipe=recipe, reference=reference(), on_choice=keep)
     told = {"choices": seen, "examples": trace.spent.examples, "weights": weights(model).tolist()}
     (Path(path) / f"rank{rank}.json").write_text(json.dumps(told))
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_choose_alike_and_train_as_one(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(together, args=(2, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.spawn(begin, args=(2, str(tmp_path), choose), nprocs=2)
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert first == second
     seen: list[list[int]] = []
@@ -370,19 +377,16 @@ def test_two_processes_choose_alike_and_train_as_one(tmp_path: Path) -> None:
     assert first["examples"] == 48
 
 
-def gathered(rank: int, world: int, path: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=world)
-    torch.set_num_threads(1)
+def gather(rank: int, path: str) -> None:
     batch = torch.arange(10.0).view(5, 2)[:4]
     assert torch.equal(parallel.gathered_rows(batch[parallel.part_of(4)[0]]), batch)
     model, _ = trained(joint(), recipe=DESCENT, reference=reference())
     (Path(path) / f"rank{rank}.json").write_text(json.dumps(weights(model).tolist()))
-    dist.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_two_processes_at_one_resolution_end_with_one_processs_weights(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(gathered, args=(2, str(tmp_path)), nprocs=2)
+    torch.multiprocessing.spawn(begin, args=(2, str(tmp_path), gather), nprocs=2)
     first, second = (json.loads((tmp_path / f"rank{rank}.json").read_text()) for rank in range(2))
     assert first == second
     alone = weights(trained(joint(), recipe=DESCENT, reference=reference())[0])

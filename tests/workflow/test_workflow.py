@@ -52,7 +52,7 @@ def run_snakemake(root: Path, *arguments: str, first: Path | None = None) -> sub
     path = os.pathsep.join(folders)
     environment = {**os.environ, "PYTHONPATH": str(root / "src"), "PATH": path}
     command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
-    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, timeout=1500)
 
 
 def planned(root: Path, *arguments: str) -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-
 import torch
 from torch import Tensor
 
@@ -31,9 +29,9 @@ class KeptByScores(EpochSelector):
             raise ScrimpError(f"{name}: {missing:,} of {self.size:,} scores are not numbers (NaN): score every example")
         self.kept = self.kept_by(scores, labels)
 
-    @abstractmethod
     def kept_by(self, scores: Tensor, labels: Tensor) -> Tensor:
         """The examples to keep, int64 [n], by scores (float [size]) and labels (int64 [size])."""
+        raise TypeError(f"{type(self).__name__} asks for no scores")
 
     def select(self, epoch: int, fraction: float) -> Selection:
         if self.kept is None:
