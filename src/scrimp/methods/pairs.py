@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from scrimp.kernels import pairwise_learnability_update
 from scrimp.kernels.blocks import block_rows, exact_type
+from scrimp.methods.unit_rows import require_unit_rows
 
-UNIT_TOLERANCE = 0.01  # bf16 rounds each component by at most .002 of it
 Method = Literal["learnability", "easy-reference", "hard-learner"]
 
 
@@ -88,16 +88,6 @@ def require_unit(name: str, image: Tensor, text: Tensor) -> None:
     """ValueError for embeddings [B, d] whose lengths are not 1, within the rounding of half precision."""
     for part, rows in (("image", image), ("text", text)):
         require_unit_rows(f"{name}'s {part} embeddings", rows, ", or say unit=False if the model means other lengths")
-
-
-def require_unit_rows(what: str, rows: Tensor, otherwise: str = "") -> None:
-    """The same of one matrix [n, d]; `otherwise` ends the advice."""
-    off = (torch.linalg.vector_norm(rows.detach(), dim=-1, dtype=exact_type(rows)) - 1).abs()
-    if not bool((off < UNIT_TOLERANCE).all()):
-        worst = int(off.argmax())
-        length = float(rows[worst].double().norm())
-        advice = f"normalise them, F.normalize(z, dim=-1){otherwise}"
-        raise ValueError(f"the {what} are not of length 1 (row {worst} has {length:.3g}): {advice}")
 
 
 # --------------------------------------------------------------------------------------------------------------- losses

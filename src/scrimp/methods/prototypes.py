@@ -29,7 +29,7 @@ from scrimp.kernels.prototypes import nearest_prototype
 from scrimp.methods.base import Scoring, derived_generator, share_of, uniform_subset
 from scrimp.methods.embeddings import Embedding, embedded
 from scrimp.methods.kept_by_scores import KeptByScores
-from scrimp.methods.pairs import require_unit_rows
+from scrimp.methods.unit_rows import require_unit_rows
 
 if TYPE_CHECKING:
     from scrimp.tasks.base import Task

@@ -20,8 +20,8 @@ from scrimp.config.base import Closed
 from scrimp.kernels.prototypes import nearest_prototype
 from scrimp.methods.base import share_of
 from scrimp.methods.embeddings import Embedding
-from scrimp.methods.pairs import require_unit_rows
 from scrimp.methods.prototypes import PrunedByEmbedding, centroids
+from scrimp.methods.unit_rows import require_unit_rows
 
 
 class Params(Closed):

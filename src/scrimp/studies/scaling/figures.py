@@ -118,9 +118,11 @@ def replication_isoflop(workspace: Workspace, scale: str) -> Figure:
             capsize=3,
         )
     span = np.geomspace(fit.budgets[0].flops / 1.5, fit.budgets[-1].flops * 1.5, 20)
-    low, high = fit.interval
-    ends = f" ({low:.2f} to {high:.2f})" if np.isfinite([low, high]).all() else ", two budgets"
-    right.plot(span, fit.size.predict(span), color="#000000", lw=1.2, label=f"a = {fit.a:.2f}{ends}")
+    fits = read_probe(workspace, STUDY, "replication-isoflop", scale)  # by seed, as the claim's number
+    exponents = fits[(fits["family"] == "cool") & (fits["convention"] == "total")]["a"].dropna()
+    of_seeds = mean_interval(exponents.to_numpy(float)) if len(exponents) else None
+    ends = f", seeds {of_seeds.mean:.2f} ({of_seeds.low:.2f} to {of_seeds.high:.2f})" if of_seeds is not None else ""
+    right.plot(span, fit.size.predict(span), color="#000000", lw=1.2, label=f"a = {fit.a:.2f} of all runs{ends}")
     middle = float(np.exp(np.mean(np.log([b.flops for b in fit.budgets if b.used]))))
     anchor = float(fit.size.predict([middle])[0])
     right.plot(span, anchor * (span / middle) ** 0.5, color="#555555", lw=1, ls="--", label="a = 0.5 (Chinchilla)")
