@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import pickle
 import threading
 import warnings
@@ -18,6 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset, Weighte
 
 from scrimp import InfoBatch, SelectedData
 from scrimp.methods.base import Selection
+from scrimp.methods.el2n import EL2N
 from scrimp.methods.plan import chosen, restored
 from scrimp.methods.planned_epoch import PlannedEpoch
 from scrimp.methods.processes import Processes
@@ -548,8 +550,64 @@ def test_more_epochs_than_were_said_are_told() -> None:
     loader = loader_of(data)
     for _ in range(3):
         train(data, loader)
-    with pytest.warns(UserWarning, match="epoch 3 of 3 begins"):
+    with pytest.warns(UserWarning, match=r"epoch 3 of 3 begins: data.fraction stays 1\.0.* data\.reset\(\).* new InfoBatch"):
         train(data, loader)
+    assert data.fraction == 1.0
+
+
+# ----------------------------------------------------------------------------------------------------------- training anew
+@pytest.mark.parametrize("epochs", [1, 2.5, 4])
+def test_after_a_reset_all_is_trained_on_as_the_first_time(epochs: float) -> None:
+    known = torch.arange(100.0)  # given to the selector before training, and not to be forgotten
+    data, new = hundred(epochs=4), hundred(epochs=4)
+    for each in (data, new):
+        each.selector.observe(torch.arange(100), known)
+    loader = loader_of(data)
+    for _ in range(math.floor(epochs)):
+        train(data, loader)
+    if epochs % 1:
+        for _, index in itertools.islice(loader, 3):
+            data.update(losses_of(index), index)
+    assert data.trained
+    data.reset()
+    assert not data.trained
+    assert data.fraction == data.next_epoch == data.restored == 0
+    assert len(loader) == len(loader_of(new)) == 8  # half of the fifty below the mean are left out of the first epoch
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [train(data, loader) for _ in range(4)] == [train(new, loader_of(new)) for _ in range(4)]
+    with pytest.warns(UserWarning, match="epoch 4 of 4"):  # told again, though the training before may have told it
+        train(data, loader)
+
+
+def test_a_reset_forgets_a_restored_state_too() -> None:
+    source = hundred()
+    train(source, loader_of(source))
+    data = hundred()
+    data.load_state_dict(source.state_dict())
+    assert not data.trained
+    assert data.next_epoch == 1
+    data.reset()
+    assert data.next_epoch == 0
+    assert sorted(train(data, loader_of(data))) == list(range(100))
+
+
+def test_scores_that_came_after_the_data_was_made_outlast_a_reset() -> None:
+    selector = EL2N(100, 0, ratio=0.5)
+    data: SelectedData[Any] = SelectedData(TensorDataset(torch.arange(100.0)), selector, epochs=2)
+    selector.accept_scores(torch.arange(100.0), torch.zeros(100, dtype=torch.int64))
+    first = [train(data, loader_of(data)) for _ in range(2)]
+    data.reset()
+    assert [train(data, loader_of(data)) for _ in range(2)] == first
+
+
+def test_what_a_reset_needs_is_one_number_where_nothing_was_known() -> None:
+    data = hundred()
+    train(data, loader_of(data))
+    kept = data._untrained
+    assert kept is not None
+    assert kept["scores"].shape == (100,)
+    assert kept["scores"].untyped_storage().nbytes() == 4
 
 
 # -------------------------------------------------------------------------------------------------------- the dataset

@@ -49,11 +49,7 @@ class SelectedTrainerMixin:
         data = self.train_dataset
         if not isinstance(data, SelectedData):
             raise TypeError(f"{type(self).__name__} wants train_dataset=InfoBatch(...), got {type(data).__name__}")
-        if self.args.max_steps > 0 or self.args.num_train_epochs != data.epochs:
-            raise ValueError(
-                f"the data has epochs={data.epochs}: give TrainingArguments num_train_epochs={data.epochs} and no max_steps"
-                ", since pruned epochs take fewer steps and the learning rate ends with the last of them"
-            )
+        self._check_epochs()
         if self.compute_loss_func is not None:
             raise ValueError(
                 "compute_loss_func gives one number a batch, and pruning needs a loss of every example: leave it out, and "
@@ -67,6 +63,14 @@ class SelectedTrainerMixin:
         self._compared = -1  # the last epoch whose first loss was held against the model's own
         self.loss_is_scaled_for_ga = False  # update gives a batch's mean
         self.add_callback(_SaveState(data))  # type: ignore[attr-defined]
+
+    def _check_epochs(self) -> None:
+        epochs = self.train_dataset.epochs
+        if self.args.max_steps > 0 or self.args.num_train_epochs != epochs:
+            raise ValueError(
+                f"the data has epochs={epochs}: give TrainingArguments num_train_epochs={epochs} and no max_steps"
+                ", since pruned epochs take fewer steps and the learning rate ends with the last of them"
+            )
 
     def example_losses(self, outputs: Any, inputs: dict[str, Any]) -> Tensor:
         """The loss of every example of a batch: float [B].
@@ -157,6 +161,14 @@ class SelectedTrainerMixin:
     # What follows is called by Trainer.train and has no public counterpart.
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.train_dataset.plain_sampler  # Accelerate, which the Trainer uses, splits its batches
+
+    def _inner_training_loop(self, batch_size: int | None = None, args: Any = None, **options: Any) -> Any:
+        """A training from its start or a checkpoint; `auto_find_batch_size` has several in one `train`, a search many."""
+        self._check_epochs()  # a search may have set others
+        if self.train_dataset.trained:
+            self.train_dataset.reset()
+        self._compared = -1
+        return super()._inner_training_loop(batch_size=batch_size, args=args, **options)  # type: ignore[misc]
 
     def _init_training_state(self, max_steps: int, steps: int, epochs: int, checkpoint: str | None, trial: Any) -> Any:
         begun = super()._init_training_state(max_steps, steps, epochs, checkpoint, trial)  # type: ignore[misc]
