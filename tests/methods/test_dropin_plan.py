@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler, get_worker_info
 
 from scrimp import InfoBatch, SelectedData
 from scrimp.methods.base import Selection
@@ -611,6 +611,72 @@ def test_what_a_reset_needs_is_one_number_where_nothing_was_known() -> None:
 
 
 # -------------------------------------------------------------------------------------------------------- the dataset
+class Scaled(Dataset[float]):
+    """Item i is i times `scale`. It has names that a wrapper has, too."""
+
+    epochs, seed, selector = "its own", "its own", "its own"
+
+    def __init__(self) -> None:
+        self.scale, self.labels = 1.0, list(range(8))
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> float:
+        return self.scale * index
+
+
+class Labelled(InfoBatch[float]):
+    shared = "of the class"
+
+    def __init__(self, dataset: Dataset[float]) -> None:
+        super().__init__(dataset, epochs=3)
+        self.labels = "the wrapper's"
+
+
+def as_it_is(data: InfoBatch[float]) -> InfoBatch[float]:
+    return data
+
+
+def pickled(data: InfoBatch[float]) -> InfoBatch[float]:
+    twin: InfoBatch[float] = pickle.loads(pickle.dumps(data))
+    return twin
+
+
+@pytest.mark.parametrize("copied", [as_it_is, copy.copy, copy.deepcopy, pickled])
+def test_attributes_are_set_where_they_are_read(copied: Any) -> None:
+    data = copied(InfoBatch(Scaled(), epochs=3))
+    data.scale = 3.0
+    data.epochs = 4  # the wrapper has them
+    data.note = "new"  # nobody has it
+    assert data.dataset.scale == 3.0
+    assert data[2] == (6.0, 2)
+    assert "scale" not in vars(data)
+    assert (data.epochs, data.dataset.epochs) == (4, "its own")
+    assert (data.seed, data.dataset.selector) == (0, "its own")
+    assert (vars(data)["note"], hasattr(data.dataset, "note")) == ("new", False)
+
+
+@pytest.mark.parametrize("copied", [as_it_is, copy.deepcopy, pickled])
+def test_what_a_subclass_sets_in_its_making_stays_its_own(copied: Any) -> None:
+    data = copied(Labelled(Scaled()))
+    assert (data.labels, data.dataset.labels) == ("the wrapper's", list(range(8)))
+    data.labels, data.shared = "again", "of the object"
+    assert (data.labels, data.dataset.labels) == ("again", list(range(8)))
+    assert vars(data)["shared"] == "of the object"
+
+
+def set_scale(worker: int) -> None:
+    get_worker_info().dataset.scale = 10.0  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_workers_initialisation_sets_what_the_dataset_reads() -> None:
+    data = InfoBatch(Scaled(), epochs=3)
+    for item, index in DataLoader(data, batch_size=4, sampler=data.sampler, num_workers=1, worker_init_fn=set_scale):
+        assert item.tolist() == [10.0 * at for at in index.tolist()]
+
+
 def test_attributes_of_the_wrapped_dataset_pass_through() -> None:
     tensors = TensorDataset(torch.arange(100.0))
     tensors.classes = ["cat", "dog"]  # type: ignore[attr-defined]

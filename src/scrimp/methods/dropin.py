@@ -15,6 +15,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from abc import ABCMeta
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -34,14 +35,26 @@ Item = TypeVar("Item", covariant=True)
 Exchange = Literal["update", "epoch"]
 
 
-class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
+class _Made(ABCMeta):
+    """Notes that an object is made: what a subclass sets in its `__init__` is its own, what is set later may not be.
+
+    Of ABCMeta, so that a subclass may have abstract bases too.
+    """
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        made = super().__call__(*args, **options)
+        made._made = True
+        return made
+
+
+class SelectedData(Dataset[tuple[Item, int]], Generic[Item], metaclass=_Made):
     """A map-style dataset that an epoch selector thins out. Items come as (item, index).
 
     One epoch is one iteration of `sampler`; the plan for it is made when the iteration starts. Under torch.distributed
     every process gets its own part of one common plan, and losses are exchanged in `update`, so all prune alike;
     `process_group` names the processes that share the data where others share a model's parts. `plain_sampler` gives
     every process the whole plan, for a trainer that splits it itself. The processes of a Linux node hold InfoBatch's plan
-    once (`shared_plan.py`). Other attributes are the wrapped dataset's.
+    once (`shared_plan.py`). Other attributes are the wrapped dataset's, to read and, where it has them, to set.
 
     `exchange="epoch"` exchanges losses when less than a batch is left of an epoch: then all processes have batches of one
     size, begin the same iterations, and call `state_dict` together.
@@ -87,6 +100,16 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         if name.startswith("_") or "dataset" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what the wrapped dataset has and this has not, such as `transform`, there: where it is read, too."""
+        mine = self.__dict__
+        if "_made" not in mine or name.startswith("_") or name in mine or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        elif hasattr(self.dataset, name):
+            setattr(self.dataset, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def __len__(self) -> int:
         """The size of the whole dataset; the length of an epoch is `len(data.sampler)`."""
