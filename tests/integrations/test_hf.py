@@ -136,6 +136,65 @@ def test_a_checkpoint_is_gone_on_with_after_another_training(tmp_path: Path) -> 
     assert data.seen == whole[16:]
 
 
+def test_an_evaluation_of_the_training_set_is_of_what_it_wraps(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    class WithLoss(Net):
+        def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+            logits = super().forward(x)["logits"]
+            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    data = Watched(keys=True)
+    options: dict[str, Any] = {"train_dataset": data, "eval_dataset": {"train": data, "plain": data.dataset}}
+    trainer = SelectedTrainer(WithLoss(), arguments(tmp_path), **options)
+    plain = trainer.evaluate(data.dataset)["eval_loss"]
+    assert trainer.evaluate(data)["eval_loss"] == plain
+    told = trainer.evaluate()
+    assert told["eval_train_loss"] == told["eval_plain_loss"] == plain
+    assert trainer.predict(data).predictions.shape == (len(data), 2)
+    assert not data.trained
+
+
+def test_an_order_of_another_kind_is_told_to_have_no_effect(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    wanted = arguments(tmp_path, train_sampling_strategy="group_by_length")
+    with pytest.warns(UserWarning, match="train_sampling_strategy='group_by_length' has no effect"):
+        SelectedTrainer(Net(), wanted, train_dataset=Watched(keys=True))
+
+
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [
+        ([0, 1, 2, 2], {"num_labels": 1}),
+        ([0.5, 1.0, -2.0, 0.0], {"num_labels": 1}),
+        ([0, 1, 2, 2], {"num_labels": 3}),
+        ([0, 1, 0, 1], {"num_labels": 1, "problem_type": "regression"}),
+        ([[0.5, 1.0], [2.0, 0.0], [0.0, 0.0], [1.0, 1.0]], {"num_labels": 2, "problem_type": "regression"}),
+        ([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], {"num_labels": 2}),
+    ],
+)
+def test_losses_are_of_the_kind_that_the_library_takes_labels_for(labels: Any, options: Any, tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=11, **sizes, **options)).eval()
+    rows = [{"input_ids": torch.arange(4) + at, "labels": torch.tensor(label)} for at, label in enumerate(labels)]
+    trainer = SelectedTrainer(model, arguments(tmp_path), train_dataset=InfoBatch(rows, epochs=EPOCHS))  # type: ignore[arg-type]
+    inputs = {name: torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels")}
+    losses = trainer.example_losses(model(**inputs), inputs).detach()
+    own = [float(model(input_ids=row["input_ids"][None], labels=row["labels"][None]).loss.detach()) for row in rows]
+    assert losses.tolist() == pytest.approx(own, rel=1e-5)
+
+
+def test_one_logit_and_whole_labels_of_a_model_without_a_config_are_an_error(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    trainer = SelectedTrainer(Net(), arguments(tmp_path), train_dataset=Watched(keys=True))
+    with pytest.raises(ValueError, match="the model gives one logit: for regression give float labels"):
+        trainer.example_losses({"logits": torch.zeros(2, 1)}, {"labels": torch.tensor([0, 2])})
+
+
 def test_arguments_that_would_end_elsewhere_are_refused(tmp_path: Path) -> None:
     from scrimp.integrations.hf import SelectedTrainer
 

@@ -151,6 +151,21 @@ def test_two_processes_and_resuming_inside_an_epoch(tmp_path: Path) -> None:
     check_resumed(whole, first, rest)
 
 
+def test_a_trial_of_one_batch_runs() -> None:
+    import lightning as L
+
+    from scrimp.integrations.lightning import SelectedDataCallback, SelectedLoader
+
+    data = Watched()
+    loader = SelectedLoader(data, batch_size=BATCH)
+    trainer = L.Trainer(fast_dev_run=True, callbacks=[SelectedDataCallback(loader)], **QUIET)
+    trainer.fit(module_of(data, []), loader)
+    assert len(data.seen) == 1
+    trainer = L.Trainer(max_epochs=EPOCHS, callbacks=[SelectedDataCallback(loader)], enable_checkpointing=False, **QUIET)
+    trainer.fit(module_of(data, []), loader)
+    assert [len(data.plans[epoch]) for epoch in range(EPOCHS)] == LENGTHS
+
+
 def test_other_epochs_than_the_datas_are_refused() -> None:
     import lightning as L
 

@@ -555,6 +555,17 @@ def test_more_epochs_than_were_said_are_told() -> None:
     assert data.fraction == 1.0
 
 
+def test_a_second_batch_first_after_resuming_may_be_of_workers_that_hand_over_as_they_are_ready() -> None:
+    data = hundred()
+    for _, index in itertools.islice(loader_of(data), 3):
+        data.update(losses_of(index), index)
+    resumed = hundred()
+    resumed.load_state_dict(data.state_dict())
+    _, (_, second), *_ = loader_of(resumed)
+    with pytest.raises(RuntimeError, match=r"resume without DataLoader\(in_order=False\)"):
+        resumed.update(losses_of(second), second)
+
+
 # ----------------------------------------------------------------------------------------------------------- training anew
 @pytest.mark.parametrize("epochs", [1, 2.5, 4])
 def test_after_a_reset_all_is_trained_on_as_the_first_time(epochs: float) -> None:

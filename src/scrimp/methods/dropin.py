@@ -469,8 +469,10 @@ def _check_shapes(losses: Tensor, index: Tensor) -> None:
         return
     told = f"update wants one loss per index: losses have shape {tuple(losses.shape)}, indices {tuple(index.shape)}; "
     if losses.ndim == 2 and index.ndim == 1 and len(losses) == len(index):
+        if losses.shape[1] == 1:
+            raise ValueError(f"{told}there is one an example, in a column of its own: give losses.squeeze(1)")
         raise ValueError(
-            f"{told}these are losses of tokens [B, T]: give each example the mean over its own tokens, "
-            "(losses * mask).sum(dim=1) / mask.sum(dim=1), where mask is 0 at padding"
+            f"{told}for losses of labels [B, C] give each example their mean, losses.mean(dim=1); for losses of tokens "
+            "[B, T] the mean over its own, (losses * mask).sum(dim=1) / mask.sum(dim=1), where mask is 0 at padding"
         )
     raise ValueError(f'{told}compute the loss with reduction="none" and one value per example')
