@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from integration_worlds import BATCH, EPOCHS, STOP, Watched, check_resumed, check_whole, linear, together
+from integration_worlds import BATCH, EPOCHS, LENGTHS, STOP, Watched, check_resumed, check_whole, linear, together
 from torch import nn
 
 from scrimp import InfoBatch
@@ -26,17 +26,22 @@ class Net(nn.Module):
         return {"logits": self.layer(x)}
 
 
+DEFAULTS: dict[str, Any] = {
+    "num_train_epochs": EPOCHS,
+    "per_device_train_batch_size": BATCH,
+    "save_strategy": "no",
+    "logging_strategy": "no",
+}
+
+
 def arguments(folder: Path, **options: Any) -> Any:
     return transformers.TrainingArguments(
         str(folder / "out"),
-        per_device_train_batch_size=BATCH,
         learning_rate=0.1,
         use_cpu=True,
         report_to=[],
         disable_tqdm=True,
-        save_strategy="no",
-        logging_strategy="no",
-        **{"num_train_epochs": EPOCHS, **options},
+        **{**DEFAULTS, **options},
     )
 
 
@@ -67,6 +72,127 @@ def test_two_processes_and_resuming_inside_an_epoch(tmp_path: Path) -> None:
     checkpoint = str(tmp_path / "killed" / "out" / f"checkpoint-{STOP}")
     rest = together(train, tmp_path / "resumed", False, checkpoint)
     check_resumed(whole, first, rest)
+
+
+def rates_and_losses(trainer: Any) -> list[tuple[float, float]]:
+    return [(entry["learning_rate"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
+
+
+def each_step(folder: Path, **options: Any) -> Any:
+    return arguments(folder, logging_strategy="steps", logging_steps=1, **options)
+
+
+def test_a_second_training_on_the_same_data_is_as_the_first(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    data, logs = Watched(keys=True), []
+    for _ in range(2):
+        trainer = SelectedTrainer(Net(), each_step(tmp_path), train_dataset=data)
+        trainer.train()
+        logs.append(rates_and_losses(trainer))
+        data.seen, seen = [], data.seen
+        assert [sum(len(at) for number, at in seen if number == epoch) for epoch in range(EPOCHS)] == LENGTHS
+    assert logs[0] == logs[1]
+    # One trainer that trains twice goes on with its weights, as the library's does, but not with its schedule.
+    trainer.train()
+    assert [rate for rate, _ in rates_and_losses(trainer)] == [rate for rate, _ in logs[0]]
+    assert [len(data.plans[epoch]) for epoch in range(EPOCHS)] == LENGTHS
+
+
+def test_a_smaller_batch_after_memory_ran_out_starts_the_data_anew(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    class Full(SelectedTrainer):
+        def training_step(self, *args: Any, **options: Any) -> torch.Tensor:
+            loss: torch.Tensor = super().training_step(*args, **options)
+            if self._train_batch_size == BATCH and self.state.global_step == STOP:
+                raise RuntimeError("CUDA out of memory.")
+            return loss
+
+    data, whole = Watched(keys=True), Watched(keys=True)
+    trainer = Full(Net(), each_step(tmp_path, auto_find_batch_size=True), train_dataset=data)
+    trainer.train()
+    steps = sum(-(-length // 2) for length in LENGTHS)  # 3 * 0.9 is a batch of 2
+    assert trainer.state.global_step == steps
+    assert rates_and_losses(trainer)[-2][0] > 0
+    assert set(trainer.lr_scheduler.get_last_lr()) == {0.0}
+    SelectedTrainer(Net(), arguments(tmp_path, per_device_train_batch_size=2), train_dataset=whole).train()
+    assert data.seen[-steps:][: LENGTHS[0] // 2] == whole.seen[: LENGTHS[0] // 2]
+
+
+def test_a_checkpoint_is_gone_on_with_after_another_training(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    data = Watched(keys=True)
+    options = {"save_strategy": "steps", "save_steps": 16}  # after 12 of epoch 0 and four of epoch 1
+    trainer = SelectedTrainer(Net(), arguments(tmp_path, **options), train_dataset=data)
+    trainer.train()
+    whole, data.seen = data.seen, []
+    SelectedTrainer(Net(), arguments(tmp_path), train_dataset=data).train()
+    assert data.seen[0] == whole[0]
+    data.seen = []
+    trainer = SelectedTrainer(Net(), arguments(tmp_path), train_dataset=data)
+    trainer.train(resume_from_checkpoint=str(tmp_path / "out" / "checkpoint-16"))
+    assert data.seen == whole[16:]
+
+
+def test_an_evaluation_of_the_training_set_is_of_what_it_wraps(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    class WithLoss(Net):
+        def forward(self, x: torch.Tensor, labels: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+            logits = super().forward(x)["logits"]
+            return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
+
+    data = Watched(keys=True)
+    options: dict[str, Any] = {"train_dataset": data, "eval_dataset": {"train": data, "plain": data.dataset}}
+    trainer = SelectedTrainer(WithLoss(), arguments(tmp_path), **options)
+    plain = trainer.evaluate(data.dataset)["eval_loss"]
+    assert trainer.evaluate(data)["eval_loss"] == plain
+    told = trainer.evaluate()
+    assert told["eval_train_loss"] == told["eval_plain_loss"] == plain
+    assert trainer.predict(data).predictions.shape == (len(data), 2)
+    assert not data.trained
+
+
+def test_an_order_of_another_kind_is_told_to_have_no_effect(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    wanted = arguments(tmp_path, train_sampling_strategy="group_by_length")
+    with pytest.warns(UserWarning, match="train_sampling_strategy='group_by_length' has no effect"):
+        SelectedTrainer(Net(), wanted, train_dataset=Watched(keys=True))
+
+
+@pytest.mark.parametrize(
+    ("labels", "options"),
+    [
+        ([0, 1, 2, 2], {"num_labels": 1}),
+        ([0.5, 1.0, -2.0, 0.0], {"num_labels": 1}),
+        ([0, 1, 2, 2], {"num_labels": 3}),
+        ([0, 1, 0, 1], {"num_labels": 1, "problem_type": "regression"}),
+        ([[0.5, 1.0], [2.0, 0.0], [0.0, 0.0], [1.0, 1.0]], {"num_labels": 2, "problem_type": "regression"}),
+        ([[0.0, 1.0], [1.0, 0.0], [0.0, 0.0], [1.0, 1.0]], {"num_labels": 2}),
+    ],
+)
+def test_losses_are_of_the_kind_that_the_library_takes_labels_for(labels: Any, options: Any, tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = transformers.BertForSequenceClassification(transformers.BertConfig(vocab_size=11, **sizes, **options)).eval()
+    rows = [{"input_ids": torch.arange(4) + at, "labels": torch.tensor(label)} for at, label in enumerate(labels)]
+    trainer = SelectedTrainer(model, arguments(tmp_path), train_dataset=InfoBatch(rows, epochs=EPOCHS))  # type: ignore[arg-type]
+    inputs = {name: torch.stack([row[name] for row in rows]) for name in ("input_ids", "labels")}
+    losses = trainer.example_losses(model(**inputs), inputs).detach()
+    own = [float(model(input_ids=row["input_ids"][None], labels=row["labels"][None]).loss.detach()) for row in rows]
+    assert losses.tolist() == pytest.approx(own, rel=1e-5)
+
+
+def test_one_logit_and_whole_labels_of_a_model_without_a_config_are_an_error(tmp_path: Path) -> None:
+    from scrimp.integrations.hf import SelectedTrainer
+
+    trainer = SelectedTrainer(Net(), arguments(tmp_path), train_dataset=Watched(keys=True))
+    with pytest.raises(ValueError, match="the model gives one logit: for regression give float labels"):
+        trainer.example_losses({"logits": torch.zeros(2, 1)}, {"labels": torch.tensor([0, 2])})
 
 
 def test_arguments_that_would_end_elsewhere_are_refused(tmp_path: Path) -> None:

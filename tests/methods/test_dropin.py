@@ -396,6 +396,8 @@ def test_the_names_are_at_the_top() -> None:
         (torch.ones(3), torch.tensor([0, 1]), r"shape \(3,\), indices \(2,\)"),
         (torch.ones(2, 2), torch.tensor([[0, 1], [2, 3]]), "one loss per index"),
         (torch.ones(2, 7), torch.tensor([0, 1]), r"losses of tokens \[B, T\].*\(losses \* mask\)\.sum\(dim=1\) / mask\.sum"),
+        (torch.ones(2, 7), torch.tensor([0, 1]), r"losses of labels \[B, C\].*losses\.mean\(dim=1\)"),
+        (torch.ones(2, 1), torch.tensor([0, 1]), r"one an example, in a column of its own: give losses\.squeeze\(1\)$"),
         (torch.ones(2), torch.tensor([0.0, 1.0]), "indices are integers"),
     ],
 )

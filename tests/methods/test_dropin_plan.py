@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import pickle
 import threading
 import warnings
@@ -14,10 +15,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, TensorDataset, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, WeightedRandomSampler, get_worker_info
 
 from scrimp import InfoBatch, SelectedData
 from scrimp.methods.base import Selection
+from scrimp.methods.el2n import EL2N
 from scrimp.methods.plan import chosen, restored
 from scrimp.methods.planned_epoch import PlannedEpoch
 from scrimp.methods.processes import Processes
@@ -548,11 +550,144 @@ def test_more_epochs_than_were_said_are_told() -> None:
     loader = loader_of(data)
     for _ in range(3):
         train(data, loader)
-    with pytest.warns(UserWarning, match="epoch 3 of 3 begins"):
+    with pytest.warns(UserWarning, match=r"epoch 3 of 3 begins: data.fraction stays 1\.0.* data\.reset\(\).* new InfoBatch"):
+        train(data, loader)
+    assert data.fraction == 1.0
+
+
+def test_a_second_batch_first_after_resuming_may_be_of_workers_that_hand_over_as_they_are_ready() -> None:
+    data = hundred()
+    for _, index in itertools.islice(loader_of(data), 3):
+        data.update(losses_of(index), index)
+    resumed = hundred()
+    resumed.load_state_dict(data.state_dict())
+    _, (_, second), *_ = loader_of(resumed)
+    with pytest.raises(RuntimeError, match=r"resume without DataLoader\(in_order=False\)"):
+        resumed.update(losses_of(second), second)
+
+
+# ----------------------------------------------------------------------------------------------------------- training anew
+@pytest.mark.parametrize("epochs", [1, 2.5, 4])
+def test_after_a_reset_all_is_trained_on_as_the_first_time(epochs: float) -> None:
+    known = torch.arange(100.0)  # given to the selector before training, and not to be forgotten
+    data, new = hundred(epochs=4), hundred(epochs=4)
+    for each in (data, new):
+        each.selector.observe(torch.arange(100), known)
+    loader = loader_of(data)
+    for _ in range(math.floor(epochs)):
+        train(data, loader)
+    if epochs % 1:
+        for _, index in itertools.islice(loader, 3):
+            data.update(losses_of(index), index)
+    assert data.trained
+    data.reset()
+    assert not data.trained
+    assert data.fraction == data.next_epoch == data.restored == 0
+    assert len(loader) == len(loader_of(new)) == 8  # half of the fifty below the mean are left out of the first epoch
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [train(data, loader) for _ in range(4)] == [train(new, loader_of(new)) for _ in range(4)]
+    with pytest.warns(UserWarning, match="epoch 4 of 4"):  # told again, though the training before may have told it
         train(data, loader)
 
 
+def test_a_reset_forgets_a_restored_state_too() -> None:
+    source = hundred()
+    train(source, loader_of(source))
+    data = hundred()
+    data.load_state_dict(source.state_dict())
+    assert not data.trained
+    assert data.next_epoch == 1
+    data.reset()
+    assert data.next_epoch == 0
+    assert sorted(train(data, loader_of(data))) == list(range(100))
+
+
+def test_scores_that_came_after_the_data_was_made_outlast_a_reset() -> None:
+    selector = EL2N(100, 0, ratio=0.5)
+    data: SelectedData[Any] = SelectedData(TensorDataset(torch.arange(100.0)), selector, epochs=2)
+    selector.accept_scores(torch.arange(100.0), torch.zeros(100, dtype=torch.int64))
+    first = [train(data, loader_of(data)) for _ in range(2)]
+    data.reset()
+    assert [train(data, loader_of(data)) for _ in range(2)] == first
+
+
+def test_what_a_reset_needs_is_one_number_where_nothing_was_known() -> None:
+    data = hundred()
+    train(data, loader_of(data))
+    kept = data._untrained
+    assert kept is not None
+    assert kept["scores"].shape == (100,)
+    assert kept["scores"].untyped_storage().nbytes() == 4
+
+
 # -------------------------------------------------------------------------------------------------------- the dataset
+class Scaled(Dataset[float]):
+    """Item i is i times `scale`. It has names that a wrapper has, too."""
+
+    epochs, seed, selector = "its own", "its own", "its own"
+
+    def __init__(self) -> None:
+        self.scale, self.labels = 1.0, list(range(8))
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> float:
+        return self.scale * index
+
+
+class Labelled(InfoBatch[float]):
+    shared = "of the class"
+
+    def __init__(self, dataset: Dataset[float]) -> None:
+        super().__init__(dataset, epochs=3)
+        self.labels = "the wrapper's"
+
+
+def as_it_is(data: InfoBatch[float]) -> InfoBatch[float]:
+    return data
+
+
+def pickled(data: InfoBatch[float]) -> InfoBatch[float]:
+    twin: InfoBatch[float] = pickle.loads(pickle.dumps(data))
+    return twin
+
+
+@pytest.mark.parametrize("copied", [as_it_is, copy.copy, copy.deepcopy, pickled])
+def test_attributes_are_set_where_they_are_read(copied: Any) -> None:
+    data = copied(InfoBatch(Scaled(), epochs=3))
+    data.scale = 3.0
+    data.epochs = 4  # the wrapper has them
+    data.note = "new"  # nobody has it
+    assert data.dataset.scale == 3.0
+    assert data[2] == (6.0, 2)
+    assert "scale" not in vars(data)
+    assert (data.epochs, data.dataset.epochs) == (4, "its own")
+    assert (data.seed, data.dataset.selector) == (0, "its own")
+    assert (vars(data)["note"], hasattr(data.dataset, "note")) == ("new", False)
+
+
+@pytest.mark.parametrize("copied", [as_it_is, copy.deepcopy, pickled])
+def test_what_a_subclass_sets_in_its_making_stays_its_own(copied: Any) -> None:
+    data = copied(Labelled(Scaled()))
+    assert (data.labels, data.dataset.labels) == ("the wrapper's", list(range(8)))
+    data.labels, data.shared = "again", "of the object"
+    assert (data.labels, data.dataset.labels) == ("again", list(range(8)))
+    assert vars(data)["shared"] == "of the object"
+
+
+def set_scale(worker: int) -> None:
+    get_worker_info().dataset.scale = 10.0  # type: ignore[union-attr]
+
+
+@pytest.mark.slow
+def test_a_workers_initialisation_sets_what_the_dataset_reads() -> None:
+    data = InfoBatch(Scaled(), epochs=3)
+    for item, index in DataLoader(data, batch_size=4, sampler=data.sampler, num_workers=1, worker_init_fn=set_scale):
+        assert item.tolist() == [10.0 * at for at in index.tolist()]
+
+
 def test_attributes_of_the_wrapped_dataset_pass_through() -> None:
     tensors = TensorDataset(torch.arange(100.0))
     tensors.classes = ["cat", "dog"]  # type: ignore[attr-defined]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from scrimp import BatchSchedule, GhostBatchNorm, sparsify
 from scrimp.errors import ScrimpError
+from scrimp.methods.processes import Processes
 
 
 def model_of() -> nn.Module:
@@ -43,6 +44,103 @@ def test_an_epoch_is_a_new_order_that_a_state_goes_on_with() -> None:
     again.load_state_dict({"epoch": 2})
     assert len(again) == len(epochs[2])
     assert list(again) == epochs[2]
+
+
+def growing(**options: Any) -> BatchSchedule:
+    """Batches of 4, and of 8 from the second of three epochs on."""
+    return BatchSchedule(22, batch_size=4, epochs=3, at=[0.3], factor=2, largest=8, **options)
+
+
+def test_a_state_from_inside_a_pass_goes_on_there() -> None:
+    whole = growing()
+    batches = [batch for _ in range(3) for batch in whole]
+    per_epoch = [6, 3, 3]  # 4 4 4 4 4 2, then 8 8 6
+    assert len(batches) == sum(per_epoch)
+    for stop in range(1, len(batches)):
+        first, seen = growing(), []
+        while len(seen) < stop:
+            for batch in first:
+                seen.append(batch)
+                if len(seen) == stop:
+                    state = first.state_dict()
+                    break
+        assert first.state_dict() == state  # after the break, too
+        again = growing()
+        again.load_state_dict(state)
+        assert again.state_dict() == state
+        lengths = []
+        while len(seen) < len(batches):
+            told = len(again)
+            rest = [(batch, len(again)) for batch in again]
+            assert {length for _, length in rest} == {told}
+            lengths.append(told)
+            seen += [batch for batch, _ in rest]
+        assert seen == batches
+        assert sum(lengths) == len(batches) - stop
+
+
+def test_a_state_of_all_of_an_epochs_batches_goes_on_with_the_next() -> None:
+    batches = growing()
+    batches.load_state_dict({"epoch": 0, "batch": 6})
+    assert batches.state_dict() == {"epoch": 1, "batch": 0}
+
+
+def test_a_pass_that_was_broken_off_is_behind_the_next_and_can_be_forgotten() -> None:
+    batches = growing()
+    next(iter(batches))
+    assert batches.state_dict() == {"epoch": 0, "batch": 1}
+    batches.epoch = 0
+    assert batches.state_dict() == {"epoch": 0, "batch": 0}
+    assert list(batches) == list(growing())
+    next(iter(batches))
+    assert len(list(batches)) == 3
+    assert batches.state_dict() == {"epoch": 3, "batch": 0}
+
+
+class OneOf(Processes):
+    """As one of `world` processes sees them."""
+
+    def __init__(self, rank: int, world: int) -> None:
+        self._of = rank, world
+
+    rank = property(lambda self: self._of[0])  # type: ignore[assignment]
+    world = property(lambda self: self._of[1])  # type: ignore[assignment]
+
+
+def one_of(rank: int, world: int, **options: Any) -> BatchSchedule:
+    batches = growing(**options)
+    batches._processes = OneOf(rank, world)
+    return batches
+
+
+@pytest.mark.parametrize(
+    ("world", "sizes"),
+    [
+        (2, [[2, 2, 2, 2, 3], [4, 4, 3]]),  # of 4 4 4 4 4 2: a rest of one for each joins the batch before
+        (3, [[1, 1, 1, 1, 1, 2], [2, 2, 3]]),  # of seven threes and, for batches of 8, of 6 6 6 3
+        (4, [[1, 1, 1, 2], [2, 3]]),  # of five fours and of 8 8 4; two of 22 stay out
+    ],
+)
+def test_processes_split_every_batch_into_parts_of_one_size(world: int, sizes: list[list[int]]) -> None:
+    ranks = [one_of(rank, world, split=True) for rank in range(world)]
+    for epoch in range(2):
+        told = [len(batches) for batches in ranks]
+        parts = [list(batches) for batches in ranks]
+        assert told == [len(sizes[epoch])] * world
+        assert [[len(part) for part in mine] for mine in parts] == [sizes[epoch]] * world
+        seen = [at for mine in parts for part in mine for at in part]
+        assert len(seen) == len(set(seen)) == 22 // world * world
+
+
+def test_several_processes_want_a_word_about_who_splits() -> None:
+    with pytest.raises(ScrimpError, match=r"all 2 processes would train on the same batches.*split=True.*split=False"):
+        next(iter(one_of(0, 2)))
+    with pytest.raises(ScrimpError, match="split=True"):
+        len(one_of(0, 2))
+    assert list(one_of(1, 2, split=False)) == list(growing())
+    assert list(growing(split=True)) == list(growing())  # one process
+    with pytest.raises(ScrimpError, match="a batch of 4 cannot be split over 5 processes"):
+        list(one_of(0, 5, split=True))
 
 
 def test_a_rest_of_one_joins_the_batch_before() -> None:
@@ -79,6 +177,8 @@ def test_sparse_layers_compute_with_the_largest_weights() -> None:
         (lambda: BatchSchedule(10, batch_size=4, epochs=1.5), "epochs is a whole number"),
         (lambda: BatchSchedule(10, batch_size=4, epochs=1).load_state_dict({"epoch": -3}), "state is"),
         (lambda: BatchSchedule(10, batch_size=4, epochs=1).load_state_dict({}), "state is"),
+        (lambda: BatchSchedule(10, batch_size=4, epochs=1).load_state_dict({"epoch": 0, "batch": -1}), "state is"),
+        (lambda: BatchSchedule(10, batch_size=4, epochs=1).load_state_dict({"epoch": 0, "batch": 5}), "another schedule's"),
         (lambda: GhostBatchNorm.convert(nn.Linear(2, 2)), "no batch norm"),
         (lambda: GhostBatchNorm.convert(model_of(), size=1), "2 or more"),
         (lambda: GhostBatchNorm.convert(model_of(), size=32.5), "whole number"),

@@ -11,6 +11,7 @@ Sampler, collation, per-example losses, the learning rate's end and resuming ins
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,8 @@ class SelectedTrainerMixin:
     or that ask for another loss.
     """
 
-    train_dataset: SelectedData[Any]
+    train_dataset: Any  # a SelectedData; a Trainer's own type is another
+    eval_dataset: Any
     args: Any
     model: Any
     accelerator: Any
@@ -49,11 +51,7 @@ class SelectedTrainerMixin:
         data = self.train_dataset
         if not isinstance(data, SelectedData):
             raise TypeError(f"{type(self).__name__} wants train_dataset=InfoBatch(...), got {type(data).__name__}")
-        if self.args.max_steps > 0 or self.args.num_train_epochs != data.epochs:
-            raise ValueError(
-                f"the data has epochs={data.epochs}: give TrainingArguments num_train_epochs={data.epochs} and no max_steps"
-                ", since pruned epochs take fewer steps and the learning rate ends with the last of them"
-            )
+        self._check_epochs()
         if self.compute_loss_func is not None:
             raise ValueError(
                 "compute_loss_func gives one number a batch, and pruning needs a loss of every example: leave it out, and "
@@ -64,16 +62,32 @@ class SelectedTrainerMixin:
                 f"label_smoothing_factor={self.args.label_smoothing_factor:g} would change no loss here: leave it out, and "
                 "override example_losses(outputs, inputs) in a subclass with F.cross_entropy(..., label_smoothing=...)"
             )
+        strategy = getattr(self.args, "train_sampling_strategy", "random")
+        if strategy != "random":
+            warnings.warn(
+                f"train_sampling_strategy={strategy!r} has no effect: the data's plan says which examples an epoch has, in "
+                "an order of its own; leave it out",
+                stacklevel=2,
+            )
         self._compared = -1  # the last epoch whose first loss was held against the model's own
         self.loss_is_scaled_for_ga = False  # update gives a batch's mean
         self.add_callback(_SaveState(data))  # type: ignore[attr-defined]
 
+    def _check_epochs(self) -> None:
+        epochs = self.train_dataset.epochs
+        if self.args.max_steps > 0 or self.args.num_train_epochs != epochs:
+            raise ValueError(
+                f"the data has epochs={epochs}: give TrainingArguments num_train_epochs={epochs} and no max_steps"
+                ", since pruned epochs take fewer steps and the learning rate ends with the last of them"
+            )
+
     def example_losses(self, outputs: Any, inputs: dict[str, Any]) -> Tensor:
         """The loss of every example of a batch: float [B].
 
-        Classification, regression and multi-label go by the labels' type and the model's `problem_type`; token models give
-        each sequence the mean over its own labelled tokens. Raises ValueError for outputs without `logits`. Once an epoch
-        their mean is held against the loss that the model gives itself, if it does: other numbers are an error.
+        Classification, regression and multi-label go by the model's `problem_type` and `num_labels`, then by the labels'
+        type; token models give each sequence the mean over its own labelled tokens. Raises ValueError for outputs without
+        `logits`, and for one logit where only the labels say what it is of. Once an epoch their mean is held against the
+        loss that the model gives itself, if it does: other numbers are an error.
         """
         if "logits" not in outputs or "labels" not in inputs:
             raise ValueError(
@@ -85,11 +99,26 @@ class SelectedTrainerMixin:
             logits = logits[:, : labels.shape[1]]
             losses = F.cross_entropy(logits.transpose(1, 2), labels, reduction="none")  # 0 where the label is -100
             return losses.sum(dim=1) / (labels != -100).sum(dim=1).clamp(min=1)
-        if not labels.is_floating_point():
+        problem = self._problem(logits, labels)
+        if problem == "single_label_classification":
             return F.cross_entropy(logits, labels, reduction="none")
-        problem = getattr(getattr(self.model, "config", None), "problem_type", None)
         rule = F.binary_cross_entropy_with_logits if problem == "multi_label_classification" else F.mse_loss
-        return rule(logits.flatten(1), labels.view(len(labels), -1), reduction="none").mean(dim=1)
+        return rule(logits.flatten(1), labels.view(len(labels), -1).float(), reduction="none").mean(dim=1)
+
+    def _problem(self, logits: Tensor, labels: Tensor) -> str:
+        """What transformers takes the labels for: `problem_type` where a config has it, as most do after a first batch."""
+        config = getattr(self.accelerator.unwrap_model(self.model), "config", None)
+        problem = getattr(config, "problem_type", None)
+        if problem is not None:
+            return str(problem)
+        if labels.is_floating_point() or getattr(config, "num_labels", None) == 1:
+            return "regression"
+        if logits.ndim == 2 and logits.shape[1] == 1:
+            raise ValueError(
+                "the labels are whole numbers, and the model gives one logit: for regression give float labels, or set "
+                'config.problem_type="regression"; else override example_losses in a subclass'
+            )
+        return "single_label_classification"
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -113,6 +142,15 @@ class SelectedTrainerMixin:
             return super().get_train_dataloader()  # type: ignore[misc]
         finally:
             self.data_collator = collate
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
+        named = isinstance(eval_dataset, str)
+        held = self.eval_dataset[eval_dataset] if named else self.eval_dataset if eval_dataset is None else eval_dataset
+        return super().get_eval_dataloader(held.dataset if isinstance(held, SelectedData) else eval_dataset)  # type: ignore[misc]
+
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
+        plain = test_dataset.dataset if isinstance(test_dataset, SelectedData) else test_dataset
+        return super().get_test_dataloader(plain)  # type: ignore[misc]
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The schedule asked for, as a function of the data's fraction: it ends with the last epoch, however short."""
@@ -158,6 +196,14 @@ class SelectedTrainerMixin:
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         return self.train_dataset.plain_sampler  # Accelerate, which the Trainer uses, splits its batches
 
+    def _inner_training_loop(self, batch_size: Any = None, args: Any = None, *others: Any, **options: Any) -> Any:
+        """A training from its start or a checkpoint; `auto_find_batch_size` has several in one `train`, a search many."""
+        self._check_epochs()  # a search may have set others
+        if self.train_dataset.trained:
+            self.train_dataset.reset()
+        self._compared = -1
+        return super()._inner_training_loop(batch_size, args, *others, **options)  # type: ignore[misc]
+
     def _init_training_state(self, max_steps: int, steps: int, epochs: int, checkpoint: str | None, trial: Any) -> Any:
         begun = super()._init_training_state(max_steps, steps, epochs, checkpoint, trial)  # type: ignore[misc]
         if checkpoint is None:
@@ -165,11 +211,11 @@ class SelectedTrainerMixin:
         self.train_dataset.load_state_dict(torch.load(Path(checkpoint) / STATE, weights_only=True))
         return self.train_dataset.next_epoch, 0  # nothing is to be skipped
 
-    def _run_epoch(self, **options: Any) -> None:
+    def _run_epoch(self, *args: Any, **options: Any) -> Any:
         batches = len(options["train_dataloader"])
         options["steps_in_epoch"] = batches
         options["num_update_steps_per_epoch"] = -(-batches // self.args.gradient_accumulation_steps)
-        super()._run_epoch(**options)  # type: ignore[misc]
+        return super()._run_epoch(*args, **options)  # type: ignore[misc]
 
 
 class SelectedTrainer(SelectedTrainerMixin, Trainer):

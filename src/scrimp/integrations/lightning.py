@@ -45,7 +45,11 @@ class SelectedLoader(DataLoader[Any]):
 
 
 class SelectedDataCallback(Callback):
-    """Has Lightning ask for the loader's length anew in every epoch, and checks that all epochs are run."""
+    """Has Lightning ask for the loader's length anew in every epoch, and checks that all epochs are run.
+
+    A fit from the first step on starts the data anew, whatever trained on it before, such as `Tuner.lr_find`. Where it goes
+    on from a checkpoint, Lightning restores the loader's state after that.
+    """
 
     def __init__(self, loader: SelectedLoader) -> None:
         self.loader = loader
@@ -54,12 +58,15 @@ class SelectedDataCallback(Callback):
         if stage != "fit":
             return
         epochs = self.loader.dataset.epochs
-        if trainer.max_epochs != epochs:
+        known: Any = trainer  # a trainer gets more attributes than its class names
+        if known.max_epochs != epochs and not known.fast_dev_run:  # a trial of a few batches has one epoch of its own
             raise ValueError(
                 f"Trainer(max_epochs={trainer.max_epochs}) and data of epochs={epochs} differ: the last epoch is whole, and "
                 "a learning rate that follows data.fraction ends with them; give both the same number"
             )
-        trainer.reload_dataloaders_every_n_epochs = 1  # an epoch's length is known when it begins
+        known.reload_dataloaders_every_n_epochs = 1  # an epoch's length is known when it begins
+        if trainer.global_step == 0 and self.loader.dataset.trained:
+            self.loader.dataset.reset()  # before the loader is asked for its length
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.loader.dataset.finish_epoch()

@@ -12,8 +12,10 @@ epoch's plan (`planned_epoch.py`), so that a loader or a trainer that goes its o
 
 from __future__ import annotations
 
+import copy
 import math
 import warnings
+from abc import ABCMeta
 from collections.abc import Sequence
 from typing import Any, Generic, Literal, TypeVar, get_args
 
@@ -33,14 +35,26 @@ Item = TypeVar("Item", covariant=True)
 Exchange = Literal["update", "epoch"]
 
 
-class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
+class _Made(ABCMeta):
+    """Notes that an object is made: what a subclass sets in its `__init__` is its own, what is set later may not be.
+
+    Of ABCMeta, so that a subclass may have abstract bases too.
+    """
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        made = super().__call__(*args, **options)
+        made._made = True
+        return made
+
+
+class SelectedData(Dataset[tuple[Item, int]], Generic[Item], metaclass=_Made):
     """A map-style dataset that an epoch selector thins out. Items come as (item, index).
 
     One epoch is one iteration of `sampler`; the plan for it is made when the iteration starts. Under torch.distributed
     every process gets its own part of one common plan, and losses are exchanged in `update`, so all prune alike;
     `process_group` names the processes that share the data where others share a model's parts. `plain_sampler` gives
     every process the whole plan, for a trainer that splits it itself. The processes of a Linux node hold InfoBatch's plan
-    once (`shared_plan.py`). Other attributes are the wrapped dataset's.
+    once (`shared_plan.py`). Other attributes are the wrapped dataset's, to read and, where it has them, to set.
 
     `exchange="epoch"` exchanges losses when less than a batch is left of an epoch: then all processes have batches of one
     size, begin the same iterations, and call `state_dict` together.
@@ -77,6 +91,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         self._begun = False  # whether one was, since the start or a restored state
         self._unused = 0  # whole passes one after another that no update came from
         self._warned: set[str] = set()
+        self._trained = False  # whether an epoch was trained on before the one at hand, since the start or a restored state
+        self._untrained: dict[str, Any] | None = None  # the selector's state before the first iteration or restored state
         self._check_size()
 
     def __getattr__(self, name: str) -> Any:
@@ -84,6 +100,16 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         if name.startswith("_") or "dataset" not in self.__dict__:
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.dataset, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what the wrapped dataset has and this has not, such as `transform`, there: where it is read, too."""
+        mine = self.__dict__
+        if "_made" not in mine or name.startswith("_") or name in mine or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        elif hasattr(self.dataset, name):
+            setattr(self.dataset, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def __len__(self) -> int:
         """The size of the whole dataset; the length of an epoch is `len(data.sampler)`."""
@@ -194,17 +220,32 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
                 f"the state is of {state['size']:,} examples, and the dataset has {size:,}: restore it with the dataset "
                 "that it was saved with, or start anew"
             )
+        self._remember()
         self.selector.load_state_dict(state["selector"])
-        self._now(None)
-        self._begun = False
-        self._waiting.clear()
-        self._plans.forget()
+        self._leave()
         if state["epoch"] >= 0:
             seen = state["seen"].clone()
             plan = self._plans.restored(state["order"], state["weights"], seen, self._processes.world)
             self._epoch = PlannedEpoch(state["epoch"], plan, seen)
             self._epoch.largest_batch = state["largest_batch"]
             self._epoch.drawn = state["over"]
+
+    @property
+    def trained(self) -> bool:
+        """Whether an update came since this was made, reset or restored."""
+        return self._trained or (self._epoch is not None and self._epoch.updates > 0)
+
+    def reset(self) -> None:
+        """Forget all training: the next iteration is of epoch 0, with what the selector knew before the first of all.
+
+        For another training on the same data; several processes call it together. The adapters of trainers do so where
+        a training starts without a checkpoint.
+        """
+        if self._untrained is not None:
+            self.selector.load_state_dict({name: _copied(value) for name, value in self._untrained.items()})
+        self._leave()
+        self._unused = 0
+        self._warned.clear()
 
     def finish_epoch(self) -> None:
         """Say that the running loop is over: for a trainer that counts its batches and holds the iterator on."""
@@ -237,7 +278,9 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             if epoch is not None and epoch.updates > 0 and not epoch.iterations:
                 return self._advance(self._plan(epoch.number + 1))
         if epoch is None:
-            epoch = self._epoch = self._plan(0)
+            first = self._plan(0)
+            self._remember()
+            epoch = self._epoch = first
         elif epoch.is_complete(self._processes) or not (epoch.iterations or epoch.drawn or epoch.updates == 0):
             epoch = self._advance(self._plan(epoch.number + 1))  # it is over, or its loop was left early
         elif epoch.updates > 0:
@@ -287,8 +330,21 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
         elif not epoch.goes_on_with(index, self._processes) and not (epoch.iterations and epoch.waits_for(index)):
             self._advance(tried)
 
+    def _remember(self) -> None:
+        """Keep the selector's state, before training changes it for the first time, for `reset`."""
+        if self._untrained is None:
+            self._untrained = {name: _compact(value) for name, value in self.selector.state_dict().items()}
+
+    def _leave(self) -> None:
+        """Be in no epoch, as before the first iteration."""
+        self._now(None)
+        self._begun = self._trained = False
+        self._waiting.clear()
+        self._plans.forget()
+
     def _advance(self, epoch: PlannedEpoch) -> PlannedEpoch:
         assert self._epoch is not None
+        self._trained = self.trained
         doubt = self._epoch.close(self._processes)
         if doubt:
             warn_once(self._warned, "holes", doubt)
@@ -296,7 +352,9 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item]):
             warn_once(
                 self._warned,
                 "epochs",
-                f"epoch {epoch.number} of {self.epochs} begins: what follows `epochs` has ended; say how many are run",
+                f"epoch {epoch.number} of {self.epochs} begins: data.fraction stays 1.0, so what follows it has ended, "
+                f"such as a learning rate. To train anew call data.reset() before, or make a new {type(self).__name__}; "
+                "to train for longer, make it with the number of epochs that are run",
             )
         self._now(epoch)
         return epoch
@@ -391,6 +449,19 @@ class InfoBatch(SelectedData[Item]):
         return 1.0 - float(options.ratio) * below
 
 
+def _compact(value: Any) -> Any:
+    """A copy of a tensor, in the memory of one number where all are alike: at 1e8 examples 400 MB are saved."""
+    if not isinstance(value, Tensor) or value.numel() == 0:
+        return _copied(value)
+    one = value.flatten()[0].clone()
+    alike = value.isnan().all() if one.isnan() else (value == one).all()
+    return one.expand(value.shape) if alike else value.clone()
+
+
+def _copied(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+
+
 def _check_shapes(losses: Tensor, index: Tensor) -> None:
     if index.is_floating_point():
         raise ValueError("indices are integers: a float above 2^24 no longer names one example")
@@ -398,8 +469,10 @@ def _check_shapes(losses: Tensor, index: Tensor) -> None:
         return
     told = f"update wants one loss per index: losses have shape {tuple(losses.shape)}, indices {tuple(index.shape)}; "
     if losses.ndim == 2 and index.ndim == 1 and len(losses) == len(index):
+        if losses.shape[1] == 1:
+            raise ValueError(f"{told}there is one an example, in a column of its own: give losses.squeeze(1)")
         raise ValueError(
-            f"{told}these are losses of tokens [B, T]: give each example the mean over its own tokens, "
-            "(losses * mask).sum(dim=1) / mask.sum(dim=1), where mask is 0 at padding"
+            f"{told}for losses of labels [B, C] give each example their mean, losses.mean(dim=1); for losses of tokens "
+            "[B, T] the mean over its own, (losses * mask).sum(dim=1) / mask.sum(dim=1), where mask is 0 at padding"
         )
     raise ValueError(f'{told}compute the loss with reduction="none" and one value per example')

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import torch.distributed as dist
 from torch import nn
 
 from scrimp.config.base import parse_model
@@ -23,6 +24,7 @@ from scrimp.errors import ScrimpError
 from scrimp.methods import noise_schedule, swat
 from scrimp.methods.ghost_batch_norm import use_ghost_batch_norm
 from scrimp.methods.noise_schedule import NoiseSchedule, largest_batch
+from scrimp.methods.processes import Processes
 from scrimp.methods.sparse_layers import left_dense
 from scrimp.methods.swat import Swat
 from scrimp.seeding import epoch_order
@@ -56,11 +58,23 @@ class BatchSchedule:
     `epochs` the batch is multiplied by `factor`, up to `largest` examples (None: a tenth of them all, and no less than
     `batch_size`); what it cannot take, the rate does: multiply yours by `learning_rate`, which is 1 until then. A rest of
     one example joins the batch before.
-    Raises ScrimpError for numbers that cannot be.
+
+    Under torch.distributed say who splits the batches. `split=True` gives each process (of `process_group`; None: all) its
+    part of every batch, all of one size: sizes are of all processes together, whole multiples of their number, and what does
+    not divide evenly stays out of an epoch. `split=False` gives every process all batches, for a component that splits them.
+    Raises ScrimpError for numbers that cannot be, and for several processes without a word about `split`.
     """
 
     def __init__(
-        self, examples: int, batch_size: int, epochs: int, largest: int | None = None, seed: int = 0, **options: Any
+        self,
+        examples: int,
+        batch_size: int,
+        epochs: int,
+        largest: int | None = None,
+        seed: int = 0,
+        split: bool | None = None,
+        process_group: dist.ProcessGroup | None = None,
+        **options: Any,
     ) -> None:
         for name, number in {"examples": examples, "batch_size": batch_size, "epochs": epochs}.items():
             if not isinstance(number, int):
@@ -76,49 +90,94 @@ class BatchSchedule:
         told = {**options, "largest": bound / batch_size}
         params = parse_model(told, noise_schedule.Params, "BatchSchedule")
         self.schedule = NoiseSchedule(seed, **params.model_dump())
-        self.examples, self.first, self.epochs, self.seed = examples, batch_size, epochs, seed
-        self.epoch = 0  # the one that the next pass is
-        self._running: int | None = None  # the one that a pass is in
+        self.examples, self.first, self.epochs, self.seed, self.split = examples, batch_size, epochs, seed, split
+        self._processes = Processes(process_group)
+        self._next = 0  # the epoch that the next pass is of
+        self._skipped = 0  # how many batches of that a restored state had behind it
+        self._running: int | None = None  # the epoch that a pass is in, or was broken off in
+        self._drawn = 0  # how many batches of that were drawn, by this pass and by one that it goes on with
+        self._before = 0  # how many of those by the latter
         self.learning_rate = 1.0  # times yours, for the batch that was drawn last
 
+    @property
+    def epoch(self) -> int:
+        """The one that the next pass is. Setting it forgets the place in a pass that was broken off."""
+        return self._next
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._next, self._skipped, self._running = epoch, 0, None
+
     def sizes(self, epoch: int) -> list[int]:
-        """How large the batches of an epoch are; after the last they stay as they were at the end."""
+        """How large the batches of an epoch are, of all processes; after the last they stay as they were at the end."""
+        parts = self._parts()
         found: list[int] = []
-        done = 0
-        while done < self.examples:
-            size = min(self.schedule.batch_size(self._fraction(epoch, done), self.first), self.examples - done)
-            found.append(size)
-            done += size
-        if len(found) > 1 and found[-1] == 1:
-            found[-2:] = [found[-2] + 1]
+        done, whole = 0, self.examples // parts * parts
+        while done < whole:
+            size = self.schedule.batch_size(self._fraction(epoch, done), self.first) // parts * parts
+            found.append(min(size, whole - done))
+            done += found[-1]
+        if len(found) > 1 and found[-1] == parts:
+            found[-2:] = [found[-2] + parts]
         return found
+
+    def _parts(self) -> int:
+        """How many processes share a batch; raises ScrimpError where it is not said, or there are too many."""
+        world = self._processes.world
+        if world == 1 or self.split is False:
+            return 1
+        if self.split is None:
+            raise ScrimpError(
+                f"all {world} processes would train on the same batches: give BatchSchedule split=True, and each gets its "
+                "part of every batch, also under Lightning's Trainer(use_distributed_sampler=False); or split=False, where "
+                "another component splits them, as Accelerate's prepare does"
+            )
+        if self.first < world:
+            raise ScrimpError(f"a batch of {self.first} cannot be split over {world} processes: sizes are of all together")
+        return world
 
     def _fraction(self, epoch: int, done: int) -> float:
         return min(1.0, (epoch + done / self.examples) / self.epochs)
 
     def __len__(self) -> int:
-        return len(self.sizes(self.epoch if self._running is None else self._running))
+        epoch, before = (self._next, self._skipped) if self._running is None else (self._running, self._before)
+        return len(self.sizes(epoch)) - before
 
     def __iter__(self) -> Iterator[list[int]]:
-        epoch, done = self.epoch, 0
-        self.epoch, self._running = epoch + 1, epoch
+        sizes, parts = self.sizes(self._next), self._parts()
+        epoch, skipped = self._next, self._skipped
+        self._next, self._skipped = epoch + 1, 0
         order = epoch_order(self.examples, self.seed, epoch).tolist()
-        for size in self.sizes(epoch):
+        rank = self._processes.rank if parts > 1 else 0
+        done = sum(sizes[:skipped])
+        for number, size in enumerate(sizes[skipped:], skipped + 1):
+            self._running, self._drawn, self._before = epoch, number, skipped
             self.learning_rate = self.schedule.learning_rate(self._fraction(epoch, done), 1.0)
-            yield order[done : done + size]
+            yield order[done + rank : done + size : parts]
             done += size
         self._running = None
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch that the next pass is."""
-        return {"epoch": self.epoch}
+        """The epoch, and how many of its batches were drawn: what runs, or was broken off, goes on there.
+
+        Loader workers draw ahead of training: with them put the number of batches you have trained on there.
+        """
+        if self._running is None:
+            return {"epoch": self._next, "batch": self._skipped}
+        if self._drawn == len(self.sizes(self._running)):
+            return {"epoch": self._running + 1, "batch": 0}
+        return {"epoch": self._running, "batch": self._drawn}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on with the epoch of a `state_dict`; raises ScrimpError for what is none."""
-        epoch = state.get("epoch")
-        if not isinstance(epoch, int) or epoch < 0:
-            raise ScrimpError(f"a batch schedule's state is {{'epoch': 3}} or so, got {state}")
-        self.epoch, self._running = epoch, None
+        """Go on with what `state_dict` gave: the next pass is the rest of its epoch. Raises ScrimpError for what is none."""
+        epoch, batch = state.get("epoch"), state.get("batch", 0)
+        if not isinstance(epoch, int) or epoch < 0 or not isinstance(batch, int) or batch < 0:
+            raise ScrimpError(f"a batch schedule's state is {{'epoch': 3, 'batch': 40}} or so, got {state}")
+        count = len(self.sizes(epoch)) if batch else 1
+        if batch > count:
+            raise ScrimpError(f"the state is of batch {batch} of epoch {epoch}, which has {count}: it is another schedule's")
+        self.epoch = epoch + batch // count
+        self._skipped = batch % count
 
 
 def sparsify(model: nn.Module, weights: float = 0.2, activations: float = 0.2, **options: Any) -> Swat:

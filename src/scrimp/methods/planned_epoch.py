@@ -34,8 +34,9 @@ SHARDED_AGAIN = (
 OTHER_PLANS = "the processes have different plans: give all of them the same seed, and the same state when resuming"
 SKIPPED_TWICE = (
     "the first batch after load_state_dict is not the first of what was left of the epoch: the trainer skips what "
-    "load_state_dict had skipped already. Switch its own skipping off (Hugging Face: ignore_data_skip=True; Accelerate: "
-    "no skip_first_batches)"
+    "load_state_dict had skipped already, or workers hand their batches over as they are ready. Switch the trainer's own "
+    "skipping off (Hugging Face: ignore_data_skip=True; Accelerate: no skip_first_batches), and resume without "
+    "DataLoader(in_order=False)"
 )
 
 
