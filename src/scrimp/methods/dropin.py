@@ -12,7 +12,6 @@ epoch's plan (`planned_epoch.py`), so that a loader or a trainer that goes its o
 
 from __future__ import annotations
 
-import copy
 import math
 import warnings
 from abc import ABCMeta
@@ -25,6 +24,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 
 from scrimp.methods.base import EpochSelector, share_of
+from scrimp.methods.dropin_checks import check_shapes, compact, copied
 from scrimp.methods.infobatch import InfoBatchSelector, below_threshold
 from scrimp.methods.planned_epoch import NO_ITERATION, NO_UPDATE, PlannedEpoch, warn_once
 from scrimp.methods.processes import Processes
@@ -126,7 +126,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item], metaclass=_Made):
         Raises ValueError for losses that are not one per index, RuntimeError for a batch that breaks the epoch's plan.
         """
         index = torch.as_tensor(index)
-        _check_shapes(losses, index)
+        check_shapes(losses, index)
         mine = index.detach().long()
         if not self._begun or self._epoch is None:
             raise RuntimeError(NO_ITERATION)
@@ -242,7 +242,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item], metaclass=_Made):
         a training starts without a checkpoint.
         """
         if self._untrained is not None:
-            self.selector.load_state_dict({name: _copied(value) for name, value in self._untrained.items()})
+            self.selector.load_state_dict({name: copied(value) for name, value in self._untrained.items()})
         self._leave()
         self._unused = 0
         self._warned.clear()
@@ -333,7 +333,7 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item], metaclass=_Made):
     def _remember(self) -> None:
         """Keep the selector's state, before training changes it for the first time, for `reset`."""
         if self._untrained is None:
-            self._untrained = {name: _compact(value) for name, value in self.selector.state_dict().items()}
+            self._untrained = {name: compact(value) for name, value in self.selector.state_dict().items()}
 
     def _leave(self) -> None:
         """Be in no epoch, as before the first iteration."""
@@ -447,32 +447,3 @@ class InfoBatch(SelectedData[Item]):
         known = scores[scores.isfinite()]
         below = float(below_threshold(known, options.threshold).float().mean()) if len(known) else 0.5
         return 1.0 - float(options.ratio) * below
-
-
-def _compact(value: Any) -> Any:
-    """A copy of a tensor, in the memory of one number where all are alike: at 1e8 examples 400 MB are saved."""
-    if not isinstance(value, Tensor) or value.numel() == 0:
-        return _copied(value)
-    one = value.flatten()[0].clone()
-    alike = value.isnan().all() if one.isnan() else (value == one).all()
-    return one.expand(value.shape) if alike else value.clone()
-
-
-def _copied(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else copy.deepcopy(value)
-
-
-def _check_shapes(losses: Tensor, index: Tensor) -> None:
-    if index.is_floating_point():
-        raise ValueError("indices are integers: a float above 2^24 no longer names one example")
-    if losses.dim() == index.dim() == 1 and losses.numel() == index.numel():
-        return
-    told = f"update wants one loss per index: losses have shape {tuple(losses.shape)}, indices {tuple(index.shape)}; "
-    if losses.ndim == 2 and index.ndim == 1 and len(losses) == len(index):
-        if losses.shape[1] == 1:
-            raise ValueError(f"{told}there is one an example, in a column of its own: give losses.squeeze(1)")
-        raise ValueError(
-            f"{told}for losses of labels [B, C] give each example their mean, losses.mean(dim=1); for losses of tokens "
-            "[B, T] the mean over its own, (losses * mask).sum(dim=1) / mask.sum(dim=1), where mask is 0 at padding"
-        )
-    raise ValueError(f'{told}compute the loss with reduction="none" and one value per example')
