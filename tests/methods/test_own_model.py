@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from scrimp import BatchSchedule, GhostBatchNorm, sparsify
 from scrimp.errors import ScrimpError
+from scrimp.methods import swat
 
 
 def model_of() -> nn.Module:
@@ -143,6 +144,82 @@ def test_a_new_sparse_model_is_evaluated_with_gradients_on() -> None:
         model[1].weight.copy_(torch.tensor([[1.0, -4.0, 2.0, 3.0]]))
     sparsify(model, weights=0.5)
     assert model.eval()(torch.tensor([[1.0, 1.0]])).item() == 2 * (-4 + 3)
+
+
+def sparse_layers(model: nn.Module) -> list[Any]:
+    return [layer for layer in model.modules() if hasattr(layer, "thinned")]
+
+
+def kept_shares(model: nn.Module) -> list[float]:
+    """What share of its weights each sparse layer of `narrow` computes with in evaluation."""
+    model.eval()
+    return [float((layer(torch.eye(10)) != 0).float().mean()) for layer in sparse_layers(model)]
+
+
+def narrow() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 10), nn.Linear(10, 10, bias=False), nn.Linear(10, 10, bias=False))
+
+
+def test_an_evaluation_keeps_the_largest_of_the_present_weights() -> None:
+    """Whatever thresholds training had: after a checkpoint, in an average of models, after a write to the data itself."""
+    model = narrow()
+    early = {name: value.clone() / 100 for name, value in model.state_dict().items()}
+    sparsify(model, weights=0.2)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    model(torch.randn(8, 4))
+    average.update_parameters(model)
+    assert kept_shares(model) == pytest.approx([0.2, 0.2])
+    with torch.no_grad():
+        for layer in sparse_layers(model):
+            layer.weight.div_(10)
+    average.update_parameters(model)  # the mean of weights and a tenth of them
+    assert kept_shares(average) == pytest.approx([0.2, 0.2])
+    model.load_state_dict(early)
+    assert kept_shares(model) == pytest.approx([0.2, 0.2])
+    model.train()
+    for layer in sparse_layers(model):
+        layer.weight.data /= 10
+    assert kept_shares(model) == pytest.approx([0.2, 0.2])
+
+
+def test_training_goes_on_from_loaded_weights_with_thresholds_of_theirs() -> None:
+    model = narrow()
+    early = {name: value.clone() / 100 for name, value in model.state_dict().items()}
+    sparsify(model, weights=0.2, refresh=10)
+    model(torch.randn(8, 4))
+    model.load_state_dict(early)
+    assert model(torch.randn(8, 4)).abs().max() > 0  # the next search by age is nine passes away
+    states = [layer.thinned for layer in sparse_layers(model)]
+    kept = [int((state.layer.weight.abs() >= state.thresholds[0]).sum()) for state in states]
+    assert kept == [20, 20]
+
+
+def test_an_evaluation_searches_once_for_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches, search = [], swat.threshold_of
+
+    def counted(ranked: Tensor, count: int) -> Tensor:
+        searches.append(count)
+        return search(ranked, count)
+
+    monkeypatch.setattr(swat, "threshold_of", counted)
+    model = narrow()
+    sparsify(model, weights=0.2)
+    model.eval()
+    for _ in range(3):
+        model(torch.randn(2, 4))
+    assert searches == [20, 20]  # one a layer
+    with torch.no_grad():
+        sparse_layers(model)[0].weight.mul_(2)
+    model(torch.randn(2, 4))
+    assert searches == [20, 20, 20]
+
+
+def test_weights_that_are_no_numbers_are_evaluated_to_none() -> None:
+    model = narrow()
+    sparsify(model, weights=0.2)
+    with torch.no_grad():
+        sparse_layers(model)[1].weight[0, 0] = torch.nan
+    assert model.eval()(torch.randn(2, 4))[:, 0].isnan().all()
 
 
 def test_an_empty_batch_goes_through_a_sparse_model() -> None:

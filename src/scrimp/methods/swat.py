@@ -3,6 +3,7 @@
 Forward, each layer takes its largest weights and all of its input. For the backward pass it keeps those weights and the
 largest numbers of its input; gradients of the output are never thinned, and every weight gets one. Thresholds are found
 anew every `refresh` steps and reused in between. `structured` keeps whole input channels, by the sum of their magnitudes.
+In evaluation the kept weights follow from the present ones alone, whatever training last used.
 Use it where a device skips zeros, or where the memory of activations is short: what is kept is stored as numbers and a
 bit mask.
 Cost: on a CPU or GPU without hardware for it, more seconds, not fewer: the products are dense here. FLOPs are counted as
@@ -126,6 +127,15 @@ class _Thinned:
     thresholds: list[Tensor] = field(default_factory=list)
     average: Tensor | None = None
     kept_share: float = 1.0
+    evaluated: tuple[tuple[int, ...], Tensor] | None = None  # the threshold in evaluation, and what it was found for
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy's weights lie elsewhere, and might come to lie where these do."""
+        return {**self.__dict__, "evaluated": None}
+
+    def forget(self) -> None:
+        """Weights were loaded: thresholds of others tell nothing about them."""
+        self.thresholds, self.evaluated = [], None
 
     def masks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of weights and input, with new thresholds where they are due."""
@@ -142,14 +152,22 @@ class _Thinned:
         return masks
 
     def weight(self) -> Tensor:
-        """The weights as a finished model uses them."""
+        """The weights as a finished model uses them: the largest of the present ones."""
         ranked = magnitudes(self.layer.weight.detach(), self.params.structured)
-        limit = self.thresholds[0] if self.thresholds else threshold_of(ranked, self._channels(ranked))
-        found: Tensor = self.layer.weight * (ranked >= limit.clamp_min(SMALLEST))
+        found: Tensor = self.layer.weight * (ranked >= self._limit(ranked).clamp_min(SMALLEST))
         return found
 
-    def _channels(self, ranked: Tensor) -> int:
-        return max(1, round(self.count / self.layer.weight.numel() * ranked.numel()))
+    def _limit(self, ranked: Tensor) -> Tensor:
+        """The threshold of the present weights, found once for all batches of an evaluation."""
+        weight = self.layer.weight
+        known = None if weight.is_inference() else (weight._version, weight.data_ptr(), self.count)
+        if known is not None and self.evaluated is not None and self.evaluated[0] == known:
+            return self.evaluated[1]
+        if bool(ranked.isnan().any()):  # of a run that diverged: what it gives is NaN as well
+            return ranked.new_zeros(())
+        limit = threshold_of(ranked, max(1, round(self.count / weight.numel() * ranked.numel())))
+        self.evaluated = None if known is None else (known, limit)
+        return limit
 
     def follow(self, gradient: Tensor) -> None:
         """Average the weights' gradients, where the budget goes by them."""
@@ -186,6 +204,15 @@ class _Swat(MixedIn):
 
     prefix = "Swat"
     thinned: _Thinned
+
+    def train(self, mode: bool = True) -> Any:
+        self.thinned.evaluated = None  # `weight.data` may be written to without a new version
+        return super().train(mode)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *others)
+        if f"{prefix}weight" in state_dict:
+            self.thinned.forget()
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or not x.numel():  # an empty batch has no thresholds to tell
