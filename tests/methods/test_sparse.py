@@ -98,6 +98,19 @@ def test_keeping_everything_is_the_dense_model() -> None:
     assert list(sparse.state_dict()) == list(dense.state_dict())
 
 
+def test_a_second_derivative_is_an_error_but_in_eval_mode() -> None:
+    """A gradient penalty through packed activations would be wrong without a word."""
+    dense, sparse = (nn.Sequential(*network(), nn.Tanh()) for _ in range(2))
+    use_swat(sparse, 1.0, 1.0)
+    x = torch.randn(3, 1, 4, 4, generator=draws()).requires_grad_()
+    with pytest.raises(RuntimeError, match=r"a sparse layer cannot be differentiated twice.*in eval mode"):
+        torch.autograd.grad(sparse(x).sum(), x, create_graph=True)
+    for model in (dense, sparse.eval()):
+        torch.autograd.grad(model(x).sum(), x, create_graph=True)[0].square().sum().backward()
+    assert sparse[2].weight.grad.any()
+    torch.testing.assert_close(sparse[2].weight.grad, dense[2].weight.grad)
+
+
 def test_padding_by_another_rule_is_refused() -> None:
     for options in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
         model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 3, **options))  # type: ignore[arg-type]

@@ -26,6 +26,7 @@ from torch.nn import functional as F
 
 from scrimp.config.base import Closed
 from scrimp.errors import ScrimpError
+from scrimp.kernels.define import once_differentiable
 from scrimp.kernels.topk import topk_mask
 from scrimp.methods.base import Method
 from scrimp.methods.mixed_in import MixedIn
@@ -92,6 +93,9 @@ class _Layer(torch.autograd.Function):
         return of.product(x, sparse, bias)
 
     @staticmethod
+    @once_differentiable(
+        "a sparse layer", "leave a model dense that needs second derivatives, or take them in eval mode, where it has them"
+    )
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         (gradient,) = gradients
         weights, weight_bits, inputs, input_bits = ctx.saved_tensors
