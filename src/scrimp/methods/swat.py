@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -179,7 +180,18 @@ class _Thinned:
             return
         if self.average is None:
             self.average = torch.zeros_like(gradient)
-        self.average.lerp_(gradient.detach(), 1 - MOMENTUM)
+        # Scaled gradients may overflow, and their step is skipped; which of the two, the device need not be asked.
+        finite = gradient.isfinite().all()
+        self.average = torch.where(finite, self.average.lerp(gradient.detach(), 1 - MOMENTUM), self.average)
+
+    def momentum(self) -> float:
+        """The sum of the averaged gradient's magnitudes; the average is over the processes, too, from here on."""
+        if self.average is None:  # another process has one
+            self.average = torch.zeros_like(self.layer.weight.detach())
+        if _processes() > 1:
+            dist.all_reduce(self.average)
+            self.average /= _processes()
+        return float(self.average.abs().sum())
 
     # --- the layer's own arithmetic ---
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -225,6 +237,10 @@ class _Swat(MixedIn):
         return found
 
 
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
 def use_swat(model: nn.Module, weights: float, activations: float, **options: Any) -> dict[str, _Thinned]:
     """Thin every layer of `model` but the first while it trains; parameters and their names stay as they are.
 
@@ -255,18 +271,35 @@ class Swat(Method):
     def adapt(self, model: nn.Module) -> None:
         self.layer_flops = LayerFlops(model)
         self.states = use_swat(model, **self.params.model_dump())
+        self.shared = 0  # how many searches for thresholds there had been when weights were last shared out
 
     def after_step(self, model: nn.Module, fraction: float) -> None:
-        """Share the weights out anew by averaged gradients, where thresholds are about to be."""
-        states = list(self.states.values())
-        due = states[0].age % self.params.refresh == 0
-        averages = [state.average for state in states if state.average is not None]
-        if not due or len(averages) < len(states):
+        """Share the weights out anew by averaged gradients, once for every search for thresholds.
+
+        Under torch.distributed every process calls this after each update, and averages are over the processes.
+        """
+        if self.params.budget != "momentum":
             return
-        momenta = [float(average.abs().sum()) for average in averages]
+        states = list(self.states.values())
+        searches = self._searches()
+        due, self.shared = searches != self.shared, searches
+        told = [due, *(state.average is not None for state in states)]
+        if _processes() > 1:  # one that ran a pass more than the others must not share out alone
+            flags = torch.tensor(told, dtype=torch.int32, device=states[0].layer.weight.device)
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+            told = [bool(flag) for flag in flags.tolist()]
+        if not all(told):
+            return
+        momenta = [state.momentum() for state in states]
+        if not 0 < sum(momenta) < torch.inf:  # all gradients so far were zero or not finite
+            return
         counts = kept_counts("momentum", [state.layer.weight for state in states], self.params.weights, momenta)
         for state, count in zip(states, counts, strict=True):
             state.count = count
+
+    def _searches(self) -> int:
+        age: int = next(iter(self.states.values())).age
+        return age // self.params.refresh
 
     def flops(self, fraction: float, training: float) -> float:
         if self.params.count == "computed":
@@ -301,6 +334,7 @@ class Swat(Method):
             thinned.thresholds = [limit.to(near) for limit in limits if limit is not None]
             average = state.get(f"{name}/average")
             thinned.average = None if average is None else average.to(near)
+        self.shared = self._searches()
 
 
 METHOD = Swat
