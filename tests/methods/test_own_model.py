@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from typing import Any
 
 import pytest
@@ -220,6 +221,74 @@ def test_weights_that_are_no_numbers_are_evaluated_to_none() -> None:
     with torch.no_grad():
         sparse_layers(model)[1].weight[0, 0] = torch.nan
     assert model.eval()(torch.randn(2, 4))[:, 0].isnan().all()
+
+
+class Turned(nn.Module):
+    """A linear map with weights of its own, [in, out], as transformers' Conv1D has them."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(into, out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+class Heads(nn.Module):
+    """A product that no shape tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 8, 4))
+        self.scale = nn.Parameter(torch.ones(1, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bd,hdk->bhk", x * self.scale, self.weight).flatten(1)
+
+
+def test_modules_with_weights_of_their_own_are_told_and_counted_where_they_can_be() -> None:
+    body = nn.Sequential(nn.Linear(4, 8), Turned(8, 8), nn.Linear(8, 2))
+    with pytest.warns(UserWarning, match=r"stay dense.*: 1 \(Turned\)$"):
+        sparse = sparsify(body, weights=0.25, activations=0.25)
+    body(torch.randn(3, 5, 4))  # whatever the places of an example
+    # 2 passes of the first, 3 of the dense one, 0.75 of the thinned one.
+    assert sparse.flops(0.0, 1.0) == pytest.approx((2 * 32 + 3 * 64 + 0.75 * 16) / (2 * 32 + 3 * 64 + 3 * 16))
+    body = nn.Sequential(nn.Linear(4, 8), Heads(), nn.LayerNorm(8), nn.Linear(8, 2))
+    with pytest.warns(UserWarning, match=r"stay dense.*: 1 \(Heads\)$"):
+        sparse = sparsify(body, weights=0.25, activations=0.25)
+    with pytest.warns(UserWarning, match=r"leaves out what it cannot count, the products of 1 \(Heads\)"):
+        body(torch.randn(3, 4))
+    assert sparse.flops(0.0, 1.0) == pytest.approx((2 * 32 + 0.75 * 16) / (2 * 32 + 3 * 16))
+
+
+class Backwards(nn.Module):
+    """Layers that are registered in another order than they run in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.stem = nn.Linear(8, 2), nn.Linear(4, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x).relu())
+
+
+def test_the_layer_that_stays_dense_can_be_named_and_another_that_ran_first_is_told() -> None:
+    x = torch.randn(3, 4)
+    model = Backwards()
+    assert list(sparsify(model, weights=0.5).states) == ["stem"]
+    model = pickle.loads(pickle.dumps(model))
+    with pytest.warns(UserWarning, match=r"stem ran first.*sparsify\(\.\.\., first='stem'\)"):
+        model(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(x)  # told once
+        model = Backwards()
+        sparse = sparsify(model, weights=0.25, activations=0.25, first="stem")
+        model(x)
+    assert list(sparse.states) == ["head"]
+    assert sparse.flops(0.0, 1.0) == pytest.approx((2 * 32 + 0.75 * 16) / (2 * 32 + 3 * 16))
+    with pytest.raises(ScrimpError, match="'body' is no convolution or linear map of the model, which has head, stem"):
+        sparsify(Backwards(), first="body")
 
 
 def test_an_empty_batch_goes_through_a_sparse_model() -> None:

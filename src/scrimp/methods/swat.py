@@ -241,14 +241,18 @@ def _processes() -> int:
     return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
 
 
-def use_swat(model: nn.Module, weights: float, activations: float, **options: Any) -> dict[str, _Thinned]:
-    """Thin every layer of `model` but the first while it trains; parameters and their names stay as they are.
+def use_swat(
+    model: nn.Module, weights: float, activations: float, first: str | None = None, **options: Any
+) -> dict[str, _Thinned]:
+    """Thin every layer of `model` but one while it trains; parameters and their names stay as they are.
+
+    The layer that stays dense is `first`, or the one that was registered first.
 
     Returns the layers' states by name. Raises ScrimpError for a model without two layers, or with a convolution that pads
     otherwise than by a number of zeros.
     """
     params = Params(weights=weights, activations=activations, **options)
-    layers = thinned_layers(model)
+    layers = thinned_layers(model, first)
     counts = kept_counts(params.budget, [layer.weight for layer in layers.values()], params.weights)
     for name, layer in layers.items():  # all are looked at before one is changed
         if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
@@ -267,10 +271,11 @@ class Swat(Method):
     """Every layer but the first as `use_swat` leaves it."""
 
     Params = Params
+    first: str | None = None  # the layer that stays dense; None: the one that was registered first
 
     def adapt(self, model: nn.Module) -> None:
+        self.states = use_swat(model, first=self.first, **self.params.model_dump())
         self.layer_flops = LayerFlops(model)
-        self.states = use_swat(model, **self.params.model_dump())
         self.shared = 0  # how many searches for thresholds there had been when weights were last shared out
 
     def after_step(self, model: nn.Module, fraction: float) -> None:
