@@ -195,6 +195,23 @@ def test_training_goes_on_from_loaded_weights_with_thresholds_of_theirs() -> Non
     assert kept == [20, 20]
 
 
+def test_weights_that_a_parametrization_makes_are_found_anew() -> None:
+    model = narrow()
+    for layer in model:
+        nn.utils.parametrizations.weight_norm(layer)
+    early = {name: value.clone() / 100 for name, value in model.state_dict().items()}
+    sparsify(model, weights=0.2)
+    model(torch.randn(8, 4))
+    for _ in range(3):
+        assert kept_shares(model) == pytest.approx([0.2, 0.2])
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.randn_like(parameter))
+    states = [layer.thinned for layer in sparse_layers(model)]
+    model.load_state_dict(early)
+    assert [state.thresholds for state in states] == [[], []]
+
+
 def test_an_evaluation_searches_once_for_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     searches, search = [], swat.threshold_of
 

@@ -165,7 +165,9 @@ class _Thinned:
     def _limit(self, ranked: Tensor) -> Tensor:
         """The threshold of the present weights, found once for all batches of an evaluation."""
         weight = self.layer.weight
-        known = None if weight.is_inference() else (weight._version, weight.data_ptr(), self.count)
+        # What a parametrization makes is new every time, and a tensor of inference mode has no version.
+        lasting = isinstance(weight, nn.Parameter) and not weight.is_inference()
+        known = (weight._version, weight.data_ptr(), self.count) if lasting else None
         if known is not None and self.evaluated is not None and self.evaluated[0] == known:
             return self.evaluated[1]
         if bool(ranked.isnan().any()):  # of a run that diverged: what it gives is NaN as well
@@ -227,7 +229,7 @@ class _Swat(MixedIn):
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *others)
-        if f"{prefix}weight" in state_dict:
+        if any(name.startswith(prefix) for name in state_dict):
             self.thinned.forget()
 
     def forward(self, x: Tensor) -> Tensor:
