@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from scrimp import BatchSchedule, GhostBatchNorm, sparsify
@@ -306,6 +308,52 @@ def test_the_layer_that_stays_dense_can_be_named_and_another_that_ran_first_is_t
     assert sparse.flops(0.0, 1.0) == pytest.approx((2 * 32 + 0.75 * 16) / (2 * 32 + 3 * 16))
     with pytest.raises(ScrimpError, match="'body' is no convolution or linear map of the model, which has head, stem"):
         sparsify(Backwards(), first="body")
+
+
+def steps_of(run: Callable[[nn.Module, Tensor], Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Weights after some steps of a sparse model that is run in one way or another, and its layers' ages."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+    sparse = sparsify(model, refresh=3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(8):
+        optimizer.zero_grad()
+        run(model, torch.randn(8, 4, requires_grad=True)).square().mean().backward()
+        optimizer.step()
+    return [value.detach() for value in model.parameters()], [state.age for state in sparse.states.values()]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_changes_no_number(reentrant: bool) -> None:
+    """The second pass is masked as the first was, and is not counted as one."""
+    plain, ages = steps_of(lambda model, x: model(x))
+    again, same = steps_of(lambda model, x: checkpoint(model, x, use_reentrant=reentrant))
+    assert all(torch.equal(*pair) for pair in zip(plain, again, strict=True))
+    assert ages == same == [8, 8]
+
+
+def test_a_compiled_model_is_the_eager_one() -> None:
+    torch._dynamo.reset()
+    plain, ages = steps_of(lambda model, x: model(x))
+    compiled, same = steps_of(lambda model, x: torch.compile(model, backend="eager")(x))
+    assert all(torch.equal(*pair) for pair in zip(plain, compiled, strict=True))
+    assert ages == same == [8, 8]
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_one_example_without_a_batch_is_a_batch_of_one(structured: bool) -> None:
+    pictures = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 3, padding=1))
+    for model, x in ((narrow(), torch.randn(4)), (pictures, torch.randn(1, 6, 6))):
+        model[-1].bias = nn.Parameter(torch.randn(len(model[-1].weight)))  # type: ignore[arg-type]
+        sparsify(model, weights=0.5, activations=0.5, structured=structured)
+        twin = copy.deepcopy(model)
+        alone, batch = model(x), twin(x[None])
+        assert torch.equal(alone, batch[0])
+        alone.square().sum().backward()
+        batch.square().sum().backward()
+        for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+        assert torch.equal(model.eval()(x), twin.eval()(x[None])[0])
 
 
 def test_an_empty_batch_goes_through_a_sparse_model() -> None:

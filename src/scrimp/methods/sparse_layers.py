@@ -138,7 +138,7 @@ class _Note:
     def _places(layer: Any, inputs: Any, output: Any) -> int:
         """How often each weight is used for one example."""
         if isinstance(layer, nn.modules.conv._ConvNd):
-            return math.prod((inputs[0] if layer.transposed else output).shape[2:])
+            return math.prod((inputs[0] if layer.transposed else output).shape[2 - layer.weight.ndim :])
         if isinstance(layer, nn.Linear):
             return math.prod(output.shape[1:-1])
         return int(output[0].shape[1 if layer.batch_first else 0])  # of attention and of recurrent layers: a tuple

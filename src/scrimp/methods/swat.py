@@ -23,6 +23,7 @@ import torch
 import torch.distributed as dist
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable, which imports the compiler only where it compiles
 from torch.nn import functional as F
 
 from scrimp.config.base import Closed
@@ -143,17 +144,23 @@ class _Thinned:
         self.thresholds, self.evaluated = [], None
 
     def masks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks of weights and input, with new thresholds where they are due."""
+        """Masks of weights and input, with new thresholds where they are due.
+
+        A pass inside a backward pass is an earlier one that is made again (activation checkpointing), and is masked as that
+        was. It may not be where another search came between: where a layer runs several times before its backward pass.
+        """
+        again = torch._C._current_graph_task_id() != -1
+        due = self.age % self.params.refresh == 0 and not again
         ranked = [magnitudes(tensor.detach(), self.params.structured) for tensor in (weight, x)]
-        if not self.thresholds or self.age % self.params.refresh == 0:
+        if not self.thresholds or due:
             shares = (self.count / weight.numel(), self.params.activations)
             wanted = [max(1, round(share * of.numel())) for share, of in zip(shares, ranked, strict=True)]
             self.thresholds = [threshold_of(of, count) for of, count in zip(ranked, wanted, strict=True)]
         first, second = (of >= limit.clamp_min(SMALLEST) for of, limit in zip(ranked, self.thresholds, strict=True))
         masks = first.expand_as(weight), second.expand_as(x)
-        if self.age % self.params.refresh == 0:
+        if due:
             self.kept_share = float(masks[1].float().mean())
-        self.age += 1
+        self.age += not again
         return masks
 
     def weight(self) -> Tensor:
@@ -233,10 +240,23 @@ class _Swat(MixedIn):
             self.thinned.forget()
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            found: Tensor = _uncompiled(self, x)
+            return found
+        return self.thin(x)
+
+    def thin(self, x: Tensor) -> Tensor:
         if not self.training or not x.numel():  # an empty batch has no thresholds to tell
             return self.thinned.product(x, self.thinned.weight(), self.bias)  # type: ignore[arg-type]
-        found: Tensor = _Layer.apply(x, self.weight, self.bias, self.thinned)
-        return found
+        alone = x.ndim == (1 if isinstance(self, nn.Linear) else 3)  # one example, and no batch of it
+        found: Tensor = _Layer.apply(x[None] if alone else x, self.weight, self.bias, self.thinned)
+        return found[0] if alone else found
+
+
+@_disable_dynamo
+def _uncompiled(layer: _Swat, x: Tensor) -> Tensor:
+    """How many numbers are kept hangs on them, which no graph can hold."""
+    return layer.thin(x)
 
 
 def _processes() -> int:
