@@ -402,6 +402,25 @@ def test_the_cross_entropy_of_one_block_is_the_ops(dtype: torch.dtype) -> None:
         torch.testing.assert_close(got, known)
 
 
+@pytest.mark.parametrize("block", [0, 2])  # kept logits, and logits made again
+def test_a_second_derivative_of_a_loss_is_an_error(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_entropy, "KEPT", 0)
+    image, text = (torch.randn(5, 4, generator=seeded(n)).requires_grad_() for n in range(2))
+    scale, bias = torch.tensor(3.0), torch.tensor(-4.0)
+    labels = torch.arange(5)
+    losses: list[Callable[[], torch.Tensor]] = [
+        lambda: sigmoid.sigmoid_loss_of(image, text, scale, bias, block),
+        lambda: rowwise_cross_entropy(image, text, labels, block or 3).sum(),
+    ]
+    for loss in losses:
+        assert torch.autograd.grad(loss(), image)[0].isfinite().all()
+        with pytest.raises(RuntimeError, match=r"cannot be differentiated twice.*where you need second derivatives, take"):
+            torch.autograd.grad(loss(), image, create_graph=True)[0].square().sum().backward()
+    (first,) = torch.autograd.grad(sigmoid.reference(image, text, scale, bias), image, create_graph=True)
+    first.square().sum().backward()  # the way that the message names
+    assert image.grad is not None
+
+
 def test_few_logits_are_one_op_to_a_compiler() -> None:
     """What looks at labels in Python would break its graph."""
     run = torch.compile(rowwise_cross_entropy, backend="eager", fullgraph=True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from scrimp import BatchSchedule, GhostBatchNorm, sparsify
 from scrimp.errors import ScrimpError
+from scrimp.methods import swat
 from scrimp.methods.processes import Processes
 
 
@@ -243,6 +247,213 @@ def test_a_new_sparse_model_is_evaluated_with_gradients_on() -> None:
         model[1].weight.copy_(torch.tensor([[1.0, -4.0, 2.0, 3.0]]))
     sparsify(model, weights=0.5)
     assert model.eval()(torch.tensor([[1.0, 1.0]])).item() == 2 * (-4 + 3)
+
+
+def sparse_layers(model: nn.Module) -> list[Any]:
+    return [layer for layer in model.modules() if hasattr(layer, "thinned")]
+
+
+def kept_shares(model: nn.Module) -> list[float]:
+    """What share of its weights each sparse layer of `narrow` computes with in evaluation."""
+    model.eval()
+    return [float((layer(torch.eye(10)) != 0).float().mean()) for layer in sparse_layers(model)]
+
+
+def narrow() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(4, 10), nn.Linear(10, 10, bias=False), nn.Linear(10, 10, bias=False))
+
+
+def test_an_evaluation_keeps_the_largest_of_the_present_weights() -> None:
+    """Whatever thresholds training had: after a checkpoint, in an average of models, after a write to the data itself."""
+    model = narrow()
+    early = {name: value.clone() / 100 for name, value in model.state_dict().items()}
+    sparsify(model, weights=0.2)
+    average = torch.optim.swa_utils.AveragedModel(model)
+    model(torch.randn(8, 4))
+    average.update_parameters(model)
+    assert kept_shares(model) == pytest.approx([0.2, 0.2])
+    with torch.no_grad():
+        for layer in sparse_layers(model):
+            layer.weight.div_(10)
+    average.update_parameters(model)  # the mean of weights and a tenth of them
+    assert kept_shares(average) == pytest.approx([0.2, 0.2])
+    model.load_state_dict(early)
+    assert kept_shares(model) == pytest.approx([0.2, 0.2])
+    model.train()
+    for layer in sparse_layers(model):
+        layer.weight.data /= 10
+    assert kept_shares(model) == pytest.approx([0.2, 0.2])
+
+
+def test_training_goes_on_from_loaded_weights_with_thresholds_of_theirs() -> None:
+    model = narrow()
+    early = {name: value.clone() / 100 for name, value in model.state_dict().items()}
+    sparsify(model, weights=0.2, refresh=10)
+    model(torch.randn(8, 4))
+    model.load_state_dict(early)
+    assert model(torch.randn(8, 4)).abs().max() > 0  # the next search by age is nine passes away
+    states = [layer.thinned for layer in sparse_layers(model)]
+    kept = [int((state.layer.weight.abs() >= state.thresholds[0]).sum()) for state in states]
+    assert kept == [20, 20]
+
+
+def test_weights_that_a_parametrization_makes_are_found_anew() -> None:
+    model = narrow()
+    for layer in model:
+        nn.utils.parametrizations.weight_norm(layer)
+    early = {name: value.clone() / 100 for name, value in model.state_dict().items()}
+    sparsify(model, weights=0.2)
+    model(torch.randn(8, 4))
+    for _ in range(3):
+        assert kept_shares(model) == pytest.approx([0.2, 0.2])
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.copy_(torch.randn_like(parameter))
+    states = [layer.thinned for layer in sparse_layers(model)]
+    model.load_state_dict(early)
+    assert [state.thresholds for state in states] == [[], []]
+
+
+def test_an_evaluation_searches_once_for_many_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches, search = [], swat.threshold_of
+
+    def counted(ranked: Tensor, count: int) -> Tensor:
+        searches.append(count)
+        return search(ranked, count)
+
+    monkeypatch.setattr(swat, "threshold_of", counted)
+    model = narrow()
+    sparsify(model, weights=0.2)
+    model.eval()
+    for _ in range(3):
+        model(torch.randn(2, 4))
+    assert searches == [20, 20]  # one a layer
+    with torch.no_grad():
+        sparse_layers(model)[0].weight.mul_(2)
+    model(torch.randn(2, 4))
+    assert searches == [20, 20, 20]
+
+
+def test_weights_that_are_no_numbers_are_evaluated_to_none() -> None:
+    model = narrow()
+    sparsify(model, weights=0.2)
+    with torch.no_grad():
+        sparse_layers(model)[1].weight[0, 0] = torch.nan
+    assert model.eval()(torch.randn(2, 4))[:, 0].isnan().all()
+
+
+class Turned(nn.Module):
+    """A linear map with weights of its own, [in, out], as transformers' Conv1D has them."""
+
+    def __init__(self, into: int, out: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(into, out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.weight
+
+
+class Heads(nn.Module):
+    """A product that no shape tells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(2, 8, 4))
+        self.scale = nn.Parameter(torch.ones(1, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.einsum("bd,hdk->bhk", x * self.scale, self.weight).flatten(1)
+
+
+def test_modules_with_weights_of_their_own_are_told_and_counted_where_they_can_be() -> None:
+    body = nn.Sequential(nn.Linear(4, 8), Turned(8, 8), nn.Linear(8, 2))
+    with pytest.warns(UserWarning, match=r"stay dense.*: 1 \(Turned\)$"):
+        sparse = sparsify(body, weights=0.25, activations=0.25)
+    body(torch.randn(3, 5, 4))  # whatever the places of an example
+    # 2 passes of the first, 3 of the dense one, 0.75 of the thinned one.
+    assert sparse.flops(0.0, 1.0) == pytest.approx((2 * 32 + 3 * 64 + 0.75 * 16) / (2 * 32 + 3 * 64 + 3 * 16))
+    body = nn.Sequential(nn.Linear(4, 8), Heads(), nn.LayerNorm(8), nn.Linear(8, 2))
+    with pytest.warns(UserWarning, match=r"stay dense.*: 1 \(Heads\)$"):
+        sparse = sparsify(body, weights=0.25, activations=0.25)
+    with pytest.warns(UserWarning, match=r"leaves out what it cannot count, the products of 1 \(Heads\)"):
+        body(torch.randn(3, 4))
+    assert sparse.flops(0.0, 1.0) == pytest.approx((2 * 32 + 0.75 * 16) / (2 * 32 + 3 * 16))
+
+
+class Backwards(nn.Module):
+    """Layers that are registered in another order than they run in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head, self.stem = nn.Linear(8, 2), nn.Linear(4, 8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.stem(x).relu())
+
+
+def test_the_layer_that_stays_dense_can_be_named_and_another_that_ran_first_is_told() -> None:
+    x = torch.randn(3, 4)
+    model = Backwards()
+    assert list(sparsify(model, weights=0.5).states) == ["stem"]
+    model = pickle.loads(pickle.dumps(model))
+    with pytest.warns(UserWarning, match=r"stem ran first.*sparsify\(\.\.\., first='stem'\)"):
+        model(x)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model(x)  # told once
+        model = Backwards()
+        sparse = sparsify(model, weights=0.25, activations=0.25, first="stem")
+        model(x)
+    assert list(sparse.states) == ["head"]
+    assert sparse.flops(0.0, 1.0) == pytest.approx((2 * 32 + 0.75 * 16) / (2 * 32 + 3 * 16))
+    with pytest.raises(ScrimpError, match="'body' is no convolution or linear map of the model, which has head, stem"):
+        sparsify(Backwards(), first="body")
+
+
+def steps_of(run: Callable[[nn.Module, Tensor], Tensor]) -> tuple[list[Tensor], list[int]]:
+    """Weights after some steps of a sparse model that is run in one way or another, and its layers' ages."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+    sparse = sparsify(model, refresh=3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(8):
+        optimizer.zero_grad()
+        run(model, torch.randn(8, 4, requires_grad=True)).square().mean().backward()
+        optimizer.step()
+    return [value.detach() for value in model.parameters()], [state.age for state in sparse.states.values()]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_activation_checkpointing_changes_no_number(reentrant: bool) -> None:
+    """The second pass is masked as the first was, and is not counted as one."""
+    plain, ages = steps_of(lambda model, x: model(x))
+    again, same = steps_of(lambda model, x: checkpoint(model, x, use_reentrant=reentrant))
+    assert all(torch.equal(*pair) for pair in zip(plain, again, strict=True))
+    assert ages == same == [8, 8]
+
+
+def test_a_compiled_model_is_the_eager_one() -> None:
+    torch._dynamo.reset()
+    plain, ages = steps_of(lambda model, x: model(x))
+    compiled, same = steps_of(lambda model, x: torch.compile(model, backend="eager")(x))
+    assert all(torch.equal(*pair) for pair in zip(plain, compiled, strict=True))
+    assert ages == same == [8, 8]
+
+
+@pytest.mark.parametrize("structured", [False, True])
+def test_one_example_without_a_batch_is_a_batch_of_one(structured: bool) -> None:
+    pictures = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Conv2d(3, 4, 3, padding=1))
+    for model, x in ((narrow(), torch.randn(4)), (pictures, torch.randn(1, 6, 6))):
+        model[-1].bias = nn.Parameter(torch.randn(len(model[-1].weight)))  # type: ignore[arg-type]
+        sparsify(model, weights=0.5, activations=0.5, structured=structured)
+        twin = copy.deepcopy(model)
+        alone, batch = model(x), twin(x[None])
+        assert torch.equal(alone, batch[0])
+        alone.square().sum().backward()
+        batch.square().sum().backward()
+        for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+            torch.testing.assert_close(one.grad, other.grad)
+        assert torch.equal(model.eval()(x), twin.eval()(x[None])[0])
 
 
 def test_an_empty_batch_goes_through_a_sparse_model() -> None:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from scrimp.errors import ScrimpError
 from scrimp.measure.kept_memory import kept_bytes
+from scrimp.methods import swat
 from scrimp.methods.rigl import RigL, replaced_share, rewired
 from scrimp.methods.sparse_layers import kept_counts, proportional, thinned_layers
 from scrimp.methods.swat import Swat, magnitudes, pack, threshold_of, unpack, use_swat
@@ -98,6 +99,19 @@ def test_keeping_everything_is_the_dense_model() -> None:
     assert list(sparse.state_dict()) == list(dense.state_dict())
 
 
+def test_a_second_derivative_is_an_error_but_in_eval_mode() -> None:
+    """A gradient penalty through packed activations would be wrong without a word."""
+    dense, sparse = (nn.Sequential(*network(), nn.Tanh()) for _ in range(2))
+    use_swat(sparse, 1.0, 1.0)
+    x = torch.randn(3, 1, 4, 4, generator=draws()).requires_grad_()
+    with pytest.raises(RuntimeError, match=r"a sparse layer cannot be differentiated twice.*in eval mode"):
+        torch.autograd.grad(sparse(x).sum(), x, create_graph=True)
+    for model in (dense, sparse.eval()):
+        torch.autograd.grad(model(x).sum(), x, create_graph=True)[0].square().sum().backward()
+    assert sparse[2].weight.grad.any()
+    torch.testing.assert_close(sparse[2].weight.grad, dense[2].weight.grad)
+
+
 def test_padding_by_another_rule_is_refused() -> None:
     for options in ({"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}):
         model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 3, **options))  # type: ignore[arg-type]
@@ -156,6 +170,49 @@ def test_momentum_shares_weights_out_by_gradients() -> None:
     method.after_step(model, 0.0)
     counts = {name: state.count for name, state in method.states.items()}
     assert counts == {"2": 1, "5": 54}  # 10 % of 288 + 256, and one is always left
+
+
+def shared_at(monkeypatch: pytest.MonkeyPatch, refresh: int, passes: int, before: int, steps: int) -> list[int]:
+    """After which updates weights are shared out anew, of updates of some passes each, and with some passes before all."""
+    model = network()
+    method = Swat(0, weights=0.1, activations=1.0, budget="momentum", refresh=refresh)
+    method.adapt(model)
+    x, found = torch.randn(2, 1, 4, 4, generator=draws()), []
+    monkeypatch.setattr(swat, "kept_counts", lambda *of: found.append(step) or kept_counts(*of))  # type: ignore[func-returns-value]
+    for step in range(1, steps + 1):
+        for _ in range(passes if step > 1 else passes + before):
+            model(x).sum().backward()
+        method.after_step(model, 0.0)
+    return found
+
+
+def test_weights_are_shared_out_after_every_search_however_many_passes_an_update_takes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert shared_at(monkeypatch, refresh=3, passes=1, before=0, steps=7) == [3, 6]
+    assert shared_at(monkeypatch, refresh=2, passes=2, before=1, steps=3) == [1, 2, 3]  # after 3, 5 and 7 passes
+    assert shared_at(monkeypatch, refresh=5, passes=3, before=0, steps=5) == [2, 4, 5]  # after 6, 12 and 15
+
+
+def test_gradients_that_are_not_finite_leave_shares_and_averages_as_they_were() -> None:
+    """A gradient scaler finds an overflow, skips the step, and goes on with a smaller scale."""
+    counts = []
+    for overflow in (True, False):
+        model = network()
+        method = Swat(0, weights=0.1, activations=1.0, budget="momentum", refresh=1)
+        method.adapt(model)
+        even = [state.count for state in method.states.values()]
+        x = torch.randn(2, 1, 4, 4, generator=draws())
+        if overflow:
+            (model(x).sum() * torch.inf).backward()
+            method.after_step(model, 0.0)
+            assert [state.count for state in method.states.values()] == even
+        model(x).sum().backward()
+        method.after_step(model, 0.0)
+        assert all(state.average is not None and state.average.isfinite().all() for state in method.states.values())
+        counts.append([state.count for state in method.states.values()])
+        assert counts[-1] != even
+    assert counts[0] == counts[1]
 
 
 def test_states_come_back() -> None:

@@ -44,6 +44,11 @@ def work(rank: int, folder: str) -> None:
         except ValueError as error:
             told = str(error)
         Path(folder, f"{rank}.txt").write_text(told)
+        try:
+            loss = sigmoid_loss(*inputs, block=4, process_group=dist.group.WORLD)  # type: ignore[misc]
+            torch.autograd.grad(loss, inputs, create_graph=True)
+        except RuntimeError as error:
+            Path(folder, f"{rank}-twice.txt").write_text(str(error))
     finally:
         dist.destroy_process_group()
 
@@ -67,3 +72,4 @@ def test_two_processes_are_as_one(tmp_path: Path) -> None:
     assert [rank[5].tolist() for rank in ranks] == [alone, alone]
     for rank in range(WORLD):
         assert (tmp_path / f"{rank}.txt").read_text().startswith("the processes have [6, 5] pairs")
+        assert "cannot be differentiated twice" in (tmp_path / f"{rank}-twice.txt").read_text()

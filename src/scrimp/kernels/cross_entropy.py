@@ -16,7 +16,7 @@ from torch.utils.flop_counter import register_flop_formula
 
 from scrimp.kernels import cuda
 from scrimp.kernels.blocks import as_multiplied, block_rows, exact_type
-from scrimp.kernels.define import op
+from scrimp.kernels.define import op, refuse_second_derivative
 from scrimp.kernels.dispatch import implementation_for
 
 IGNORED = -100  # torch's own mark of a row without a label
@@ -155,6 +155,11 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("scrimp::rowwise_cross_entropy", _differentiate, setup_context=_keep)
+refuse_second_derivative(
+    "scrimp::rowwise_cross_entropy_backward",
+    "the rowwise cross-entropy",
+    "where you need second derivatives, take torch's own of `hidden @ weight.T`",
+)
 
 
 @register_flop_formula(torch.ops.scrimp.rowwise_cross_entropy)

@@ -14,9 +14,14 @@ from torch.utils.flop_counter import register_flop_formula
 
 from scrimp.kernels import cuda
 from scrimp.kernels.blocks import as_multiplied, block_rows, exact_type
-from scrimp.kernels.define import op
+from scrimp.kernels.define import once_differentiable, op, refuse_second_derivative
 from scrimp.kernels.dispatch import implementation_for
 from scrimp.kernels.learnability import softplus
+
+TWICE = (
+    "the sigmoid loss",
+    "where you need second derivatives, take scrimp.kernels.sigmoid.reference (scale and bias: tensors)",
+)
 
 
 @op
@@ -91,7 +96,7 @@ class _Whole(torch.autograd.Function):
             return softplus(logits).sum() / len(image)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable(*TWICE)
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         image, text, scale, products, slope = ctx.saved_tensors
         factor = gradient / len(image)
@@ -202,6 +207,7 @@ def _differentiate(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
 
 
 torch.library.register_autograd("scrimp::chunked_sigmoid_loss", _differentiate, setup_context=_keep)
+refuse_second_derivative("scrimp::chunked_sigmoid_loss_backward", *TWICE)
 
 
 @register_flop_formula(torch.ops.scrimp.chunked_sigmoid_loss)

@@ -25,7 +25,7 @@ from scrimp.methods import noise_schedule, swat
 from scrimp.methods.ghost_batch_norm import use_ghost_batch_norm
 from scrimp.methods.noise_schedule import NoiseSchedule, largest_batch
 from scrimp.methods.processes import Processes
-from scrimp.methods.sparse_layers import left_dense
+from scrimp.methods.sparse_layers import TellAfterFirstPass, left_dense, named
 from scrimp.methods.swat import Swat
 from scrimp.seeding import epoch_order
 
@@ -180,14 +180,20 @@ class BatchSchedule:
         self._skipped = batch % count
 
 
-def sparsify(model: nn.Module, weights: float = 0.2, activations: float = 0.2, **options: Any) -> Swat:
+def sparsify(
+    model: nn.Module, weights: float = 0.2, activations: float = 0.2, first: str | None = None, **options: Any
+) -> Swat:
     """Let every layer of a model but the first train with its largest weights alone, and keep the largest activations.
+
+    `first` names the layer that stays dense; by default it is the one that was registered first, and a warning after the
+    first pass says where another ran before it.
 
     `weights` and `activations` are the shares kept; `budget` (uniform, erk, momentum), `refresh` and `structured` as in the
     method `swat`. After an update call `.after_step(model, 0.0)` where the budget is `momentum`; `.flops(0.0, training)`
     says what is needed of a training pass's FLOPs. Layers that are neither convolutions of pictures nor linear maps stay
-    dense, and so does all of `nn.MultiheadAttention`: a warning names them. Raises ScrimpError for shares and options that
-    cannot be, for a model of fewer than two layers, and for one that is sparse already.
+    dense, and so do all of `nn.MultiheadAttention` and modules with weights of their own: a warning names them; a second,
+    after the first pass, those whose FLOPs are not known. Raises ScrimpError for shares and options that cannot be, for a
+    model of fewer than two layers or without the `first`, and for one that is sparse already.
     """
     _require_module(model, "sparsify")
     told = {"weights": weights, "activations": activations, **options}
@@ -195,10 +201,12 @@ def sparsify(model: nn.Module, weights: float = 0.2, activations: float = 0.2, *
     if any(hasattr(module, "thinned") for module in model.modules()):
         raise ScrimpError(f"{type(model).__name__} is sparse already: sparsify a model once")
     method = Swat(0, **params.model_dump())
+    method.first = first
     method.adapt(model)
     if dense := left_dense(model):
-        names = ", ".join(f"{name} ({type(layer).__name__})" for name, layer in dense.items())
+        names = named({name: type(layer).__name__ for name, layer in dense.items()})
         warnings.warn(f"these layers stay dense, and their FLOPs count as such: {names}", stacklevel=2)
+    model.register_forward_hook(TellAfterFirstPass(method.layer_flops, list(method.states)))
     return method
 
 

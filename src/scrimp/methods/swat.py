@@ -3,6 +3,7 @@
 Forward, each layer takes its largest weights and all of its input. For the backward pass it keeps those weights and the
 largest numbers of its input; gradients of the output are never thinned, and every weight gets one. Thresholds are found
 anew every `refresh` steps and reused in between. `structured` keeps whole input channels, by the sum of their magnitudes.
+In evaluation the kept weights follow from the present ones alone, whatever training last used.
 Use it where a device skips zeros, or where the memory of activations is short: what is kept is stored as numbers and a
 bit mask.
 Cost: on a CPU or GPU without hardware for it, more seconds, not fewer: the products are dense here. FLOPs are counted as
@@ -19,12 +20,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from pydantic import Field, PositiveInt
 from torch import Tensor, nn
+from torch._compile import _disable_dynamo  # torch.compiler.disable, which imports the compiler only where it compiles
 from torch.nn import functional as F
 
 from scrimp.config.base import Closed
 from scrimp.errors import ScrimpError
+from scrimp.kernels.define import once_differentiable
 from scrimp.kernels.topk import topk_mask
 from scrimp.methods.base import Method
 from scrimp.methods.mixed_in import MixedIn
@@ -91,6 +95,9 @@ class _Layer(torch.autograd.Function):
         return of.product(x, sparse, bias)
 
     @staticmethod
+    @once_differentiable(
+        "a sparse layer", "leave a model dense that needs second derivatives, or take them in eval mode, where it has them"
+    )
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:
         (gradient,) = gradients
         weights, weight_bits, inputs, input_bits = ctx.saved_tensors
@@ -126,30 +133,55 @@ class _Thinned:
     thresholds: list[Tensor] = field(default_factory=list)
     average: Tensor | None = None
     kept_share: float = 1.0
+    evaluated: tuple[tuple[int, ...], Tensor] | None = None  # the threshold in evaluation, and what it was found for
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy's weights lie elsewhere, and might come to lie where these do."""
+        return {**self.__dict__, "evaluated": None}
+
+    def forget(self) -> None:
+        """Weights were loaded: thresholds of others tell nothing about them."""
+        self.thresholds, self.evaluated = [], None
 
     def masks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Masks of weights and input, with new thresholds where they are due."""
+        """Masks of weights and input, with new thresholds where they are due.
+
+        A pass inside a backward pass is an earlier one that is made again (activation checkpointing), and is masked as that
+        was. It may not be where another search came between: where a layer runs several times before its backward pass.
+        """
+        again = torch._C._current_graph_task_id() != -1
+        due = self.age % self.params.refresh == 0 and not again
         ranked = [magnitudes(tensor.detach(), self.params.structured) for tensor in (weight, x)]
-        if not self.thresholds or self.age % self.params.refresh == 0:
+        if not self.thresholds or due:
             shares = (self.count / weight.numel(), self.params.activations)
             wanted = [max(1, round(share * of.numel())) for share, of in zip(shares, ranked, strict=True)]
             self.thresholds = [threshold_of(of, count) for of, count in zip(ranked, wanted, strict=True)]
         first, second = (of >= limit.clamp_min(SMALLEST) for of, limit in zip(ranked, self.thresholds, strict=True))
         masks = first.expand_as(weight), second.expand_as(x)
-        if self.age % self.params.refresh == 0:
+        if due:
             self.kept_share = float(masks[1].float().mean())
-        self.age += 1
+        self.age += not again
         return masks
 
     def weight(self) -> Tensor:
-        """The weights as a finished model uses them."""
+        """The weights as a finished model uses them: the largest of the present ones."""
         ranked = magnitudes(self.layer.weight.detach(), self.params.structured)
-        limit = self.thresholds[0] if self.thresholds else threshold_of(ranked, self._channels(ranked))
-        found: Tensor = self.layer.weight * (ranked >= limit.clamp_min(SMALLEST))
+        found: Tensor = self.layer.weight * (ranked >= self._limit(ranked).clamp_min(SMALLEST))
         return found
 
-    def _channels(self, ranked: Tensor) -> int:
-        return max(1, round(self.count / self.layer.weight.numel() * ranked.numel()))
+    def _limit(self, ranked: Tensor) -> Tensor:
+        """The threshold of the present weights, found once for all batches of an evaluation."""
+        weight = self.layer.weight
+        # What a parametrization makes is new every time, and a tensor of inference mode has no version.
+        lasting = isinstance(weight, nn.Parameter) and not weight.is_inference()
+        known = (weight._version, weight.data_ptr(), self.count) if lasting else None
+        if known is not None and self.evaluated is not None and self.evaluated[0] == known:
+            return self.evaluated[1]
+        if bool(ranked.isnan().any()):  # of a run that diverged: what it gives is NaN as well
+            return ranked.new_zeros(())
+        limit = threshold_of(ranked, max(1, round(self.count / weight.numel() * ranked.numel())))
+        self.evaluated = None if known is None else (known, limit)
+        return limit
 
     def follow(self, gradient: Tensor) -> None:
         """Average the weights' gradients, where the budget goes by them."""
@@ -157,7 +189,18 @@ class _Thinned:
             return
         if self.average is None:
             self.average = torch.zeros_like(gradient)
-        self.average.lerp_(gradient.detach(), 1 - MOMENTUM)
+        # Scaled gradients may overflow, and their step is skipped; which of the two, the device need not be asked.
+        finite = gradient.isfinite().all()
+        self.average = torch.where(finite, self.average.lerp(gradient.detach(), 1 - MOMENTUM), self.average)
+
+    def momentum(self) -> float:
+        """The sum of the averaged gradient's magnitudes; the average is over the processes, too, from here on."""
+        if self.average is None:  # another process has one
+            self.average = torch.zeros_like(self.layer.weight.detach())
+        if _processes() > 1:
+            dist.all_reduce(self.average)
+            self.average /= _processes()
+        return float(self.average.abs().sum())
 
     # --- the layer's own arithmetic ---
     def product(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -187,21 +230,51 @@ class _Swat(MixedIn):
     prefix = "Swat"
     thinned: _Thinned
 
+    def train(self, mode: bool = True) -> Any:
+        self.thinned.evaluated = None  # `weight.data` may be written to without a new version
+        return super().train(mode)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *others)
+        if any(name.startswith(prefix) for name in state_dict):
+            self.thinned.forget()
+
     def forward(self, x: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            found: Tensor = _uncompiled(self, x)
+            return found
+        return self.thin(x)
+
+    def thin(self, x: Tensor) -> Tensor:
         if not self.training or not x.numel():  # an empty batch has no thresholds to tell
             return self.thinned.product(x, self.thinned.weight(), self.bias)  # type: ignore[arg-type]
-        found: Tensor = _Layer.apply(x, self.weight, self.bias, self.thinned)
-        return found
+        alone = x.ndim == (1 if isinstance(self, nn.Linear) else 3)  # one example, and no batch of it
+        found: Tensor = _Layer.apply(x[None] if alone else x, self.weight, self.bias, self.thinned)
+        return found[0] if alone else found
 
 
-def use_swat(model: nn.Module, weights: float, activations: float, **options: Any) -> dict[str, _Thinned]:
-    """Thin every layer of `model` but the first while it trains; parameters and their names stay as they are.
+@_disable_dynamo
+def _uncompiled(layer: _Swat, x: Tensor) -> Tensor:
+    """How many numbers are kept hangs on them, which no graph can hold."""
+    return layer.thin(x)
+
+
+def _processes() -> int:
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def use_swat(
+    model: nn.Module, weights: float, activations: float, first: str | None = None, **options: Any
+) -> dict[str, _Thinned]:
+    """Thin every layer of `model` but one while it trains; parameters and their names stay as they are.
+
+    The layer that stays dense is `first`, or the one that was registered first.
 
     Returns the layers' states by name. Raises ScrimpError for a model without two layers, or with a convolution that pads
     otherwise than by a number of zeros.
     """
     params = Params(weights=weights, activations=activations, **options)
-    layers = thinned_layers(model)
+    layers = thinned_layers(model, first)
     counts = kept_counts(params.budget, [layer.weight for layer in layers.values()], params.weights)
     for name, layer in layers.items():  # all are looked at before one is changed
         if isinstance(layer, nn.Conv2d) and (layer.padding_mode != "zeros" or isinstance(layer.padding, str)):
@@ -220,22 +293,40 @@ class Swat(Method):
     """Every layer but the first as `use_swat` leaves it."""
 
     Params = Params
+    first: str | None = None  # the layer that stays dense; None: the one that was registered first
 
     def adapt(self, model: nn.Module) -> None:
+        self.states = use_swat(model, first=self.first, **self.params.model_dump())
         self.layer_flops = LayerFlops(model)
-        self.states = use_swat(model, **self.params.model_dump())
+        self.shared = 0  # how many searches for thresholds there had been when weights were last shared out
 
     def after_step(self, model: nn.Module, fraction: float) -> None:
-        """Share the weights out anew by averaged gradients, where thresholds are about to be."""
-        states = list(self.states.values())
-        due = states[0].age % self.params.refresh == 0
-        averages = [state.average for state in states if state.average is not None]
-        if not due or len(averages) < len(states):
+        """Share the weights out anew by averaged gradients, once for every search for thresholds.
+
+        Under torch.distributed every process calls this after each update, and averages are over the processes.
+        """
+        if self.params.budget != "momentum":
             return
-        momenta = [float(average.abs().sum()) for average in averages]
+        states = list(self.states.values())
+        searches = self._searches()
+        due, self.shared = searches != self.shared, searches
+        told = [due, *(state.average is not None for state in states)]
+        if _processes() > 1:  # one that ran a pass more than the others must not share out alone
+            flags = torch.tensor(told, dtype=torch.int32, device=states[0].layer.weight.device)
+            dist.all_reduce(flags, op=dist.ReduceOp.MAX)
+            told = [bool(flag) for flag in flags.tolist()]
+        if not all(told):
+            return
+        momenta = [state.momentum() for state in states]
+        if not 0 < sum(momenta) < torch.inf:  # all gradients so far were zero or not finite
+            return
         counts = kept_counts("momentum", [state.layer.weight for state in states], self.params.weights, momenta)
         for state, count in zip(states, counts, strict=True):
             state.count = count
+
+    def _searches(self) -> int:
+        age: int = next(iter(self.states.values())).age
+        return age // self.params.refresh
 
     def flops(self, fraction: float, training: float) -> float:
         if self.params.count == "computed":
@@ -270,6 +361,7 @@ class Swat(Method):
             thinned.thresholds = [limit.to(near) for limit in limits if limit is not None]
             average = state.get(f"{name}/average")
             thinned.average = None if average is None else average.to(near)
+        self.shared = self._searches()
 
 
 METHOD = Swat

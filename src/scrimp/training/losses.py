@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from scrimp.kernels.define import once_differentiable
 from scrimp.kernels.sigmoid import (
     chunked_sigmoid_loss,
     chunked_sigmoid_loss_backward,
@@ -17,6 +18,10 @@ from scrimp.kernels.sigmoid import (
 )
 from scrimp.methods.pairs import no_bias, require_unit
 
+TWICE = (
+    "the sigmoid loss of several processes",
+    "where you need second derivatives, gather the embeddings and take scrimp.kernels.sigmoid.reference of them",
+)
 TYPES = [torch.bfloat16, torch.float16, torch.float32, torch.float64]
 
 
@@ -44,6 +49,7 @@ def sigmoid_loss(
     must run the backward pass, or none.
 
     `unit=False` takes embeddings of other lengths as they are, and saves the check a look at the device.
+    Raises RuntimeError where it is differentiated twice.
     Raises ValueError for embeddings that are not two matrices of one shape or not of length 1, for a model without a bias,
     for processes with different numbers of pairs or unlike embeddings, and in a process that is not in `process_group`.
     Source: Zhai et al. 2023 (arXiv 2303.15343), section 3.3 for several processes.
@@ -96,7 +102,7 @@ class _Ring(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable(*TWICE)
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         image, text, scale, bias = ctx.saved_tensors
         exact = image.to(scale.dtype)  # so that what is summed over the processes is rounded once, at the end

@@ -12,6 +12,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from scrimp.kernels.define import once_differentiable
+
 
 @contextmanager
 def joined() -> Iterator[None]:
@@ -124,6 +126,7 @@ class _Gathered(torch.autograd.Function):
         return torch.cat(others)
 
     @staticmethod
+    @once_differentiable("gathering rows of all processes", "take the loss of one process's rows")
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous()
         dist.all_reduce(total)
