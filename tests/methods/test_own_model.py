@@ -486,3 +486,33 @@ def test_what_stays_dense_in_a_transformer_is_told_and_counted() -> None:
         before = model(x)
         block.linear1.weight[block.linear1.weight.abs() < block.linear1.weight.abs().flatten().quantile(0.5)] = 0.0
         assert torch.equal(model(x), before)
+
+
+def test_evaluation_sees_weights_that_were_written_to_without_a_trace() -> None:
+    model = model_of().eval()
+    sparsify(model, weights=0.25)
+    layer, x = model[3], torch.randn(6, 8)
+    before = layer(x)
+    version = layer.weight._version
+    layer.weight.data.mul_(1e-3)
+    layer.bias.data.mul_(1e-3)
+    assert layer.weight._version == version
+    assert torch.allclose(layer(x), before * 1e-3)
+
+
+def test_positions_that_a_model_adds_are_no_products() -> None:
+    class Positioned(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.positions = nn.Parameter(torch.zeros(5, 4))
+            self.layers = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            found: Tensor = self.layers(x + self.positions)
+            return found
+
+    model = Positioned()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sparsify(model)
+        model(torch.randn(3, 5, 4))

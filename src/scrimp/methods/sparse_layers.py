@@ -62,9 +62,10 @@ def left_dense(model: nn.Module) -> dict[str, nn.Module]:
 def own_weights(layer: nn.Module) -> list[nn.Parameter]:
     """Weights of a module that is no layer of torch's, such as transformers' Conv1D: parameters of two dimensions or more.
 
-    Dimensions of size 1 do not count: a token or a scale per channel is no matrix.
+    Dimensions of size 1 do not count: a token or a scale per channel is no matrix. Nor do weights of a module that has
+    modules inside, mostly positions and tokens that it adds.
     """
-    if isinstance(layer, (nn.Linear, *OTHERS, *NO_PRODUCTS)):
+    if isinstance(layer, (nn.Linear, *OTHERS, *NO_PRODUCTS)) or any(True for _ in layer.children()):
         return []
     return [weight for weight in layer.parameters(recurse=False) if sum(size > 1 for size in weight.shape) > 1]
 

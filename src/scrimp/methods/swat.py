@@ -16,6 +16,7 @@ and activations; the momentum budget shares weights out by summed averaged gradi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,15 +134,11 @@ class _Thinned:
     thresholds: list[Tensor] = field(default_factory=list)
     average: Tensor | None = None
     kept_share: float = 1.0
-    evaluated: tuple[tuple[int, ...], Tensor] | None = None  # the threshold in evaluation, and what it was found for
-
-    def __getstate__(self) -> dict[str, Any]:
-        """A copy's weights lie elsewhere, and might come to lie where these do."""
-        return {**self.__dict__, "evaluated": None}
+    evaluated: tuple[list[float], Tensor] | None = None  # the threshold in evaluation, and what it was found for
 
     def forget(self) -> None:
         """Weights were loaded: thresholds of others tell nothing about them."""
-        self.thresholds, self.evaluated = [], None
+        self.thresholds = []
 
     def masks(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Masks of weights and input, with new thresholds where they are due.
@@ -170,17 +167,18 @@ class _Thinned:
         return found
 
     def _limit(self, ranked: Tensor) -> Tensor:
-        """The threshold of the present weights, found once for all batches of an evaluation."""
-        weight = self.layer.weight
-        # What a parametrization makes is new every time, and a tensor of inference mode has no version.
-        lasting = isinstance(weight, nn.Parameter) and not weight.is_inference()
-        known = (weight._version, weight.data_ptr(), self.count) if lasting else None
-        if known is not None and self.evaluated is not None and self.evaluated[0] == known:
+        """The threshold of the present weights, found once for all batches of an evaluation.
+
+        Known again by sums: fused optimizers and writes through `.data` change weights under one version and address.
+        """
+        wide = ranked.float()
+        known = [float(self.count), *torch.stack([wide.sum(), wide.square().sum(), wide.max()]).tolist()]
+        if self.evaluated is not None and self.evaluated[0] == known:
             return self.evaluated[1]
-        if bool(ranked.isnan().any()):  # of a run that diverged: what it gives is NaN as well
+        if math.isnan(known[1]):  # of a run that diverged: what it gives is NaN as well
             return ranked.new_zeros(())
-        limit = threshold_of(ranked, max(1, round(self.count / weight.numel() * ranked.numel())))
-        self.evaluated = None if known is None else (known, limit)
+        limit = threshold_of(ranked, max(1, round(self.count / self.layer.weight.numel() * ranked.numel())))
+        self.evaluated = known, limit
         return limit
 
     def follow(self, gradient: Tensor) -> None:
@@ -229,10 +227,6 @@ class _Swat(MixedIn):
 
     prefix = "Swat"
     thinned: _Thinned
-
-    def train(self, mode: bool = True) -> Any:
-        self.thinned.evaluated = None  # `weight.data` may be written to without a new version
-        return super().train(mode)
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *others)
