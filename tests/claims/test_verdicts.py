@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 from fake_study import make_claim
@@ -120,25 +121,37 @@ def test_inconclusive_says_whether_the_published_size_is_excluded(found: Verdict
     assert found.reason.endswith(words)
 
 
+DIFFERENCE = {"kind": "difference", "method": "a", "baseline": "b", "no_effect": 0.5}
+LOSSLESS = {"kind": "non-inferiority", "method": "a", "baseline": "b", "margin": 0.5}
+EXACT = {"kind": "exact", "probe": "overhead", "column": "seconds"}
+
+
 @pytest.mark.parametrize(
-    ("name", "low", "high", "direction", "effect", "words"),
+    ("rule", "name", "low", "high", "direction", "words"),
     [
-        ("inconclusive", 0.9, 1.1, "higher", True, "short of the published number"),
-        ("inconclusive", 0.9, 1.8, "higher", True, ""),
-        ("inconclusive", 0.9, math.inf, "higher", True, ""),
-        ("supported", 1.2, 1.6, "higher", True, "short of the published number"),
-        ("supported", 1.8, 2.6, "higher", True, "beyond the published number"),
-        ("supported", 1.2, 1.6, "higher", False, ""),  # "lossless" says all that there is to say
-        ("inconclusive", 1.2, 1.6, "higher", False, "short of the published number"),
-        ("partly supported", 1.2, 1.6, "lower", True, "beyond the published number"),
-        ("contradicted", 0.1, 0.2, "higher", True, ""),
-        ("not supported", 1.0, 1.0, "higher", True, ""),
+        (DIFFERENCE, "inconclusive", 0.9, 1.1, "higher", "short of the published number"),
+        (DIFFERENCE, "inconclusive", 0.9, 1.8, "higher", ""),
+        (DIFFERENCE, "inconclusive", 0.9, math.inf, "higher", ""),
+        (DIFFERENCE, "supported", 1.2, 1.6, "higher", "short of the published number"),
+        (DIFFERENCE, "supported", 1.8, 2.6, "higher", "beyond the published number"),
+        (DIFFERENCE, "partly supported", 1.2, 1.6, "lower", "beyond the published number"),
+        (DIFFERENCE, "contradicted", 0.1, 0.2, "higher", ""),
+        (DIFFERENCE, "not supported", 1.0, 1.0, "higher", ""),
+        (LOSSLESS, "supported", 1.2, 1.6, "higher", ""),  # "lossless" says all that there is to say
+        (LOSSLESS, "inconclusive", 1.2, 1.6, "higher", "short of the published number"),
+        (EXACT, "inconclusive", 1.2, 1.6, "higher", "below the published number"),  # neither side of a number is better
+        (EXACT, "inconclusive", 1.7, 1.9, "lower", "above the published number"),
+        ({**EXACT, "bound": True}, "inconclusive", 1.2, 1.6, "lower", "beyond the published number"),
     ],
 )
 def test_tables_say_where_an_interval_excludes_the_published_number(
-    name: VerdictName, low: float, high: float, direction: Direction, effect: bool, words: str
+    rule: dict[str, Any], name: VerdictName, low: float, high: float, direction: Direction, words: str
 ) -> None:
-    assert beside_published(name, low, high, 1.67, direction, effect) == words
+    claim = make_claim(rule, published=1.67, direction=direction)
+    assert beside_published(name, low, high, 1.67, "report", direction, claim.rule) == words
+    assert beside_published(name, low, high, 1.67, "derived", direction, claim.rule) == words
+    assert beside_published(name, low, high, 1.67, "ours", direction, claim.rule) == ""
+    assert beside_published(name, low, high, 1.67, "remembered", direction, claim.rule) == ""
 
 
 def test_a_number_that_is_only_remembered_sets_no_threshold() -> None:

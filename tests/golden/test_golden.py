@@ -32,7 +32,7 @@ BLIND = (
     "uniform",
     "softmax",
 )
-FIRST_STEPS, CLOSE = 20, 2e-3  # a test loss is off by 3e-4 by step 18 where MKL adds up in AVX2
+FIRST_STEPS, CLOSE = 20, 5e-4  # a test loss is off by 3e-4 by step 18 where MKL adds up in AVX2
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from scrimp.records import Summary, current_summaries
 from scrimp.runs import NotRunError, Runs, by_arm_and_seed
 
 CSV_COLUMNS = [
-    "claim", "study", "source", "statement", "metric", "published", "published_unit", "direction",
+    "claim", "study", "source", "statement", "metric", "published", "published_unit", "origin", "direction",
     "measured", "low", "high", "n", "verdict", "scale", "reason", "deviations",
 ]  # fmt: skip
 

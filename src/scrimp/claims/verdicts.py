@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from scrimp.config.claims import Claim, Direction
+from scrimp.config.claims import Claim, Direction, Origin, Rule
 
 if TYPE_CHECKING:
     from scrimp.claims.statistics import Interval
@@ -134,19 +134,24 @@ def exclusion(interval: Interval, published: float | None) -> str:
 
 
 def beside_published(
-    name: VerdictName, low: float, high: float, published: float, direction: Direction, effect: bool
+    name: VerdictName,
+    low: float,
+    high: float,
+    published: float | None,
+    origin: Origin,
+    direction: Direction,
+    rule: Rule | None,
 ) -> str:
-    """Where the interval excludes the published number and the verdict's name does not say so; "" elsewhere.
-
-    `effect`: the rule asks for a side of no effect, which a number far from the published one may lie on, too.
-    """
-    if name != "inconclusive" and not (effect and name in ("supported", "partly supported")):
+    """Where the interval excludes the published number and the verdict's name does not say so; "" elsewhere."""
+    if rule is None or published is None or origin in ("ours", "remembered") or low <= published <= high:
         return ""
-    sign = side(direction)[0]
-    worse, better = sorted((sign * low, sign * high))
-    if better < sign * published:
-        return "short of the published number"
-    return "beyond the published number" if worse > sign * published else ""
+    # A number far from the published one may lie on the asked side of no effect, too.
+    if name != "inconclusive" and not (rule.of_effect and name in ("supported", "partly supported")):
+        return ""
+    if rule.two_sided:
+        return f"{'below' if high < published else 'above'} the published number"
+    short = side(direction)[0] * (high - published) < 0
+    return f"{'short of' if short else 'beyond'} the published number"
 
 
 def percent(share: float) -> str:

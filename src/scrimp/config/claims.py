@@ -69,6 +69,11 @@ class Rule(Closed):
     def band(self, published: float | None, direction: Direction) -> Band | None:
         """The stretch of the axis that the rule treats apart, for drawings."""
 
+    @property
+    def two_sided(self) -> bool:
+        """Whether a number must be the published one, so that neither side of it is better."""
+        return False
+
     # --- for `scrimp power`: rules whose number follows from qualities and costs of runs ---
     @property
     def plantable(self) -> bool:

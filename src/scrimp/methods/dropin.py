@@ -222,6 +222,8 @@ class SelectedData(Dataset[tuple[Item, int]], Generic[Item], metaclass=_Made):
             )
         self._remember()
         self.selector.load_state_dict(state["selector"])
+        if not self._untrained:  # scores that were there before training, and that this object was not given itself
+            self._untrained = {name: compact(value) for name, value in self.selector.state_dict().items()}
         self._leave()
         if state["epoch"] >= 0:
             seen = state["seen"].clone()

@@ -147,7 +147,7 @@ class Prototypes(PrunedByEmbedding):
         return self.params.clusters is None or self.params.balance > 0 or self.params.prototypes == "classes"
 
     def scores_of(self, points: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, float]:
-        require_unit_rows("embeddings", points[points.any(dim=1)])  # a point at the mean of all has no direction
+        require_unit_rows("embeddings", points, zeros=True)
         count, width = points.shape
         if self.params.prototypes == "classes":
             labels = _known(labels)

@@ -54,7 +54,7 @@ class SemDeDup(PrunedByEmbedding):
     Params: type[Closed] = Params
 
     def scores_of(self, points: Tensor, labels: Tensor | None, seed: int) -> tuple[Tensor, float]:
-        require_unit_rows("embeddings", points[points.any(dim=1)])  # a point at the mean of all has no direction
+        require_unit_rows("embeddings", points, zeros=True)
         count, width = points.shape
         clusters = self.clusters_of(labels)
         means, iterations = centroids(points, clusters, seed)

@@ -154,11 +154,11 @@ def _verdict(claim: Claim, results: dict[str, dict[str, Any]]) -> str:
         return f"not run: {claim.not_run}"
     if claim.id not in results:
         return "not run"
-    result, rule = results[claim.id], claim.rule
+    result = results[claim.id]
     name, low, high = result["verdict"], _number(result, "low"), _number(result, "high")
-    if rule is None or claim.size is None or low is None or high is None:
+    if low is None or high is None:
         return str(name)
-    beside = beside_published(name, low, high, claim.size, claim.direction, rule.of_effect)
+    beside = beside_published(name, low, high, claim.published, claim.origin, claim.direction, claim.rule)
     return f"{name}; {beside}" if beside else str(name)
 
 

@@ -218,11 +218,10 @@ def claim_plot(result: ClaimResult) -> Plot:
 
 
 def _beside(result: ClaimResult) -> str:
-    if result.published is None or result.low is None or result.high is None or result.origin == "remembered":
+    if result.low is None or result.high is None:
         return ""
-    rule = rule_of(result)
-    effect = rule is not None and rule.of_effect
-    return beside_published(result.verdict, result.low, result.high, result.published, result.direction, effect)
+    rule, low, high = rule_of(result), result.low, result.high
+    return beside_published(result.verdict, low, high, result.published, result.origin, result.direction, rule)
 
 
 def rule_of(result: ClaimResult) -> Rule | None:

@@ -42,6 +42,10 @@ class Exact(Rule):
     )
     bound: bool = Field(False, description="the published value is a bound: anything on its good side also agrees")
 
+    @property
+    def two_sided(self) -> bool:
+        return not self.bound
+
     def check(self, claim: Claim, at: str) -> None:
         if claim.size is None:
             raise ScrimpError(f"{at}.published: an exact rule needs the number it is held against, and not a remembered one")
