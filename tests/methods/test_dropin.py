@@ -7,7 +7,7 @@ import io
 import pickle
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 import scrimp
 from scrimp import InfoBatch, SelectedData
 from scrimp.methods import dropin
+from scrimp.methods.el2n import EL2N
 from scrimp.methods.infobatch import InfoBatchSelector
 
 Batch = tuple[list[int], float]  # the indices of a batch and its weighted mean loss
@@ -423,3 +424,16 @@ def test_update_says_what_is_wrong(losses: Tensor, index: Tensor, message: str) 
 def test_impossible_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         InfoBatch(Tens(4), **options)
+
+
+def test_scores_that_came_with_a_restored_state_outlive_a_reset() -> None:
+    def made() -> SelectedData[Any]:
+        return SelectedData(TensorDataset(torch.arange(20.0)), EL2N(20, 0, ratio=0.5), epochs=3)
+
+    data = made()
+    cast(EL2N, data.selector).accept_scores(torch.arange(20.0), torch.zeros(20))
+    restored = made()
+    restored.load_state_dict(data.state_dict())
+    for _ in range(2):
+        assert sorted(restored.sampler) == list(range(10, 20))
+        restored.reset()

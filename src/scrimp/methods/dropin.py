@@ -438,7 +438,7 @@ class InfoBatch(SelectedData[Item]):
             warnings.warn(
                 f"InfoBatch prunes nothing in {epochs} epoch{'s' * (epochs > 1)} with delta={delta:g}: the first has no "
                 f"losses to prune by, and from delta on all data is used; {remedy.get(epochs, 'give a larger delta')}",
-                stacklevel=2,
+                stacklevel=3,  # past the metaclass's call
             )
 
     def _expected_share(self, epoch: int) -> float:

@@ -94,14 +94,14 @@ class BatchSchedule:
         self._processes = Processes(process_group)
         self._next = 0  # the epoch that the next pass is of
         self._skipped = 0  # how many batches of that a restored state had behind it
-        self._running: int | None = None  # the epoch that a pass is in
+        self._running: int | None = None  # the epoch that a pass is in, or was broken off in
         self._drawn = 0  # how many batches of that were drawn, by this pass and by one that it goes on with
         self._before = 0  # how many of those by the latter
         self.learning_rate = 1.0  # times yours, for the batch that was drawn last
 
     @property
     def epoch(self) -> int:
-        """The one that the next pass is. Setting it forgets the place in a pass, or in a restored one."""
+        """The one that the next pass is. Setting it forgets the place in a pass that was broken off."""
         return self._next
 
     @epoch.setter
@@ -150,18 +150,18 @@ class BatchSchedule:
         order = epoch_order(self.examples, self.seed, epoch).tolist()
         rank = self._processes.rank if parts > 1 else 0
         done = sum(sizes[:skipped])
-        try:
-            for number, size in enumerate(sizes[skipped:], skipped + 1):
-                self._running, self._drawn, self._before = epoch, number, skipped
-                self.learning_rate = self.schedule.learning_rate(self._fraction(epoch, done), 1.0)
-                yield order[done + rank : done + size : parts]
-                done += size
-        finally:  # also where the loop was left: the epoch is over, in this process and for a state of it
-            if self._running == epoch:
-                self._running = None
+        for number, size in enumerate(sizes[skipped:], skipped + 1):
+            self._running, self._drawn, self._before = epoch, number, skipped
+            self.learning_rate = self.schedule.learning_rate(self._fraction(epoch, done), 1.0)
+            yield order[done + rank : done + size : parts]
+            done += size
+        self._running = None
 
     def state_dict(self) -> dict[str, int]:
-        """The epoch, and how many of its batches were drawn: inside a pass that goes on there, and after one it is the next.
+        """The epoch, and how many of its batches were drawn: what runs, or was broken off, goes on there.
+
+        In this process the pass after one that was broken off is the next epoch's: a state of it goes on with the rest, for
+        who saves and ends there. Set `epoch` before saving where the rest is not wanted.
 
         Loader workers draw ahead of training: with them put the number of batches you have trained on there.
         """
