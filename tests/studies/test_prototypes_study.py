@@ -90,4 +90,4 @@ def test_five_methods_are_told_apart_those_of_headlines_first_then_one_of_each_k
     (legend,) = standard.quality_cost(made, "prototypes", "mini").legends
     _, others, *told = (text.get_text() for text in legend.get_texts())
     assert others == f"{len(of.methods) - 5} others"
-    assert told == [of.label(arm) for arm in ("farthest-20", "random-20", "semdedup-50", "el2n-50", "random-50")]
+    assert told == [of.label(arm) for arm in ("farthest-20", "farthest-20-long", "random-20", "semdedup-50", "el2n-50")]
