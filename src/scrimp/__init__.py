@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from scrimp.cascade import Cascade
     from scrimp.methods import jest
-    from scrimp.methods.dropin import InfoBatch, SelectedData
+    from scrimp.methods.dropin import SelectedData
+    from scrimp.methods.dropin_infobatch import InfoBatch
     from scrimp.methods.own_model import BatchSchedule, GhostBatchNorm, sparsify
     from scrimp.training.losses import sigmoid_loss
 
@@ -27,10 +28,14 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     # torch takes a second to import: the command line and the workflow do without it until they train.
-    if name in ("InfoBatch", "SelectedData"):
-        from scrimp.methods import dropin
+    if name == "InfoBatch":
+        from scrimp.methods.dropin_infobatch import InfoBatch
 
-        return getattr(dropin, name)
+        return InfoBatch
+    if name == "SelectedData":
+        from scrimp.methods.dropin import SelectedData
+
+        return SelectedData
     if name in ("BatchSchedule", "GhostBatchNorm", "sparsify"):
         from scrimp.methods import own_model
 

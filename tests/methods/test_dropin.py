@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import scrimp
 from scrimp import InfoBatch, SelectedData
-from scrimp.methods import dropin
+from scrimp.methods import dropin, dropin_infobatch
 from scrimp.methods.el2n import EL2N
 from scrimp.methods.infobatch import InfoBatchSelector
 
@@ -383,7 +383,7 @@ def test_the_three_lines_train() -> None:
 
 
 def test_the_names_are_at_the_top() -> None:
-    assert scrimp.InfoBatch is dropin.InfoBatch
+    assert scrimp.InfoBatch is dropin_infobatch.InfoBatch
     assert scrimp.SelectedData is dropin.SelectedData
     with pytest.raises(AttributeError, match="InfoBach"):
         scrimp.InfoBach  # noqa: B018

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-import torch.distributed as dist
+from ranks import together
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -95,18 +95,10 @@ def train_alone(path: Path, rank: int, world: int) -> None:
     path.joinpath(f"{world}-{rank}.json").write_text(json.dumps(record))
 
 
-def train_together(rank: int, world: int, path: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=world)
-    try:
-        train_alone(Path(path), rank, world)
-    finally:
-        dist.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[list[dict[str, Any]]]:
     path = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(train_together, args=(2, str(path)), nprocs=2)
+    together(train_alone, path)
     return [json.loads((path / f"2-{rank}.json").read_text()) for rank in range(2)]
 
 

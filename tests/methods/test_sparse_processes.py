@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
+from ranks import together
 from torch import nn
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -44,16 +44,8 @@ def train_alone(path: Path, rank: int, world: int) -> None:
     path.joinpath(f"{world}-{rank}.json").write_text(json.dumps(counts))
 
 
-def train_together(rank: int, world: int, path: str) -> None:
-    dist.init_process_group("gloo", init_method=f"file://{path}/meeting", rank=rank, world_size=world)
-    try:
-        train_alone(Path(path), rank, world)
-    finally:
-        dist.destroy_process_group()
-
-
 def test_ranks_share_weights_out_as_one_process_does(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(train_together, args=(WORLD, str(tmp_path)), nprocs=WORLD)
+    together(train_alone, tmp_path, WORLD)
     train_alone(tmp_path, 0, 1)
     first, second, alone = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("2-0", "2-1", "1-0"))
     assert first == second

@@ -23,7 +23,7 @@ import torch
 import torch.distributed as dist
 from torch.utils.data import Dataset
 
-from scrimp.methods.dropin import InfoBatch
+from scrimp.methods.dropin_infobatch import InfoBatch
 from scrimp.methods.infobatch import InfoBatchSelector
 
 INTERVAL = 0.02  # seconds

@@ -24,7 +24,7 @@ from torch import Tensor
 from scrimp.fork_server import ADDRESS, THREADS, serving
 from scrimp.kernels import topk_mask
 from scrimp.kernels.bench import IMAGENET, Row, Ways, compared, official_pruning
-from scrimp.methods.dropin import InfoBatch
+from scrimp.methods.dropin_infobatch import InfoBatch
 
 BATCH = 256
 PARTS = ("plan", "iteration", "update")
