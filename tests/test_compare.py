@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from scrimp import cli
-from scrimp.compare import as_json, compare, counts, read_verdicts
+from scrimp.compare import as_json, compare, counts, equal_runs, read_verdicts
 from scrimp.errors import ScrimpError
 
 HERE = Path(__file__).parents[1]
@@ -76,6 +76,17 @@ def test_the_verb_shows_what_moved(
     with pytest.raises(SystemExit):
         cli.main()
     assert json.loads(capsys.readouterr().out)["counts"]["moved"] == 1
+
+
+def test_runs_with_the_same_metrics_are_counted(folders: tuple[Path, Path]) -> None:
+    one, other = folders
+    assert equal_runs(one, other) == (0, 0)  # nothing was published of the runs
+    head = "arm,seed,test_loss,seconds,config_digest\n"
+    (one / "s/runs.csv").write_text(f"{head}full,0,1.25,3.0,a\nfull,1,1.5,3.0,a\nfull,2,1.5,3.0,a\n")
+    # Other times, a last digit, and a run that one folder has alone.
+    (other / "s/runs.csv").write_text(f"{head}full,0,1.25,4.0,b\nfull,1,1.5000000000000002,3.0,a\nless,2,1.5,3.0,a\n")
+    assert equal_runs(one, other) == equal_runs(one / "s", other / "s") == (1, 2)
+    assert as_json(one, other)["runs"] == {"both": 2, "equal": 1}
 
 
 def test_reference_results_agree_with_themselves() -> None:

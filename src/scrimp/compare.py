@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,8 +12,10 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from scrimp.claims.pilot import KEYS, ROWS
 from scrimp.errors import ScrimpError
 from scrimp.files import read_json
+from scrimp.records import Meters
 
 NEEDED = ("claim", "study", "verdict", "measured", "low", "high")
 
@@ -90,7 +93,9 @@ def as_json(one: Path, other: Path) -> dict[str, Any]:
     for row in rows:
         for side in ("one", "other"):
             row[side] = row[side] and {key: row[side].get(key) for key in (*NEEDED[2:], "n", "scale")}
-    return {"one": str(one), "other": str(other), "counts": counts(pairs), "claims": rows}
+    equal, runs = equal_runs(one, other)
+    found = {"both": runs, "equal": equal}
+    return {"one": str(one), "other": str(other), "counts": counts(pairs), "runs": found, "claims": rows}
 
 
 def counts(pairs: list[Pair]) -> dict[str, int]:
@@ -102,6 +107,28 @@ def counts(pairs: list[Pair]) -> dict[str, int]:
         "intervals": len(both),
         "overlapping": sum(both),
     }
+
+
+def equal_runs(one: Path, other: Path) -> tuple[int, int]:
+    """How many runs (arm and seed) of both folders have all metrics equal to the last digit, and how many are in both.
+
+    (0, 0) where one of them has no rows of runs: only `scrimp publish` writes them.
+    """
+    left, right = _runs(one), _runs(other)
+    both = left.keys() & right.keys()
+    return sum(left[run] == right[run] for run in both), len(both)
+
+
+def _runs(folder: Path) -> dict[tuple[str, str, str], dict[str, str]]:
+    """The metrics of published runs as they are written, by study, arm and seed."""
+    paths = [folder / ROWS] if (folder / ROWS).exists() else sorted(folder.glob(f"*/{ROWS}"))
+    found = {}
+    for path in paths:
+        with path.open(newline="", encoding="utf-8") as rows:
+            for row in csv.DictReader(rows):
+                metrics = {name: value for name, value in row.items() if name not in (*KEYS, *Meters.model_fields)}
+                found[path.parent.name, row["arm"], row["seed"]] = metrics
+    return found
 
 
 def view(one: Path, other: Path) -> Group:
@@ -117,7 +144,9 @@ def view(one: Path, other: Path) -> Group:
     for outcome in ("other rule", "only in A", "only in B"):
         words += f"; {outcome}: {found[outcome]}" if found[outcome] else ""
     told = Text(f"{words}; {found['overlapping']} of {found['intervals']} pairs of intervals overlap")
-    return Group(Text(f"A {one}, B {other}"), *([table] if table.row_count else []), told)
+    equal, runs = equal_runs(one, other)
+    same = [Text(f"{equal} of {runs} runs that both have gave the same metrics to the last digit")] if runs else []
+    return Group(Text(f"A {one}, B {other}"), *([table] if table.row_count else []), told, *same)
 
 
 def _told(side: dict[str, Any] | None) -> str:
